@@ -1,0 +1,10 @@
+//! One folder per AWS service: its shapes, its calls into the engine, its error codes. No folder
+//! imports another.
+
+pub mod athena;
+pub mod firehose;
+pub mod glue;
+pub mod iceberg_rest;
+pub mod s3;
+pub mod s3tables;
+pub mod sts;
