@@ -1,0 +1,137 @@
+"""The pipeline that the durability tests drive, and how its table is read back."""
+
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from alluvium_server import wait_until  # noqa: E402
+
+from ledger import FIELDS  # noqa: E402
+
+BUCKET, NAMESPACE, TABLE, STREAM, ERRORS = "ledger-bucket", "ledger", "rows", "ledger-stream", "ledger-errors"
+
+
+def create(server, interval_s=0, size_mib=1, streams=1):
+    """A table bucket, a namespace, a table a stream and delivery streams into them."""
+    s3tables, firehose, s3 = (server.client(name) for name in ("s3tables", "firehose", "s3"))
+    arn = s3tables.create_table_bucket(name=BUCKET)["arn"]
+    s3tables.create_namespace(tableBucketARN=arn, namespace=[NAMESPACE])
+    s3.create_bucket(Bucket=ERRORS)
+    region, account = arn.split(":")[3:5]
+    for index in range(streams):
+        table, stream = name_of(TABLE, index), name_of(STREAM, index)
+        s3tables.create_table(
+            tableBucketARN=arn,
+            namespace=NAMESPACE,
+            name=table,
+            format="ICEBERG",
+            metadata={"iceberg": {"schema": {"fields": FIELDS}}},
+        )
+        firehose.create_delivery_stream(
+            DeliveryStreamName=stream,
+            DeliveryStreamType="DirectPut",
+            IcebergDestinationConfiguration={
+                "RoleARN": f"arn:aws:iam::{account}:role/firehose",
+                "CatalogConfiguration": {
+                    "CatalogARN": f"arn:aws:glue:{region}:{account}:catalog/s3tablescatalog/{BUCKET}"
+                },
+                "DestinationTableConfigurationList": [
+                    {"DestinationDatabaseName": NAMESPACE, "DestinationTableName": table}
+                ],
+                "BufferingHints": {"IntervalInSeconds": interval_s, "SizeInMBs": size_mib},
+                "RetryOptions": {"DurationInSeconds": 300},
+                "S3Configuration": {
+                    "RoleARN": f"arn:aws:iam::{account}:role/firehose",
+                    "BucketARN": f"arn:aws:s3:::{ERRORS}",
+                    "ErrorOutputPrefix": "errors/!{firehose:error-output-type}/",
+                },
+            },
+        )
+        wait_until(lambda s=stream: status(firehose, s) == "ACTIVE", what=f"stream {stream} ACTIVE")
+
+
+def name_of(stem, index):
+    return stem if index == 0 else f"{stem}_{index}"
+
+
+def status(firehose, stream):
+    description = firehose.describe_delivery_stream(DeliveryStreamName=stream)
+    return description["DeliveryStreamDescription"]["DeliveryStreamStatus"]
+
+
+def catalog(server):
+    """PyIceberg's view of the server's REST catalog."""
+    from pyiceberg.catalog.rest import RestCatalog
+
+    pairs = server.exports()
+    account = server.client("sts").get_caller_identity()["Account"]
+    region = pairs.get("AWS_REGION", "us-east-1")
+    return RestCatalog(
+        "lake",
+        uri=f"{server.endpoint}/iceberg",
+        warehouse=f"arn:aws:s3tables:{region}:{account}:bucket/{BUCKET}",
+        **{
+            "rest.sigv4-enabled": "true",
+            "rest.signing-name": "s3tables",
+            "rest.signing-region": region,
+            "client.access-key-id": pairs["AWS_ACCESS_KEY_ID"],
+            "client.secret-access-key": pairs["AWS_SECRET_ACCESS_KEY"],
+            "client.region": region,
+            "s3.endpoint": server.endpoint,
+            "s3.access-key-id": pairs["AWS_ACCESS_KEY_ID"],
+            "s3.secret-access-key": pairs["AWS_SECRET_ACCESS_KEY"],
+            "s3.region": region,
+        },
+    )
+
+
+def ids(server, index=0):
+    """Every id in the table, as PyIceberg reads the data files."""
+    table = catalog(server).load_table((NAMESPACE, name_of(TABLE, index)))
+    if table.current_snapshot() is None:
+        return []
+    return table.scan(selected_fields=("id",)).to_arrow()["id"].to_pylist()
+
+
+def athena(server, sql):
+    """One query through Athena's API: its rows as lists of text, without the header."""
+    client = server.client("athena")
+    started = client.start_query_execution(
+        QueryString=sql, QueryExecutionContext={"Catalog": f"s3tablescatalog/{BUCKET}", "Database": NAMESPACE}
+    )["QueryExecutionId"]
+
+    def ended():
+        query = client.get_query_execution(QueryExecutionId=started)["QueryExecution"]
+        return query if query["Status"]["State"] in ("SUCCEEDED", "FAILED", "CANCELLED") else None
+
+    query = wait_until(ended, what=sql)
+    assert query["Status"]["State"] == "SUCCEEDED", query["Status"]
+    pages = client.get_paginator("get_query_results").paginate(QueryExecutionId=started)
+    rows = [row for page in pages for row in page["ResultSet"]["Rows"]]
+    return [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows[1:]]
+
+
+def count(server, index=0):
+    return int(athena(server, f'SELECT count(*) FROM "{name_of(TABLE, index)}"')[0][0])
+
+
+def wait_for_rows(server, at_least, index=0, timeout_s=120):
+    """Waits until delivery has caught up: at least so many rows are in the table."""
+    return wait_until(
+        lambda: (found := count(server, index)) >= at_least and found,
+        timeout_s=timeout_s,
+        what=f"{at_least} rows in table {index}",
+    )
+
+
+def errors(server):
+    """Error objects, parsed, by key: the durability tests expect none."""
+    s3 = server.client("s3")
+    found = {}
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=ERRORS):
+        for item in page.get("Contents", []):
+            body = s3.get_object(Bucket=ERRORS, Key=item["Key"])["Body"].read()
+            found[item["Key"]] = [json.loads(line) for line in body.splitlines() if line]
+    return found
