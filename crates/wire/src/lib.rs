@@ -4,6 +4,19 @@
 //! turns this off. A service answers a [`Call`] with a [`Reply`], and refuses with a [`Problem`]
 //! that each protocol puts into its own envelope.
 
+pub mod body;
+pub mod credentials;
+pub mod input;
+pub mod json_protocol;
+pub mod limits;
+pub mod protocol;
+pub mod query_protocol;
+pub mod request_id;
+pub mod rest_json;
+pub mod sigv4;
+
+pub use protocol::Protocol;
+
 use alluvium_base::{AccountId, Region, RequestId};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -77,6 +90,40 @@ impl Problem {
             fields: serde_json::Map::new(),
         }
     }
+
+    /// A defect of ours; AWS's code for it.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new("InternalFailure", StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+}
+
+/// A request without a version 4 signature, for services that check another proof themselves.
+#[derive(Debug, Clone)]
+pub struct UnsignedCall {
+    /// Ours, for headers, bodies and logs.
+    pub request_id: RequestId,
+    /// Method, URI, headers.
+    pub head: std::sync::Arc<http::request::Parts>,
+    /// The whole body, within the service's limit.
+    pub body: Bytes,
+    /// SHA-256 of the body.
+    pub body_sha256: [u8; 32],
+    /// When the head had arrived.
+    pub arrival_ms: i64,
+    /// Scheme and authority by which the client reached us.
+    pub endpoint: String,
+}
+
+/// A service that takes requests as they arrive and verifies them itself: S3, whose bodies are
+/// streams.
+#[async_trait]
+pub trait RawService: Send + Sync {
+    /// Answers a request of which nothing was read or verified but its head.
+    async fn call(
+        &self,
+        request: http::Request<hyper::body::Incoming>,
+        request_id: RequestId,
+    ) -> Reply;
 }
 
 /// A service behind the door.
@@ -84,4 +131,11 @@ impl Problem {
 pub trait Service: Send + Sync {
     /// Answers a verified call. Engine errors are mapped to the service's codes here.
     async fn call(&self, call: Call) -> Reply;
+
+    /// Answers a request that bears no version 4 signature (a Bearer token, or a request for one),
+    /// after checking its proof itself. `None`, the default, has the door refuse it.
+    async fn call_unsigned(&self, call: UnsignedCall) -> Option<Reply> {
+        let _ = call;
+        None
+    }
 }

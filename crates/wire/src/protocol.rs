@@ -1,0 +1,35 @@
+//! The protocols, and the envelope in which each refuses.
+
+use crate::{Problem, Reply, json_protocol, query_protocol, rest_json};
+use alluvium_base::RequestId;
+
+/// How a service speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// AWS JSON 1.0.
+    AwsJson10,
+    /// AWS JSON 1.1.
+    AwsJson11,
+    /// REST with JSON bodies.
+    RestJson,
+    /// Forms in, XML out.
+    Query,
+    /// REST with XML bodies (S3).
+    RestXml,
+    /// The Iceberg REST catalog's own JSON.
+    Iceberg,
+}
+
+impl Protocol {
+    /// A refusal in this protocol's envelope.
+    pub fn refuse(self, request_id: RequestId, problem: &Problem) -> Reply {
+        match self {
+            Self::AwsJson10 => json_protocol::refuse_as("1.0", request_id, problem),
+            Self::AwsJson11 => json_protocol::refuse_as("1.1", request_id, problem),
+            Self::RestJson => rest_json::refuse(request_id, problem),
+            Self::Query => query_protocol::refuse(request_id, None, problem),
+            Self::RestXml => query_protocol::refuse_s3(request_id, problem),
+            Self::Iceberg => rest_json::refuse_iceberg(request_id, problem),
+        }
+    }
+}
