@@ -48,13 +48,15 @@ impl Form {
 
     /// Refuses every member but `Action`, `Version` and these, by its name (I7).
     pub fn only(&self, members: &[&str]) -> Result<(), Problem> {
-        let known =
-            |name: &str| name == "Action" || name == "Version" || members.contains(&name);
+        let known = |name: &str| name == "Action" || name == "Version" || members.contains(&name);
         match self.0.keys().find(|name| !known(name)) {
             Some(name) => Err(Problem::new(
                 "ValidationError",
                 StatusCode::BAD_REQUEST,
-                format!("member '{}' is not supported here", name.chars().take(256).collect::<String>()),
+                format!(
+                    "member '{}' is not supported here",
+                    name.chars().take(256).collect::<String>()
+                ),
             )),
             None => Ok(()),
         }

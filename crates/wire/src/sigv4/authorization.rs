@@ -75,8 +75,7 @@ pub fn present(head: &Parts) -> Result<Presented, SignatureProblem> {
     if query_value(query, "X-Amz-Algorithm")?.is_some() {
         return from_query(query).map(|found| Presented::V4(Box::new(found)));
     }
-    if query_value(query, "AWSAccessKeyId")?.is_some()
-        && query_value(query, "Signature")?.is_some()
+    if query_value(query, "AWSAccessKeyId")?.is_some() && query_value(query, "Signature")?.is_some()
     {
         return Ok(Presented::V2);
     }
