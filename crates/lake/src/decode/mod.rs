@@ -1,0 +1,164 @@
+//! JSON records become Arrow columns, directed by the table's schema.
+//!
+//! A [`RecordDecoder`] holds one buffer per column of an Iceberg schema. [`RecordDecoder::push`]
+//! appends one record, which must be exactly one JSON object, or leaves the buffers as they were:
+//! every buffer can be cut back to the last whole row, so a bad record never touches its
+//! neighbours (I2). Tokens come from `jiter`; nothing is allocated per record, keys are looked up
+//! in the order in which the last record had them, and strings go straight into their column.
+//!
+//! # Rules
+//! Names match a column exactly, case included. Fields without a column are skipped, but must be
+//! valid JSON and UTF-8. A record in which no key names a column, or that lacks a required one, is
+//! `Iceberg.MissingColumnWithinRecord`; a missing optional column is null. A key that appears twice is
+//! an error (AWS does not say which one wins). Values convert as the Firehose developer guide's
+//! "Supported data types" for Iceberg says; where it is silent the strict reading is taken, and nothing is
+//! rounded, cut or guessed:
+//!
+//! | column | accepts |
+//! |---|---|
+//! | `boolean` | `true`, `false`, `"true"`, `"false"` (any case), `1`, `0` |
+//! | `int`, `long` | numbers and numeric strings of integral value in range (`1.0` is, `1.9` is not) |
+//! | `float`, `double` | numbers and numeric strings in range; `"NaN"`, `"Infinity"`, `"-Infinity"` |
+//! | `decimal(p,s)` | numbers and numeric strings that fit exactly |
+//! | `string` | strings only |
+//! | `binary`, `fixed(n)` | padded base64 (standard, URL-safe or MIME), or hex; `0x…` is always hex |
+//! | `date` | epoch days, or `yyyy-MM-dd` |
+//! | `time` | microseconds since midnight, or `HH:mm[:ss[.fraction]]` |
+//! | `timestamp`, `timestamptz` | epoch **microseconds**, or ISO 8601 with or without offset (none is UTC; a `timestamp` is kept in UTC); digits beyond microseconds are cut |
+//! | `uuid` | the 36-character form |
+//! | `list`, `map`, `struct` | JSON, or a string that holds JSON |
+//!
+//! # Bounds (I8)
+//! Schemas nest at most [`MAX_SCHEMA_DEPTH`] levels, and decoding recurses along the schema only;
+//! what is skipped is walked without recursion, 200 levels at most. One decoder takes
+//! [`MAX_INPUT_BYTES`] between two calls of [`RecordDecoder::finish`].
+//!
+//! Left out: routing, operations (insert, update, delete) and error objects, which are delivery's.
+
+mod buffers;
+mod column;
+mod error;
+mod frames;
+mod number;
+mod plan;
+mod record;
+mod temporal;
+mod text;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{DecodeCode, RecordError, UnsupportedSchema};
+pub use frames::{BadFrames, Frames};
+pub use plan::MAX_SCHEMA_DEPTH;
+
+use alluvium_base::ErrorKind;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::SchemaRef;
+use iceberg::spec::Schema;
+use record::Fields;
+use std::sync::Arc;
+
+/// The most JSON one decoder takes between two calls of [`RecordDecoder::finish`]: text columns have
+/// 31-bit offsets, and no value grows while it is decoded.
+pub const MAX_INPUT_BYTES: usize = 1 << 30;
+
+/// Decodes JSON records into columns of one Iceberg schema.
+#[derive(Debug)]
+pub struct RecordDecoder {
+    schema: SchemaRef,
+    fields: Fields,
+    rows: usize,
+    input_bytes: usize,
+    tape: Vec<u8>,
+}
+
+impl RecordDecoder {
+    /// A decoder for a schema; refuses column types that format version 2 does not have.
+    pub fn new(schema: &Schema) -> Result<Self, UnsupportedSchema> {
+        let fields = plan::fields_of(schema)?;
+        let schema = iceberg::arrow::schema_to_arrow_schema(schema)
+            .map_err(|error| UnsupportedSchema::conversion(&error))?;
+        Ok(Self { schema: Arc::new(schema), fields, rows: 0, input_bytes: 0, tape: Vec::new() })
+    }
+
+    /// The Arrow schema of the batches, Iceberg field ids in its metadata.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows since the last [`finish`](Self::finish).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of JSON that the rows since the last [`finish`](Self::finish) came from.
+    pub fn input_bytes(&self) -> usize {
+        self.input_bytes
+    }
+
+    /// Bytes held by the column buffers.
+    pub fn buffered_bytes(&self) -> usize {
+        self.fields.buffered_bytes()
+    }
+
+    /// Appends one record whole, or nothing of it.
+    pub fn push(&mut self, record: &[u8]) -> Result<(), RecordError> {
+        if self.input_bytes + record.len() > MAX_INPUT_BYTES {
+            return Err(RecordError::full(self.input_bytes));
+        }
+        match self.fields.decode_record(record, self.rows, &mut self.tape) {
+            Ok(()) => {
+                self.rows += 1;
+                self.input_bytes += record.len();
+                Ok(())
+            }
+            Err(fault) => {
+                self.fields.truncate(self.rows);
+                Err(RecordError::from_fault(&fault))
+            }
+        }
+    }
+
+    /// Appends every record of a block of the log (little-endian `u32` length, then the bytes).
+    ///
+    /// `on_error` gets the record's index within `frames`, its bytes and what is wrong with it; the
+    /// others are appended. Answers how many records there were.
+    pub fn decode_frames(
+        &mut self,
+        frames: &[u8],
+        on_error: &mut dyn FnMut(usize, &[u8], RecordError),
+    ) -> Result<usize, BadFrames> {
+        let mut count = 0;
+        for frame in Frames::new(frames) {
+            let record = frame?;
+            if let Err(error) = self.push(record) {
+                on_error(count, record, error);
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Takes the rows out as one batch; the decoder is empty again.
+    pub fn finish(&mut self) -> Result<RecordBatch, FinishError> {
+        let rows = std::mem::take(&mut self.rows);
+        self.input_bytes = 0;
+        let columns: Vec<ArrayRef> = self.fields.finish(self.schema.fields())?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+}
+
+/// The columns do not make a batch. A defect of this program: nothing that a record can cause.
+#[derive(Debug, thiserror::Error)]
+#[error("decoded columns do not fit their schema: {0}")]
+pub struct FinishError(#[from] arrow_schema::ArrowError);
+
+impl FinishError {
+    /// What its receiver can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Internal
+    }
+}
