@@ -29,7 +29,11 @@ pub(super) enum Values {
     Long(Scalars<i64>),
     Float(Scalars<f32>),
     Double(Scalars<f64>),
-    Decimal { values: Scalars<i128>, precision: u8, scale: u8 },
+    Decimal {
+        values: Scalars<i128>,
+        precision: u8,
+        scale: u8,
+    },
     Date(Scalars<i32>),
     Time(Scalars<i64>),
     /// With and without zone: both are microseconds of UTC.
@@ -38,9 +42,20 @@ pub(super) enum Values {
     Binary(Bytes),
     Fixed(Blocks),
     Uuid(Blocks),
-    List { ends: Ends, element: Box<Column> },
-    Map { ends: Ends, key: Box<Column>, value: Box<Column> },
-    Struct { len: usize, validity: super::buffers::Validity, fields: Fields },
+    List {
+        ends: Ends,
+        element: Box<Column>,
+    },
+    Map {
+        ends: Ends,
+        key: Box<Column>,
+        value: Box<Column>,
+    },
+    Struct {
+        len: usize,
+        validity: super::buffers::Validity,
+        fields: Fields,
+    },
 }
 
 /// A value by which the keys of a map are told apart.

@@ -214,11 +214,8 @@ impl From<jiter::JiterError> for Box<Fault> {
 fn excerpt(value: &[u8]) -> String {
     let end = value.len().min(EXCERPT_CHARS * 4);
     let text = String::from_utf8_lossy(&value[..end]);
-    let mut shown: String = text
-        .chars()
-        .take(EXCERPT_CHARS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut shown: String =
+        text.chars().take(EXCERPT_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if end < value.len() || text.chars().nth(EXCERPT_CHARS).is_some() {
         shown.push('…');
     }

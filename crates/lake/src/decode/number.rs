@@ -224,8 +224,23 @@ mod tests {
 
     #[test]
     fn short_doubles_round_as_the_standard_library_does() {
-        for text in ["0", "-0.0", "23.45", "0.1", "-1013.25", "123456789012345", "0.000000000000001", "9007199254740993", "1.7976931348623157e308", "5e-324"] {
-            assert_eq!(double(text).map(f64::to_bits), Ok(text.parse::<f64>().unwrap().to_bits()), "{text}");
+        for text in [
+            "0",
+            "-0.0",
+            "23.45",
+            "0.1",
+            "-1013.25",
+            "123456789012345",
+            "0.000000000000001",
+            "9007199254740993",
+            "1.7976931348623157e308",
+            "5e-324",
+        ] {
+            assert_eq!(
+                double(text).map(f64::to_bits),
+                Ok(text.parse::<f64>().unwrap().to_bits()),
+                "{text}"
+            );
         }
         assert_eq!(double("1e999"), Err(NumberFault::OutOfRange));
         assert_eq!(float("1e39"), Err(NumberFault::OutOfRange));

@@ -28,7 +28,8 @@ fn fields(
 }
 
 fn column(field: &NestedField, parent: &str, depth: usize) -> Result<Column, UnsupportedSchema> {
-    let path = if parent.is_empty() { field.name.clone() } else { format!("{parent}.{}", field.name) };
+    let path =
+        if parent.is_empty() { field.name.clone() } else { format!("{parent}.{}", field.name) };
     if depth > MAX_SCHEMA_DEPTH {
         return Err(UnsupportedSchema::new(
             &path,
@@ -81,9 +82,8 @@ fn values(field_type: &Type, path: &str, depth: usize) -> Result<Values, Unsuppo
 }
 
 fn scalars(primitive: &PrimitiveType, path: &str) -> Result<Values, UnsupportedSchema> {
-    let refused = |reason: String| {
-        UnsupportedSchema::new(path, &Type::Primitive(primitive.clone()), reason)
-    };
+    let refused =
+        |reason: String| UnsupportedSchema::new(path, &Type::Primitive(primitive.clone()), reason);
     Ok(match primitive {
         PrimitiveType::Boolean => Values::Boolean(Bits::default()),
         PrimitiveType::Int => Values::Int(Scalars::default()),

@@ -56,11 +56,7 @@ impl Fields {
     }
 
     /// Decodes an object that begins at the source's position; answers how many columns it named.
-    pub(super) fn decode_object(
-        &mut self,
-        source: &mut Source<'_>,
-        rows: usize,
-    ) -> Decoded<usize> {
+    pub(super) fn decode_object(&mut self, source: &mut Source<'_>, rows: usize) -> Decoded<usize> {
         let mut named = 0;
         let mut expected = 0;
         let mut key = source.json.known_object()?;
@@ -128,7 +124,10 @@ impl Fields {
         self.columns.iter().map(|column| column.values.size_bytes()).sum()
     }
 
-    pub(super) fn finish(&mut self, fields: &arrow_schema::Fields) -> Result<Vec<ArrayRef>, ArrowError> {
+    pub(super) fn finish(
+        &mut self,
+        fields: &arrow_schema::Fields,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
         self.columns
             .iter_mut()
             .zip(fields)

@@ -1,1 +1,1 @@
-//! write
+//! Record batches to Parquet data files.
