@@ -4,6 +4,11 @@
 //! moves in one [`Transaction`]. Fencing is checked inside the committing transaction: every
 //! backend instance carries the epoch that its owner raised at start (DURABILITY section 9).
 
+pub mod conformance;
+pub mod faulty;
+pub mod memory;
+pub mod sqlite;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -44,6 +49,21 @@ pub enum Precondition {
     Present(Key),
     /// The document exists at exactly this version.
     AtVersion(Key, u64),
+    /// No document of the key's collection has an id that starts with the key's id: a bucket or a
+    /// namespace is empty.
+    NoneUnder(Key),
+}
+
+impl Precondition {
+    /// The document (for [`Self::NoneUnder`], the prefix) that this is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Absent(key)
+            | Self::Present(key)
+            | Self::AtVersion(key, _)
+            | Self::NoneUnder(key) => key,
+        }
+    }
 }
 
 /// One change.
@@ -53,6 +73,15 @@ pub enum Operation {
     Put(Key, Bytes),
     /// Removes the document; nothing happens if it is not there.
     Delete(Key),
+}
+
+impl Operation {
+    /// The document that this changes.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
 }
 
 /// All or nothing.
@@ -115,6 +144,15 @@ pub struct Scan {
     pub after: Option<String>,
     /// At most this many.
     pub limit: usize,
+}
+
+/// What sorts after every id that starts with `prefix` and goes on for at most `more_chars`
+/// characters: as [`Scan::after`] it skips them all in one step.
+pub fn after_prefix(prefix: &str, more_chars: usize) -> String {
+    let mut bound = String::with_capacity(prefix.len() + 4 * more_chars);
+    bound.push_str(prefix);
+    bound.extend(std::iter::repeat_n(char::MAX, more_chars));
+    bound
 }
 
 /// A store of documents.

@@ -1,0 +1,455 @@
+//! The one writer: gathers transactions into groups and commits each group with one sync.
+//!
+//! A group is evaluated in memory, inside the SQLite transaction that commits it: one query reads
+//! the versions of all documents that preconditions name, every transaction of the group is judged
+//! in turn on these and on what those before it in the group change, then the sum of the changes is
+//! written. So a group costs a handful of statements however many transactions share it, and a
+//! transaction whose preconditions fail leaves nothing to undo.
+//!
+//! What can go wrong: a statement before COMMIT fails - the group is rolled back, nothing was done,
+//! and its transactions are tried one by one so that one cannot spoil the others; COMMIT is refused
+//! for want of room - rolled back, nothing was done; COMMIT fails otherwise - settled, see
+//! [`Writer::settle`].
+
+use super::connection::{self, SQLITE_BUSY, SQLITE_FULL};
+use super::statements;
+use crate::records::{Key, Operation, Outcome, Precondition, Transaction};
+use alluvium_base::{Epoch, kill_point};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use metrics::{counter, gauge, histogram};
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// A group is full at this many transactions: more would only delay the first of them.
+const GROUP_TRANSACTIONS: usize = 512;
+/// A group is full at this many preconditions and operations.
+const GROUP_STEPS: usize = 8_192;
+/// A group is full at this many bytes of bodies.
+const GROUP_BYTES: usize = 8 << 20;
+
+type Reply = oneshot::Sender<Outcome>;
+
+/// What the writer is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Do this and answer.
+    Transact(Transaction, Reply),
+    /// End.
+    Close(oneshot::Sender<()>),
+}
+
+/// A document's new state within a group.
+#[derive(Debug)]
+struct Change {
+    version: u64,
+    body: Option<Bytes>,
+}
+
+/// What a group would do to the documents, and what its transactions will be answered.
+#[derive(Debug, Default)]
+struct Plan {
+    outcomes: Vec<Outcome>,
+    changes: HashMap<Key, Change>,
+    last_version: u64,
+}
+
+/// Why a group was not committed.
+#[derive(Debug)]
+enum Failure {
+    Fenced,
+    /// Nothing was done.
+    Refused(sqlx::Error),
+    /// COMMIT failed after this was planned: it may have been done.
+    Commit(sqlx::Error, Plan),
+}
+
+/// Owns the writing connection.
+#[derive(Debug)]
+pub(super) struct Writer {
+    path: PathBuf,
+    connection: Option<SqliteConnection>,
+    epoch: Epoch,
+    unsettled: Arc<AtomicBool>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        path: PathBuf,
+        connection: SqliteConnection,
+        epoch: Epoch,
+        unsettled: Arc<AtomicBool>,
+    ) -> Self {
+        Self { path, connection: Some(connection), epoch, unsettled }
+    }
+
+    /// Serves until it is told to close or every sender is gone.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        let mut next = None;
+        let closing = loop {
+            let first = match next.take() {
+                Some(request) => Some(request),
+                None => queue.recv().await,
+            };
+            match first {
+                Some(Request::Transact(transaction, reply)) => {
+                    let group = Group::gather(transaction, reply, &mut queue, &mut next);
+                    self.serve(group).await;
+                }
+                Some(Request::Close(done)) => break Some(done),
+                None => break None,
+            }
+        };
+        queue.close();
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "closing the records");
+        }
+        if let Some(done) = closing {
+            // Whoever asked may have gone.
+            let _ = done.send(());
+        }
+    }
+
+    async fn serve(&mut self, group: Group) {
+        let started = Instant::now();
+        let Group { transactions, replies } = group;
+        histogram!("alluvium_records_group_transactions").record(transactions.len() as f64);
+        let outcomes = match self.commit(&transactions).await {
+            Err(Failure::Refused(error)) if transactions.len() > 1 && !is_full(&error) => {
+                let mut outcomes = Vec::with_capacity(transactions.len());
+                for transaction in transactions.chunks(1) {
+                    let result = self.commit(transaction).await;
+                    outcomes.extend(self.outcomes(1, result).await);
+                }
+                outcomes
+            }
+            result => self.outcomes(transactions.len(), result).await,
+        };
+        histogram!("alluvium_records_commit_seconds").record(started.elapsed().as_secs_f64());
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            // The caller may have gone; its transaction was done all the same.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    /// One outcome per transaction, with a failed commit settled.
+    async fn outcomes(&mut self, count: usize, result: Result<Plan, Failure>) -> Vec<Outcome> {
+        match result {
+            Ok(plan) => plan.outcomes,
+            Err(Failure::Fenced) => vec![Outcome::Fenced; count],
+            Err(Failure::Refused(error)) => {
+                counter!("alluvium_records_refused_total").increment(count as u64);
+                tracing::error!(%error, "records could not be written");
+                let reason =
+                    if is_full(&error) { "the disk is full".into() } else { error.to_string() };
+                vec![Outcome::Unavailable(reason); count]
+            }
+            Err(Failure::Commit(error, plan)) => {
+                counter!("alluvium_records_failed_commits_total").increment(1);
+                tracing::error!(%error, "a commit of records failed; settling its outcome");
+                self.unsettled.store(true, Ordering::SeqCst);
+                self.settle_outcomes(plan, &error).await
+            }
+        }
+    }
+
+    async fn settle_outcomes(&mut self, plan: Plan, cause: &sqlx::Error) -> Vec<Outcome> {
+        match self.settle().await {
+            Ok(last_version) if last_version >= plan.last_version => plan.outcomes,
+            Ok(_) => {
+                let reason = format!("the commit failed and nothing was done: {cause}");
+                vec![Outcome::Unavailable(reason); plan.outcomes.len()]
+            }
+            Err(error) => {
+                tracing::error!(%error, "the outcome of a failed commit is not settled");
+                let reason = format!("the commit failed: {cause}");
+                vec![Outcome::Unknown(reason); plan.outcomes.len()]
+            }
+        }
+    }
+
+    /// Makes a failed commit's outcome final and tells the last version that was committed.
+    ///
+    /// The failed commit may have left whole frames in the write-ahead log that no connection
+    /// counts, yet a restart would. A commit of our own, on a new connection, either comes after
+    /// them (they were counted: done) or overwrites the first of them and so ends the chain of
+    /// checksums there (not done). Only then can anyone read back.
+    async fn settle(&mut self) -> Result<u64, String> {
+        self.connection = None;
+        let mut connection =
+            connection::connect_writer(&self.path).await.map_err(|error| error.to_string())?;
+        let settled = async {
+            sqlx::raw_sql(statements::SETTLE).execute(&mut connection).await?;
+            sqlx::query(statements::LAST_VERSION)
+                .fetch_one(&mut connection)
+                .await?
+                .try_get::<i64, _>(0)
+        }
+        .await;
+        let last = settled.map_err(|error| error.to_string())?;
+        self.connection = Some(connection);
+        self.unsettled.store(false, Ordering::SeqCst);
+        Ok(last.unsigned_abs())
+    }
+
+    async fn commit(&mut self, group: &[Transaction]) -> Result<Plan, Failure> {
+        if self.connection.is_none()
+            && let Err(reason) = self.settle().await
+        {
+            return Err(Failure::Refused(sqlx::Error::Protocol(reason)));
+        }
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(Failure::Refused(sqlx::Error::WorkerCrashed));
+        };
+        let plan = match plan_and_write(connection, self.epoch, group).await {
+            Ok(plan) => plan,
+            Err(failure) => {
+                roll_back(connection).await;
+                return Err(failure);
+            }
+        };
+        kill_point("records-before-commit");
+        match sqlx::query("COMMIT").execute(&mut *connection).await {
+            Ok(_) => {
+                kill_point("records-after-commit");
+                gauge!("alluvium_records_version").set(plan.last_version as f64);
+                Ok(plan)
+            }
+            Err(error) if is_full(&error) || is_busy(&error) => {
+                roll_back(connection).await;
+                Err(Failure::Refused(error))
+            }
+            Err(error) => Err(Failure::Commit(error, plan)),
+        }
+    }
+}
+
+fn is_full(error: &sqlx::Error) -> bool {
+    connection::primary_code(error) == Some(SQLITE_FULL)
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    connection::primary_code(error) == Some(SQLITE_BUSY)
+}
+
+async fn roll_back(connection: &mut SqliteConnection) {
+    // SQLite may have rolled back by itself: then this fails, and nothing is open either way.
+    let _ = sqlx::query("ROLLBACK").execute(connection).await;
+}
+
+/// Judges the group and writes its changes, all inside an open SQLite transaction.
+async fn plan_and_write(
+    connection: &mut SqliteConnection,
+    epoch: Epoch,
+    group: &[Transaction],
+) -> Result<Plan, Failure> {
+    let counters = sqlx::query(statements::BEGIN)
+        .fetch_all(&mut *connection)
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get::<i64, _>(0)).collect())
+        .map_err(Failure::Refused)?;
+    let [stored_epoch, version]: [i64; 2] = Vec::try_into(counters)
+        .map_err(|_| Failure::Refused(sqlx::Error::Protocol("counters are missing".into())))?;
+    if stored_epoch.unsigned_abs() != epoch.0 {
+        return Err(Failure::Fenced);
+    }
+    let named = versions_of(connection, group).await.map_err(Failure::Refused)?;
+    let mut plan = Plan { last_version: version.unsigned_abs(), ..Plan::default() };
+    for transaction in group {
+        let outcome = plan.judge(connection, &named, transaction).await.map_err(Failure::Refused)?;
+        plan.outcomes.push(outcome);
+    }
+    write(connection, &plan).await.map_err(Failure::Refused)?;
+    Ok(plan)
+}
+
+type Versions = HashMap<(String, String), u64>;
+
+/// The versions of all documents that preconditions of the group name.
+async fn versions_of(
+    connection: &mut SqliteConnection,
+    group: &[Transaction],
+) -> Result<HashMap<Key, u64>, sqlx::Error> {
+    let mut keys: Vec<&Key> = group
+        .iter()
+        .flat_map(|transaction| &transaction.preconditions)
+        .filter(|precondition| !matches!(precondition, Precondition::NoneUnder(_)))
+        .map(Precondition::key)
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let mut found = Versions::new();
+    let mut rest = keys.as_slice();
+    while !rest.is_empty() {
+        let (part, others) = rest.split_at(statements::width(rest.len()));
+        rest = others;
+        let mut query = sqlx::query(AssertSqlSafe(statements::versions(part.len())));
+        for key in part {
+            query = query.bind(key.collection).bind(key.id.as_bytes());
+        }
+        let mut rows = query.fetch(&mut *connection);
+        while let Some(row) = rows.try_next().await? {
+            let id = String::from_utf8(row.try_get(1)?)
+                .map_err(|error| sqlx::Error::Decode(error.into()))?;
+            found.insert((row.try_get(0)?, id), row.try_get::<i64, _>(2)?.unsigned_abs());
+        }
+    }
+    let version = |key: &Key| found.get(&(key.collection.to_string(), key.id.clone())).copied();
+    Ok(keys.into_iter().filter_map(|key| Some((key.clone(), version(key)?))).collect())
+}
+
+impl Plan {
+    /// The version of a document after the transactions judged so far.
+    fn version_of(&self, named: &HashMap<Key, u64>, key: &Key) -> Option<u64> {
+        match self.changes.get(key) {
+            Some(change) => change.body.is_some().then_some(change.version),
+            None => named.get(key).copied(),
+        }
+    }
+
+    async fn judge(
+        &mut self,
+        connection: &mut SqliteConnection,
+        named: &HashMap<Key, u64>,
+        transaction: &Transaction,
+    ) -> Result<Outcome, sqlx::Error> {
+        for precondition in &transaction.preconditions {
+            let holds = match precondition {
+                Precondition::Absent(key) => self.version_of(named, key).is_none(),
+                Precondition::Present(key) => self.version_of(named, key).is_some(),
+                Precondition::AtVersion(key, version) => {
+                    self.version_of(named, key) == Some(*version)
+                }
+                // Such a transaction is the first of its group (see `Group`): the file is the truth.
+                Precondition::NoneUnder(key) => none_under(connection, key).await?,
+            };
+            if !holds {
+                return Ok(Outcome::Conflict(precondition.clone()));
+            }
+        }
+        if transaction.operations.is_empty() {
+            return Ok(Outcome::Committed { version: self.last_version });
+        }
+        self.last_version += 1;
+        for operation in &transaction.operations {
+            let (key, body) = match operation {
+                Operation::Put(key, body) => (key, Some(body.clone())),
+                Operation::Delete(key) => (key, None),
+            };
+            self.changes.insert(key.clone(), Change { version: self.last_version, body });
+        }
+        Ok(Outcome::Committed { version: self.last_version })
+    }
+}
+
+async fn none_under(connection: &mut SqliteConnection, key: &Key) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query(statements::FIRST_ID)
+        .bind(key.collection)
+        .bind(key.id.as_bytes())
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(true) };
+    let id: Vec<u8> = row.try_get(0)?;
+    Ok(!id.starts_with(key.id.as_bytes()))
+}
+
+/// Writes what the plan changes, in key order.
+async fn write(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+    if plan.changes.is_empty() {
+        return Ok(());
+    }
+    let mut changes: Vec<_> = plan.changes.iter().collect();
+    changes.sort_unstable_by_key(|(key, _)| *key);
+    let (puts, deletes): (Vec<_>, Vec<_>) =
+        changes.into_iter().partition(|(_, change)| change.body.is_some());
+    let mut rest = puts.as_slice();
+    while !rest.is_empty() {
+        let (part, others) = rest.split_at(statements::width(rest.len()));
+        rest = others;
+        let mut query = sqlx::query(AssertSqlSafe(statements::upsert(part.len())));
+        for (key, change) in part {
+            let body = change.body.as_deref().unwrap_or_default();
+            query = query
+                .bind(key.collection)
+                .bind(key.id.as_bytes())
+                .bind(i64::try_from(change.version).unwrap_or(i64::MAX))
+                .bind(body);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    let mut rest = deletes.as_slice();
+    while !rest.is_empty() {
+        let (part, others) = rest.split_at(statements::width(rest.len()));
+        rest = others;
+        let mut query = sqlx::query(AssertSqlSafe(statements::delete(part.len())));
+        for (key, _) in part {
+            query = query.bind(key.collection).bind(key.id.as_bytes());
+        }
+        query.execute(&mut *connection).await?;
+    }
+    let last_version = i64::try_from(plan.last_version).unwrap_or(i64::MAX);
+    sqlx::query(statements::SET_VERSION).bind(last_version).execute(connection).await?;
+    Ok(())
+}
+
+/// Transactions that share a commit.
+#[derive(Debug)]
+struct Group {
+    transactions: Vec<Transaction>,
+    replies: Vec<Reply>,
+}
+
+impl Group {
+    /// Takes what waits in the queue, up to the limits; what does not fit goes to `next`.
+    ///
+    /// A transaction that asks whether a prefix is empty begins a group, for that question is put
+    /// to the file, not to the group's changes.
+    fn gather(
+        transaction: Transaction,
+        reply: Reply,
+        queue: &mut mpsc::Receiver<Request>,
+        next: &mut Option<Request>,
+    ) -> Self {
+        let (mut steps, mut bytes) = size(&transaction);
+        let mut group = Self { transactions: vec![transaction], replies: vec![reply] };
+        while group.transactions.len() < GROUP_TRANSACTIONS
+            && steps < GROUP_STEPS
+            && bytes < GROUP_BYTES
+        {
+            match queue.try_recv() {
+                Ok(Request::Transact(transaction, reply)) if !asks_for_none(&transaction) => {
+                    let (more_steps, more_bytes) = size(&transaction);
+                    steps += more_steps;
+                    bytes += more_bytes;
+                    group.transactions.push(transaction);
+                    group.replies.push(reply);
+                }
+                Ok(other) => {
+                    *next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        group
+    }
+}
+
+fn asks_for_none(transaction: &Transaction) -> bool {
+    transaction.preconditions.iter().any(|p| matches!(p, Precondition::NoneUnder(_)))
+}
+
+fn size(transaction: &Transaction) -> (usize, usize) {
+    let bytes = transaction.operations.iter().map(|operation| match operation {
+        Operation::Put(_, body) => body.len(),
+        Operation::Delete(_) => 0,
+    });
+    (transaction.preconditions.len() + transaction.operations.len(), bytes.sum())
+}
