@@ -60,7 +60,12 @@ async fn get(records: &dyn Records, id: &str) -> Option<Document> {
     records.get(&key(id)).await.expect("readable")
 }
 
-async fn ids(records: &dyn Records, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
+async fn ids(
+    records: &dyn Records,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Vec<String> {
     let after = after.map(str::to_string);
     let scan = Scan { collection: COLLECTION, prefix: prefix.into(), after, limit };
     let documents = records.scan(scan).await.expect("readable");
@@ -139,7 +144,8 @@ async fn none_under_sees_every_document_of_the_prefix(records: &dyn Records) {
 }
 
 async fn scans_go_in_byte_order(records: &dyn Records) {
-    let mut all = ["a", "a/b", "a/b/c", "a0", "B", "é", "z", "\u{ffff}", "\u{1f600}", "a\u{0}b", ""];
+    let mut all =
+        ["a", "a/b", "a/b/c", "a0", "B", "é", "z", "\u{ffff}", "\u{1f600}", "a\u{0}b", ""];
     must(records, all.iter().map(|id| put(id, "x")).collect()).await;
     all.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
     assert_eq!(ids(records, "", None, 100).await, all);

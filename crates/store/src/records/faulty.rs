@@ -3,7 +3,9 @@
 //! A fault is armed for the next transactions that touch a collection; each is used up as often
 //! as it says. Reads can be refused too. What is not armed passes through.
 
-use super::{Document, Key, Operation, Outcome, Precondition, ReadError, Records, Scan, Transaction};
+use super::{
+    Document, Key, Operation, Outcome, Precondition, ReadError, Records, Scan, Transaction,
+};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! Records in memory, for tests of whoever stands on them: same contract, nothing durable.
 
-use super::{Document, Key, Operation, Outcome, Precondition, ReadError, Records, Scan, Transaction};
+use super::{
+    Document, Key, Operation, Outcome, Precondition, ReadError, Records, Scan, Transaction,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;

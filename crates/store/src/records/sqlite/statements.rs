@@ -20,8 +20,7 @@ COMMIT;
 ";
 
 /// One document.
-pub(super) const GET: &str =
-    "SELECT version, body FROM document WHERE collection = ?1 AND id = ?2";
+pub(super) const GET: &str = "SELECT version, body FROM document WHERE collection = ?1 AND id = ?2";
 
 /// Documents from an id on.
 pub(super) const SCAN_FROM: &str = "SELECT id, version, body FROM document \

@@ -263,7 +263,8 @@ async fn plan_and_write(
     let named = versions_of(connection, group).await.map_err(Failure::Refused)?;
     let mut plan = Plan { last_version: version.unsigned_abs(), ..Plan::default() };
     for transaction in group {
-        let outcome = plan.judge(connection, &named, transaction).await.map_err(Failure::Refused)?;
+        let outcome =
+            plan.judge(connection, &named, transaction).await.map_err(Failure::Refused)?;
         plan.outcomes.push(outcome);
     }
     write(connection, &plan).await.map_err(Failure::Refused)?;
