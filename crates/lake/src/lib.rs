@@ -1,7 +1,21 @@
 //! Iceberg: the catalog, table commits, and the way from JSON records to Parquet data files.
+//!
+//! - [`catalog`] holds what exists: table buckets, namespaces, tables, resource links,
+//!   checkpoints; documents in `store::records`.
+//! - [`Lake`] loads tables and is where commits begin; [`commit`] is the one commit path.
+//! - [`storage`] lets the `iceberg` library read and write `store::objects`.
+//! - [`metadata_cache`] and [`manifest_cache`] keep immutable files by location, bounded (I8).
+//! - [`decode`] and [`write`] turn records into data files.
 
 pub mod catalog;
 pub mod commit;
 pub mod decode;
+pub mod lake;
+pub mod manifest_cache;
+pub mod metadata_cache;
 pub mod storage;
 pub mod write;
+
+pub use catalog::Catalog;
+pub use commit::{CommitError, Committed, TableChange};
+pub use lake::{Lake, LakeOptions, LoadError, LoadedTable};

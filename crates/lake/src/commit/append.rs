@@ -1,0 +1,310 @@
+//! An append: one new manifest per partition spec, a new list, a new snapshot on `main`.
+
+use super::attempt::Draft;
+use super::files::NewFile;
+use super::merge::{Loaded, plan_merges};
+use super::metadata_file::{fresh_location, metadata_bytes, references};
+use super::mirror::{apply_mirror, mirror_of};
+use super::summary::append_summary;
+use super::thinning::{may_thin, snapshots_to_remove};
+use super::{Append, CommitError};
+use crate::catalog::CheckpointMove;
+use crate::lake::{Lake, LoadedTable};
+use crate::manifest_cache::Manifests;
+use alluvium_base::Random;
+use futures::executor::block_on;
+use iceberg::io::FileIO;
+use iceberg::spec::{
+    FormatVersion, MAIN_BRANCH, ManifestFile, ManifestListWriter, ManifestWriter,
+    ManifestWriterBuilder, PartitionSpec, SchemaRef, Snapshot, TableMetadata, TableMetadataRef,
+    UNASSIGNED_SEQUENCE_NUMBER,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What building needs, gathered before the processor-bound part runs on its own thread.
+struct Ingredients {
+    metadata: TableMetadataRef,
+    metadata_location: String,
+    appends: Vec<Append>,
+    summary: BTreeMap<String, String>,
+    moves: Vec<CheckpointMove>,
+    mirror: HashMap<String, String>,
+    manifests: Manifests,
+    merges: Vec<Loaded>,
+    maintenance: BTreeMap<String, serde_json::Value>,
+    /// Whether there are tags or branches beside `main`; `None` when it is not known.
+    other_references: Option<bool>,
+    now_ms: i64,
+    random: Arc<dyn Random>,
+}
+
+/// New metadata with the files added.
+pub(crate) async fn append(
+    lake: &Lake,
+    table: &LoadedTable,
+    appends: &[Append],
+    summary: &BTreeMap<String, String>,
+    moves: &[CheckpointMove],
+) -> Result<Draft, CommitError> {
+    let metadata = table.metadata.clone();
+    check_writable(&metadata, table, appends)?;
+    let manifests = match metadata.current_snapshot() {
+        Some(snapshot) => lake.manifest_list(&metadata, snapshot).await?,
+        None => Arc::default(),
+    };
+    let merges = plan_merges(lake, &manifests, metadata.properties()).await?;
+    let catalog = lake.catalog();
+    let ingredients = Ingredients {
+        metadata_location: table.metadata_location.clone(),
+        appends: appends.to_vec(),
+        summary: summary.clone(),
+        moves: moves.to_vec(),
+        mirror: mirror_of(catalog, table.record.id, moves).await?,
+        manifests,
+        merges,
+        maintenance: table.record.maintenance.clone(),
+        other_references: lake.inner.other_references.get(&table.metadata_location),
+        now_ms: catalog.clock.now_ms(),
+        random: catalog.random.clone(),
+        metadata,
+    };
+    let built = tokio::task::spawn_blocking(move || build(ingredients)).await;
+    let (draft, other_references) =
+        built.map_err(|e| CommitError::Internal(format!("building a commit: {e}")))??;
+    if let Some(other) = other_references {
+        // An append changes no reference but `main`.
+        lake.inner.other_references.insert(draft.location.clone(), other);
+    }
+    Ok(draft)
+}
+
+fn check_writable(
+    metadata: &TableMetadata,
+    table: &LoadedTable,
+    appends: &[Append],
+) -> Result<(), CommitError> {
+    if metadata.format_version() != FormatVersion::V2 {
+        let name = format!("{}.{}", table.record.namespace, table.record.name);
+        return Err(CommitError::Unsupported(format!(
+            "table '{name}' is of Iceberg format {}: rows are written to format v2 tables only",
+            metadata.format_version()
+        )));
+    }
+    for append in appends {
+        if metadata.partition_spec_by_id(append.spec_id).is_none() {
+            return Err(CommitError::Invalid(format!(
+                "the table has no partition spec {}, by which the data files were written",
+                append.spec_id
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Gathers files in memory under their locations: the library's writers want a file system.
+pub(crate) struct Gathered {
+    memory: FileIO,
+    root: String,
+    random: Arc<dyn Random>,
+    pub(crate) files: Vec<(NewFile, &'static str)>,
+}
+
+impl Gathered {
+    pub(crate) fn new(root: &str, random: Arc<dyn Random>) -> Self {
+        let (memory, root) = (FileIO::new_with_memory(), root.to_string());
+        Self { memory, root, random, files: Vec::new() }
+    }
+
+    fn fresh(&self, prefix: &str) -> String {
+        format!("{}/metadata/{prefix}{}.avro", self.root, self.random.uuid())
+    }
+
+    pub(crate) fn manifest_writer(
+        &self,
+        snapshot_id: i64,
+        schema: SchemaRef,
+        spec: PartitionSpec,
+    ) -> Result<ManifestWriterBuilder, iceberg::Error> {
+        let output = self.memory.new_output(self.fresh("m-"))?;
+        Ok(ManifestWriterBuilder::new(output, Some(snapshot_id), schema, spec))
+    }
+
+    /// Ends a manifest: its entry for the list, with the sequence number that it gets there.
+    pub(crate) fn manifest(
+        &mut self,
+        writer: ManifestWriter,
+        sequence_number: i64,
+        point: &'static str,
+    ) -> Result<ManifestFile, iceberg::Error> {
+        let mut file = block_on(writer.write_manifest_file())?;
+        file.sequence_number = sequence_number;
+        if file.min_sequence_number == UNASSIGNED_SEQUENCE_NUMBER {
+            file.min_sequence_number = sequence_number;
+        }
+        self.take(&file.manifest_path, point)?;
+        Ok(file)
+    }
+
+    /// Writes the list of a v2 snapshot: its location.
+    fn list(
+        &mut self,
+        snapshot_id: i64,
+        parent: Option<i64>,
+        sequence_number: i64,
+        manifests: &[ManifestFile],
+    ) -> Result<String, iceberg::Error> {
+        let location = self.fresh(&format!("snap-{snapshot_id}-"));
+        let output = self.memory.new_output(&location)?;
+        let writer = block_on(output.writer())?;
+        let mut list = ManifestListWriter::v2(writer, snapshot_id, parent, sequence_number);
+        list.add_manifests(manifests.iter().cloned())?;
+        block_on(list.close())?;
+        self.take(&location, "commit-list-written")?;
+        Ok(location)
+    }
+
+    fn take(&mut self, location: &str, point: &'static str) -> Result<(), iceberg::Error> {
+        let bytes = block_on(self.memory.new_input(location)?.read())?;
+        self.files.push((NewFile { location: location.to_string(), bytes }, point));
+        Ok(())
+    }
+}
+
+/// A positive id that the table does not have.
+fn fresh_snapshot_id(metadata: &TableMetadata, random: &dyn Random) -> i64 {
+    loop {
+        let mut bytes = [0u8; 8];
+        random.fill(&mut bytes);
+        let id = i64::from_le_bytes(bytes) & i64::MAX;
+        if id != 0 && metadata.snapshot_by_id(id).is_none() {
+            return id;
+        }
+    }
+}
+
+/// `max(clock, last + 1)`: the library refuses a clock that stepped back, and so would every
+/// commit.
+pub(crate) fn snapshot_time(metadata: &TableMetadata, now_ms: i64) -> i64 {
+    let newest = metadata.snapshots().map(|snapshot| snapshot.timestamp_ms()).max();
+    let logged = metadata.history().last().map(|entry| entry.timestamp_ms());
+    let last = [newest, logged, Some(metadata.last_updated_ms())].into_iter().flatten().max();
+    last.map_or(now_ms, |last| now_ms.max(last.saturating_add(1)))
+}
+
+/// The newest schema that has the columns of a partition spec: the spec may be an old one.
+fn schema_for(metadata: &TableMetadata, spec: &PartitionSpec) -> Result<SchemaRef, CommitError> {
+    let current = metadata.current_schema();
+    if spec.partition_type(current).is_ok() {
+        return Ok(current.clone());
+    }
+    let others = metadata.schemas_iter().filter(|schema| spec.partition_type(schema).is_ok());
+    let newest = others.max_by_key(|schema| schema.schema_id());
+    newest.cloned().ok_or_else(|| {
+        let spec = spec.spec_id();
+        CommitError::Invalid(format!("no schema has the columns of partition spec {spec}"))
+    })
+}
+
+/// The snapshots to remove, and whether there are other references, as far as that was asked.
+fn thin(from: &Ingredients, now_ms: i64) -> Result<(Vec<i64>, Option<bool>), CommitError> {
+    let metadata = &from.metadata;
+    let removed = snapshots_to_remove(metadata, &from.maintenance, now_ms);
+    if removed.is_empty() || !may_thin(metadata) {
+        return Ok((removed, from.other_references));
+    }
+    let other = match from.other_references {
+        Some(other) => other,
+        None => references(metadata)?.keys().any(|name| name != MAIN_BRANCH),
+    };
+    Ok((if other { Vec::new() } else { removed }, Some(other)))
+}
+
+fn build(from: Ingredients) -> Result<(Draft, Option<bool>), CommitError> {
+    let refused = |e: iceberg::Error| CommitError::refused(&e);
+    let metadata = &from.metadata;
+    let snapshot_id = fresh_snapshot_id(metadata, &*from.random);
+    let sequence_number = metadata.next_sequence_number();
+    let mut gathered = Gathered::new(metadata.location(), from.random.clone());
+    let mut manifests = from.manifests.as_ref().clone();
+    for merge in &from.merges {
+        let merged = merge.write(&mut gathered, snapshot_id, sequence_number);
+        merge.replace(&mut manifests, merged.map_err(refused)?);
+    }
+    // A manifest of deleted entries only tells about the snapshot that made it.
+    manifests.retain(|file| file.has_added_files() || file.has_existing_files());
+    for append in &from.appends {
+        let spec = metadata.partition_spec_by_id(append.spec_id).cloned();
+        let spec = spec.ok_or_else(|| CommitError::Invalid("unknown partition spec".into()))?;
+        let schema = schema_for(metadata, &spec)?;
+        let builder =
+            gathered.manifest_writer(snapshot_id, schema, spec.as_ref().clone()).map_err(refused)?;
+        let mut writer = builder.build_v2_data();
+        for file in &append.files {
+            writer.add_file(file.clone(), UNASSIGNED_SEQUENCE_NUMBER).map_err(refused)?;
+        }
+        let point = "commit-manifest-written";
+        manifests.push(gathered.manifest(writer, sequence_number, point).map_err(refused)?);
+    }
+    let parent = metadata.current_snapshot();
+    let list = gathered
+        .list(snapshot_id, parent.map(|p| p.snapshot_id()), sequence_number, &manifests)
+        .map_err(refused)?;
+    let timestamp_ms = snapshot_time(metadata, from.now_ms);
+    let snapshot = Snapshot::builder()
+        .with_snapshot_id(snapshot_id)
+        .with_parent_snapshot_id(parent.map(|p| p.snapshot_id()))
+        .with_sequence_number(sequence_number)
+        .with_timestamp_ms(timestamp_ms)
+        .with_manifest_list(list.clone())
+        .with_summary(append_summary(
+            &from.appends,
+            parent.map(AsRef::as_ref),
+            &from.summary,
+            &from.moves,
+        ))
+        .with_schema_id(metadata.current_schema_id())
+        .build();
+    let (removed, other_references) = thin(&from, timestamp_ms)?;
+    let mut draft = seal(&from, gathered, snapshot, &removed)?;
+    draft.list = Some((list, Arc::new(manifests)));
+    draft.snapshot_id = Some(snapshot_id);
+    Ok((draft, other_references))
+}
+
+/// Puts the snapshot on `main` and makes the new metadata file.
+fn seal(
+    from: &Ingredients,
+    mut gathered: Gathered,
+    snapshot: Snapshot,
+    removed: &[i64],
+) -> Result<Draft, CommitError> {
+    let refused = |e: iceberg::Error| CommitError::refused(&e);
+    let current = from.metadata_location.clone();
+    let mut builder = TableMetadata::clone(&from.metadata)
+        .into_builder(Some(current.clone()))
+        .set_branch_snapshot(snapshot, MAIN_BRANCH)
+        .map_err(refused)?;
+    if !removed.is_empty() {
+        builder = builder.remove_snapshots(removed);
+        for id in removed {
+            builder = builder.remove_statistics(*id).remove_partition_statistics(*id);
+        }
+    }
+    builder = apply_mirror(builder, &from.metadata, &from.mirror).map_err(refused)?;
+    let built = builder.build().map_err(refused)?;
+    let location = fresh_location(&built.metadata, Some(&current), &*from.random)?;
+    let bytes = metadata_bytes(&built.metadata, &location)?;
+    let metadata_bytes = bytes.len();
+    let file = NewFile { location: location.clone(), bytes };
+    gathered.files.push((file, "commit-metadata-written"));
+    Ok(Draft {
+        metadata: Arc::new(built.metadata),
+        location,
+        files: gathered.files,
+        metadata_bytes,
+        list: None,
+        snapshot_id: None,
+        expired: built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect(),
+    })
+}

@@ -1,0 +1,90 @@
+//! metadata.json: its name, its bytes, its time.
+
+use super::CommitError;
+use alluvium_base::Random;
+use bytes::Bytes;
+use futures::executor::block_on;
+use iceberg::MetadataLocation;
+use iceberg::compression::CompressionCodec;
+use iceberg::io::FileIO;
+use iceberg::spec::{SnapshotReference, TableMetadata};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+/// Parses a metadata file, compressed or not.
+pub(crate) fn parse_metadata(bytes: &Bytes) -> Result<TableMetadata, String> {
+    const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+    if !bytes.starts_with(&GZIP_MAGIC) {
+        return serde_json::from_slice(bytes).map_err(|e| e.to_string());
+    }
+    // The library decompresses only what it reads itself.
+    let (memory, path) = (FileIO::new_with_memory(), "metadata.json");
+    let read = async {
+        memory.new_output(path)?.write(bytes.clone()).await?;
+        TableMetadata::read_from(&memory, path).await
+    };
+    block_on(read).map_err(|e| e.to_string())
+}
+
+/// A table's branches and tags. The library keeps them to itself, except in JSON.
+pub fn references(
+    metadata: &TableMetadata,
+) -> Result<BTreeMap<String, SnapshotReference>, CommitError> {
+    #[derive(serde::Deserialize)]
+    struct References {
+        #[serde(default)]
+        refs: BTreeMap<String, SnapshotReference>,
+    }
+    let internal = |e: serde_json::Error| CommitError::Internal(e.to_string());
+    let json = serde_json::to_vec(metadata).map_err(internal)?;
+    Ok(serde_json::from_slice::<References>(&json).map_err(internal)?.refs)
+}
+
+/// A fresh location for new metadata: its number is one more than the current file's.
+pub(crate) fn fresh_location(
+    metadata: &TableMetadata,
+    current: Option<&str>,
+    random: &dyn Random,
+) -> Result<String, CommitError> {
+    let number = |location: &str| {
+        let file = location.rsplit('/').next()?;
+        let digits = file.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse::<u32>().ok()
+    };
+    let next = current.and_then(number).map_or(0, |n| n.saturating_add(1));
+    let codec =
+        metadata.metadata_compression_codec().map_err(|e| CommitError::Invalid(e.to_string()))?;
+    let suffix = match codec {
+        CompressionCodec::None => "",
+        _ => ".gz",
+    };
+    let (root, id) = (metadata.location(), random.uuid());
+    Ok(format!("{root}/metadata/{next:05}-{id}{suffix}.metadata.json"))
+}
+
+/// The bytes of a metadata file at that location.
+pub(crate) fn metadata_bytes(
+    metadata: &TableMetadata,
+    location: &str,
+) -> Result<Bytes, CommitError> {
+    let internal = |e: String| CommitError::Internal(e);
+    if !location.ends_with(".gz.metadata.json") {
+        let bytes = serde_json::to_vec(metadata).map_err(|e| internal(e.to_string()))?;
+        return Ok(Bytes::from(bytes));
+    }
+    let memory = FileIO::new_with_memory();
+    let written = async {
+        let parsed = MetadataLocation::from_str(location)?;
+        metadata.write_to(&memory, &parsed).await?;
+        memory.new_input(parsed.to_string())?.read().await
+    };
+    block_on(written).map_err(|e| internal(e.to_string()))
+}
+
+/// The library stamps metadata without a new snapshot with the system's time: gives it ours.
+pub(crate) fn stamp(metadata: TableMetadata, now_ms: i64) -> Result<TableMetadata, CommitError> {
+    let internal = |e: serde_json::Error| CommitError::Internal(e.to_string());
+    let mut value = serde_json::to_value(metadata).map_err(internal)?;
+    value["last-updated-ms"] = now_ms.into();
+    serde_json::from_value(value).map_err(|e| CommitError::Invalid(e.to_string()))
+}
