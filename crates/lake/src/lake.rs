@@ -99,7 +99,9 @@ impl LoadError {
     pub(crate) fn of_library(location: &str, error: &iceberg::Error) -> Self {
         let missing = std::error::Error::source(error)
             .and_then(|source| source.downcast_ref::<ObjectsError>())
-            .is_some_and(|e| matches!(e, ObjectsError::NotFound { .. } | ObjectsError::NoBucket(_)));
+            .is_some_and(|e| {
+                matches!(e, ObjectsError::NotFound { .. } | ObjectsError::NoBucket(_))
+            });
         match error.kind() {
             iceberg::ErrorKind::Unexpected if !missing => {
                 Self::Unavailable(format!("{location}: {error}"))

@@ -75,9 +75,8 @@ impl ManifestCache {
             .map_err(|e| LoadError::of_objects(location, e))?;
         // A table that was upgraded keeps lists of the older format.
         let versions = [version, FormatVersion::V3, FormatVersion::V2, FormatVersion::V1];
-        let parsed = versions.iter().find_map(|v| {
-            ManifestList::parse_with_version(&bytes, *v).ok()
-        });
+        let parsed =
+            versions.iter().find_map(|v| ManifestList::parse_with_version(&bytes, *v).ok());
         let Some(parsed) = parsed else {
             return Err(LoadError::Corrupt(format!("manifest list '{location}' does not parse")));
         };
@@ -97,9 +96,8 @@ impl ManifestCache {
             return Ok(manifest);
         }
         let loaded = file.load_manifest(&self.file_io).await;
-        let manifest = Arc::new(loaded.map_err(|e| {
-            LoadError::of_library(&file.manifest_path, &e)
-        })?);
+        let manifest =
+            Arc::new(loaded.map_err(|e| LoadError::of_library(&file.manifest_path, &e))?);
         self.manifests.insert(file.manifest_path.clone(), manifest.clone());
         Ok(manifest)
     }

@@ -87,8 +87,7 @@ impl MetadataCache {
         self.entries.invalidate(location);
         self.entries.run_pending_tasks();
         let mut holders = self.holders.lock();
-        let held =
-            holders.by_location.get(location).is_some_and(|weak| weak.strong_count() > 0);
+        let held = holders.by_location.get(location).is_some_and(|weak| weak.strong_count() > 0);
         if !held {
             holders.by_location.remove(location);
         }

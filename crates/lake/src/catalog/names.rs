@@ -90,9 +90,27 @@ mod tests {
         }
         let too_long = "a".repeat(64);
         for bad in [
-            "", "ab", too_long.as_str(), "-abc", "abc-", "Abc", "a_b", "a.b", "a/b", "a b", "ab\u{e9}",
-            "xn--abc", "sthree-a", "amzn-s3-demo-a", "awsome", "a-s3alias", "a--ol-s3", "a--x-s3",
-            "a--table-s3", "a\0b", "..",
+            "",
+            "ab",
+            too_long.as_str(),
+            "-abc",
+            "abc-",
+            "Abc",
+            "a_b",
+            "a.b",
+            "a/b",
+            "a b",
+            "ab\u{e9}",
+            "xn--abc",
+            "sthree-a",
+            "amzn-s3-demo-a",
+            "awsome",
+            "a-s3alias",
+            "a--ol-s3",
+            "a--x-s3",
+            "a--table-s3",
+            "a\0b",
+            "..",
         ] {
             assert!(check_bucket_name(bad).is_err(), "{bad}");
         }

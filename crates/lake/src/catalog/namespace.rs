@@ -76,7 +76,8 @@ impl Catalog {
         name: &str,
     ) -> Result<Found<NamespaceRecord>, CatalogError> {
         // A name that breaks the rules cannot exist, and must not reach into another key.
-        let absent = || CatalogError::not_found("namespace", name.chars().take(64).collect::<String>());
+        let absent =
+            || CatalogError::not_found("namespace", name.chars().take(64).collect::<String>());
         check_namespace_name(name).map_err(|_| absent())?;
         self.read(&namespace_key(bucket, name)).await?.ok_or_else(absent)
     }

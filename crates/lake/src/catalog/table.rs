@@ -107,8 +107,7 @@ impl Catalog {
         // Names that break the rules cannot exist, and must not reach into another key.
         check_table_name(namespace).map_err(|_| absent())?;
         check_table_name(name).map_err(|_| absent())?;
-        let found: Option<Found<TableId>> =
-            self.read(&name_key(bucket, namespace, name)).await?;
+        let found: Option<Found<TableId>> = self.read(&name_key(bucket, namespace, name)).await?;
         Ok(found.ok_or_else(absent)?.value)
     }
 
@@ -117,10 +116,7 @@ impl Catalog {
         Ok(self.find_table(id).await?.value)
     }
 
-    pub(crate) async fn find_table(
-        &self,
-        id: TableId,
-    ) -> Result<Found<TableRecord>, CatalogError> {
+    pub(crate) async fn find_table(&self, id: TableId) -> Result<Found<TableRecord>, CatalogError> {
         let found = self.read(&table_key(id)).await?;
         found.ok_or_else(|| CatalogError::not_found("table", id.to_string()))
     }

@@ -237,8 +237,9 @@ fn build(from: Ingredients) -> Result<(Draft, Option<bool>), CommitError> {
         let spec = metadata.partition_spec_by_id(append.spec_id).cloned();
         let spec = spec.ok_or_else(|| CommitError::Invalid("unknown partition spec".into()))?;
         let schema = schema_for(metadata, &spec)?;
-        let builder =
-            gathered.manifest_writer(snapshot_id, schema, spec.as_ref().clone()).map_err(refused)?;
+        let builder = gathered
+            .manifest_writer(snapshot_id, schema, spec.as_ref().clone())
+            .map_err(refused)?;
         let mut writer = builder.build_v2_data();
         for file in &append.files {
             writer.add_file(file.clone(), UNASSIGNED_SEQUENCE_NUMBER).map_err(refused)?;

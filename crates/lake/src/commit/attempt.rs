@@ -121,7 +121,8 @@ impl Lake {
                 }
                 Outcome::Conflict(precondition) => {
                     metrics::counter!("alluvium_commit_conflicts_total").increment(1);
-                    let callers = changes.iter().any(|(_, c)| c.preconditions.contains(&precondition));
+                    let callers =
+                        changes.iter().any(|(_, c)| c.preconditions.contains(&precondition));
                     if callers {
                         // What changed may have been changed by an attempt of ours.
                         let landed = self.landed(changes, &unanswered, &reason).await?;

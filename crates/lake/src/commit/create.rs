@@ -6,16 +6,16 @@ use super::update::{check_properties, draft, read_client_metadata};
 use super::{CommitError, Committed};
 use crate::catalog::{
     ATTEMPTS_MAX, Catalog, CatalogError, Found, NamespaceRecord, NewTable, Settled, TableRecord,
-    Warehouse, WarehouseState, Witness, body_of, check_table_name, link_table, name_key,
-    table_key, warehouse_key,
+    Warehouse, WarehouseState, Witness, body_of, check_table_name, link_table, name_key, table_key,
+    warehouse_key,
 };
 use crate::lake::Lake;
 use alluvium_base::{TableId, kill_point};
 use alluvium_store::records::{Operation, Precondition, Transaction};
+use iceberg::TableUpdate;
 use iceberg::spec::{
     FormatVersion, Schema, SortOrder, TableMetadata, TableMetadataBuilder, UnboundPartitionSpec,
 };
-use iceberg::TableUpdate;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -76,7 +76,11 @@ impl Lake {
                 fresh_record(catalog, new, &namespace)
             }
         };
-        self.inner.objects.create_bucket(&record.warehouse_bucket).await.map_err(CatalogError::from)?;
+        self.inner
+            .objects
+            .create_bucket(&record.warehouse_bucket)
+            .await
+            .map_err(CatalogError::from)?;
         kill_point("create-warehouse-made");
         let metadata = self.first_metadata(&record, definition).await?;
         if let Some((_, location)) = &metadata {
@@ -182,7 +186,8 @@ impl Lake {
     ) -> Result<TableMetadata, CommitError> {
         super::update::check_creation(self, record, &updates).await?;
         let refused = |e: iceberg::Error| CommitError::refused(&e);
-        let metadata = metadata_of_updates(updates, record.warehouse_location()).map_err(refused)?;
+        let metadata =
+            metadata_of_updates(updates, record.warehouse_location()).map_err(refused)?;
         match metadata.current_snapshot_id() {
             Some(_) => Ok(metadata),
             None => stamp(metadata, self.catalog().clock.now_ms()),
@@ -250,7 +255,11 @@ impl Lake {
         let metadata = self.from_schema(record.warehouse_location(), definition)?;
         // Judges the size as a commit would.
         metadata_bytes(&metadata, "staged.metadata.json")?;
-        self.inner.objects.create_bucket(&record.warehouse_bucket).await.map_err(CatalogError::from)?;
+        self.inner
+            .objects
+            .create_bucket(&record.warehouse_bucket)
+            .await
+            .map_err(CatalogError::from)?;
         let warehouse = Warehouse {
             bucket: record.warehouse_bucket.clone(),
             table: record.id,

@@ -43,8 +43,7 @@ pub(crate) fn append_summary(
     add_totals(&mut fields, parent);
     if !moves.is_empty() {
         let named = moves.iter().take(BATCHES_NAMED);
-        let batches: Vec<String> =
-            named.map(|m| format!("{}:{}", m.incarnation, m.to)).collect();
+        let batches: Vec<String> = named.map(|m| format!("{}:{}", m.incarnation, m.to)).collect();
         let more = if moves.len() > BATCHES_NAMED { ",…" } else { "" };
         fields.insert("alluvium.batches".into(), batches.join(",") + more);
     }

@@ -125,9 +125,9 @@ fn check_update(
                 metadata.last_sequence_number()
             )))
         }
-        TableUpdate::AddEncryptionKey { .. } | TableUpdate::RemoveEncryptionKey { .. } => Err(
-            CommitError::Unsupported("encryption-keys: tables are not encrypted yet".into()),
-        ),
+        TableUpdate::AddEncryptionKey { .. } | TableUpdate::RemoveEncryptionKey { .. } => {
+            Err(CommitError::Unsupported("encryption-keys: tables are not encrypted yet".into()))
+        }
         _ => Ok(()),
     }
 }
