@@ -1,2 +1,25 @@
-//! The `alluvium` command.
-fn main() {}
+//! The `alluvium` command: a streaming data lake in one binary.
+//!
+//! Owns the command line, the configuration, the wiring of engines and services, the listener and
+//! shutdown. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod admin;
+mod byte_size;
+mod cli;
+mod configuration;
+mod data_directory;
+mod door;
+mod environment;
+mod identity;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+
+/// Returns freed memory to the system soon, and allocates request bodies without a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,109 @@
+//! What is not AWS's: `/_alluvium/health`, `ready` and `metrics`.
+
+use alluvium_wire::{Reply, body};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Tells whether one part is well.
+type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// The operator's pages.
+pub(crate) struct Admin {
+    metrics: PrometheusHandle,
+    /// A listener off loopback shows metrics only to who signs.
+    pub(crate) metrics_want_signature: bool,
+    ready: AtomicBool,
+    checks: Vec<(&'static str, Check)>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("ready", &self.ready).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    pub(crate) fn new(metrics: PrometheusHandle, metrics_want_signature: bool) -> Self {
+        Self { metrics, metrics_want_signature, ready: AtomicBool::new(false), checks: Vec::new() }
+    }
+
+    /// Adds a part whose state `health` shows.
+    #[allow(dead_code)] // the log's and delivery's checks are added where they are wired
+    pub(crate) fn check(
+        &mut self,
+        name: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        self.checks.push((name, Box::new(check)));
+    }
+
+    /// Says whether calls are taken: true once listening, false while draining.
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::SeqCst);
+    }
+
+    /// Moves histogram samples into their buckets, so that they do not pile up between scrapes.
+    pub(crate) fn upkeep(&self) {
+        self.metrics.run_upkeep();
+    }
+
+    /// True for the path of the metrics.
+    pub(crate) fn is_metrics(path: &str) -> bool {
+        path == "/_alluvium/metrics"
+    }
+
+    /// Answers a page.
+    pub(crate) fn answer(&self, method: &Method, path: &str) -> Reply {
+        if method != Method::GET && method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
+        }
+        match path {
+            "/_alluvium/health" => self.health(),
+            "/_alluvium/ready" => {
+                let ready = self.ready.load(Ordering::SeqCst);
+                let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                json(status, &serde_json::json!({"ready": ready}))
+            }
+            _ if Self::is_metrics(path) => text(StatusCode::OK, self.metrics.render()),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "no such page; there are /_alluvium/health, ready and metrics\n".into(),
+            ),
+        }
+    }
+
+    fn health(&self) -> Reply {
+        let mut parts = serde_json::Map::new();
+        let mut well = true;
+        for (name, check) in &self.checks {
+            let state = check();
+            well &= state.is_ok();
+            parts.insert((*name).into(), state.err().unwrap_or_else(|| "ok".into()).into());
+        }
+        let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let word = if well { "ok" } else { "failing" };
+        json(
+            status,
+            &serde_json::json!({
+                "status": word, "version": env!("CARGO_PKG_VERSION"), "parts": parts,
+            }),
+        )
+    }
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Reply {
+    with_type(status, "application/json", format!("{value}\n"))
+}
+
+fn text(status: StatusCode, text: String) -> Reply {
+    with_type(status, "text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+fn with_type(status: StatusCode, kind: &'static str, text: String) -> Reply {
+    let mut reply = http::Response::new(body::full(text));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    reply
+}

@@ -1,0 +1,162 @@
+//! `alluvium serve`: opens everything, wires the services, listens, drains.
+
+use crate::admin::Admin;
+use crate::configuration::Configuration;
+use crate::door::{BodyLimits, Door, DoorParts, ListenLimits, Listener, Registered, Registry};
+use crate::identity::RootOnly;
+use crate::{data_directory, environment, telemetry};
+use alluvium_access::RootCredentials;
+use alluvium_base::{AccountId, Clock, OsRandom, Random, SystemClock};
+use alluvium_services::sts::StsService;
+use alluvium_wire::credentials::CredentialLookup;
+use alluvium_wire::sigv4::Verifier;
+use alluvium_wire::{Protocol, limits};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Histograms are folded this often.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Serves until a signal; an error says why it could not, or had to end.
+pub(crate) fn run(configuration: Configuration) -> Result<(), String> {
+    telemetry::start_logs(configuration.log_format, &configuration.log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("threads cannot be started: {error}"))?;
+    runtime.block_on(serve(configuration))
+}
+
+/// What the engines and services share.
+struct Ground {
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    account: AccountId,
+    lookup: Arc<dyn CredentialLookup>,
+}
+
+async fn serve(configuration: Configuration) -> Result<(), String> {
+    let dir = configuration.data_dir.clone();
+    let unusable = |error: std::io::Error| format!("{} cannot be used: {error}", dir.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(unusable)?;
+    data_directory::remove_endpoint(&dir).map_err(unusable)?;
+    let ground = ground(&configuration)?;
+    let metrics = telemetry::start_metrics()?;
+    let limits = ListenLimits {
+        connections_max: configuration.max_connections,
+        head_timeout: configuration.head_timeout,
+    };
+    let listener = Listener::bind(configuration.listen, limits)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", configuration.listen))?;
+    let local = listener.local();
+    let admin = Arc::new(Admin::new(metrics, !local.ip().is_loopback()));
+    let door = Arc::new(Door::new(DoorParts {
+        verifier: Verifier::new(ground.lookup.clone(), ground.clock.clone()),
+        registry: registry(&ground),
+        admin: admin.clone(),
+        clock: ground.clock.clone(),
+        random: ground.random.clone(),
+        regions: configuration.regions.clone(),
+        limits: BodyLimits {
+            memory_bytes: configuration.request_memory_bytes,
+            timeout: configuration.body_timeout,
+        },
+        requests_max: configuration.max_requests,
+    }));
+    let stop = CancellationToken::new();
+    stop_at_signal(&stop)?;
+    tokio::spawn(upkeep(admin.clone()));
+    announce(&configuration, local, &ground.account);
+    data_directory::write_endpoint(&dir, &url(local)).map_err(unusable)?;
+    admin.set_ready(true);
+    let drained = listener.serve(door, stop, configuration.drain_timeout).await;
+    admin.set_ready(false);
+    data_directory::remove_endpoint(&dir).map_err(unusable)?;
+    if !drained {
+        tracing::warn!("calls were still in flight after {:?}", configuration.drain_timeout);
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn ground(configuration: &Configuration) -> Result<Ground, String> {
+    let random: Arc<dyn Random> = Arc::new(OsRandom);
+    let dir = &configuration.data_dir;
+    let account = alluvium_access::fixed_account(dir, configuration.account_id.as_ref())
+        .map_err(|error| error.to_string())?;
+    let root = match environment::given_root()? {
+        Some(root) => root,
+        None => RootCredentials::load_or_create(dir, random.as_ref())
+            .map_err(|error| error.to_string())?,
+    };
+    let lookup = Arc::new(RootOnly::new(root, &account));
+    Ok(Ground { clock: Arc::new(SystemClock), random, account, lookup })
+}
+
+fn registry(_ground: &Ground) -> Registry {
+    let mut registry = Registry::default();
+    registry.add(Registered {
+        signing_name: "sts",
+        target_prefix: None,
+        protocol: Protocol::Query,
+        body_bytes_max: limits::STS_BODY_BYTES_MAX,
+        accepts_unsigned: false,
+        service: Arc::new(StsService),
+    });
+    registry
+}
+
+/// The URL by which clients on this machine reach the listener.
+fn url(local: SocketAddr) -> String {
+    let mut reach = local;
+    if local.ip().is_unspecified() {
+        let loopback: std::net::IpAddr = match local {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        reach.set_ip(loopback);
+    }
+    format!("http://{reach}")
+}
+
+fn announce(configuration: &Configuration, local: SocketAddr, account: &AccountId) {
+    tracing::info!(
+        endpoint = url(local), data_dir = %configuration.data_dir.display(), %account,
+        "listening"
+    );
+    if !local.ip().is_loopback() {
+        tracing::warn!(
+            "{local} is not a loopback address: traffic is plain text, signatures are checked but \
+             data can be read on the way; put TLS in front of it"
+        );
+    }
+}
+
+async fn upkeep(admin: Arc<Admin>) {
+    let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        ticks.tick().await;
+        admin.upkeep();
+    }
+}
+
+fn stop_at_signal(stop: &CancellationToken) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!("{name}: draining");
+        stop.cancel();
+    });
+    Ok(())
+}
