@@ -223,8 +223,22 @@ mod tests {
         }
         let long = "a".repeat(64);
         for bad in [
-            "ab", &long, "Abc", "a_b", "a..b", "a.-b", "-ab", "ab-", "192.168.1.1", "xn--abc",
-            "sthree-x", "x-s3alias", "x--ol-s3", "x--table-s3", "é-bucket", "a/b",
+            "ab",
+            &long,
+            "Abc",
+            "a_b",
+            "a..b",
+            "a.-b",
+            "-ab",
+            "ab-",
+            "192.168.1.1",
+            "xn--abc",
+            "sthree-x",
+            "x-s3alias",
+            "x--ol-s3",
+            "x--table-s3",
+            "é-bucket",
+            "a/b",
         ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }

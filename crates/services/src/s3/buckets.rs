@@ -127,9 +127,7 @@ impl Buckets {
         }
         self.known.invalidate(name);
         let operations = vec![Operation::Delete(Key::new(COLLECTION, name))];
-        from_outcome(
-            self.records.transact(Transaction { preconditions: vec![], operations }).await,
-        )
+        from_outcome(self.records.transact(Transaction { preconditions: vec![], operations }).await)
     }
 
     /// Buckets in order of name, after a name, at most `limit`; and whether there are more.

@@ -126,7 +126,11 @@ impl Algorithm {
             Ok(bytes) if bytes.len() == self.size_bytes() => Ok(()),
             _ => Err(refuse(
                 S3ErrorCode::InvalidRequest,
-                format!("Value for {} header is invalid: it is base64 of {} bytes", self.header(), self.size_bytes()),
+                format!(
+                    "Value for {} header is invalid: it is base64 of {} bytes",
+                    self.header(),
+                    self.size_bytes()
+                ),
             )),
         }
     }

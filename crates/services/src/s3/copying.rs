@@ -6,10 +6,10 @@ use super::attributes::{self, checksum, etag};
 use super::checksums::{Algorithm, Coverage, Declared};
 use super::error::{from_objects, invalid_argument, not_implemented, precondition_failed, refuse};
 use super::intake::{Intake, Promise};
+use super::multipart::{UploadChecksum, part_number};
 use super::operations::Operations;
 use super::reading::{Conditions, Unmet, modified, range_of, satisfy};
 use super::writing::{BODY_MAX_BYTES, put_condition};
-use super::multipart::{UploadChecksum, part_number};
 use alluvium_store::objects::{Attributes, Body, ObjectMeta, ObjectsError, PutOptions, RangeOf};
 use s3s::dto::{Range as HeaderRange, *};
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
@@ -39,7 +39,6 @@ fn check_source(conditions: &Conditions, meta: &ObjectMeta) -> S3Result<()> {
         }
     }
 }
-
 
 /// The checksum that the source's bytes must have, if one of all its bytes is kept.
 fn kept_checksum(meta: &ObjectMeta, bytes: &Range<u64>) -> Option<Declared> {

@@ -92,10 +92,9 @@ pub(super) fn from_outcome(outcome: Outcome) -> Result<(), S3Error> {
             "A conflicting operation on this bucket is in progress; try again",
         )),
         Outcome::Unavailable(why) => Err(refuse(S3ErrorCode::ServiceUnavailable, why)),
-        Outcome::Fenced => Err(refuse(
-            S3ErrorCode::InternalError,
-            "another process owns the data directory",
-        )),
+        Outcome::Fenced => {
+            Err(refuse(S3ErrorCode::InternalError, "another process owns the data directory"))
+        }
         Outcome::Unknown(why) => Err(refuse(
             S3ErrorCode::InternalError,
             format!("the outcome is unknown ({why}); try again"),

@@ -47,9 +47,9 @@ impl Shown {
 /// A limit of a listing, at most `max`; a negative one is refused.
 pub(super) fn limit(asked: Option<i32>, max: i32, name: &str) -> S3Result<i32> {
     match asked.unwrap_or(max) {
-        negative if negative < 0 => {
-            Err(invalid_argument(format!("Argument {name} must be an integer between 0 and 2147483647")))
-        }
+        negative if negative < 0 => Err(invalid_argument(format!(
+            "Argument {name} must be an integer between 0 and 2147483647"
+        ))),
         limit => Ok(limit.min(max)),
     }
 }
@@ -101,8 +101,7 @@ impl Operations {
         let max_keys = limit(input.max_keys, KEYS_MAX, "max-keys")?;
         let delimiter = input.delimiter.filter(|d| !d.is_empty());
         let (prefix, marker) = (input.prefix.as_deref(), input.marker.clone());
-        let page =
-            self.page(&input.bucket, prefix, delimiter.as_deref(), marker, max_keys).await?;
+        let page = self.page(&input.bucket, prefix, delimiter.as_deref(), marker, max_keys).await?;
         let contents = page.objects.iter().map(|meta| self.listed(meta, shown, true)).collect();
         Ok(S3Response::new(ListObjectsOutput {
             name: Some(input.bucket),

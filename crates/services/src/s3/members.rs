@@ -128,9 +128,7 @@ fn members(operation: &str) -> Members {
             metadata: true,
             ..NOTHING
         },
-        "UploadPart" => {
-            Members { query: &["partNumber", "uploadId"], checksums: true, ..NOTHING }
-        }
+        "UploadPart" => Members { query: &["partNumber", "uploadId"], checksums: true, ..NOTHING },
         "UploadPartCopy" => Members {
             headers: &["x-amz-copy-source-range"],
             query: &["partNumber", "uploadId"],

@@ -161,8 +161,7 @@ impl Operations {
         };
         let blob = input.body.unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
         let (intake, body, finish) = Intake::begin(blob, promise, request.trailing_headers);
-        let options =
-            PutOptions { expected_size_bytes: Some(size_bytes), ..PutOptions::default() };
+        let options = PutOptions { expected_size_bytes: Some(size_bytes), ..PutOptions::default() };
         let put = self.objects.upload_part(bucket, key, id, number, body, options, finish).await;
         let part = put.map_err(|error| intake.refusal(error))?;
         let value = |algorithm: Algorithm| {
@@ -371,7 +370,9 @@ fn matching_parts<'a>(
         let invalid = |why: &str| {
             refuse(
                 S3ErrorCode::InvalidPart,
-                format!("One or more of the specified parts could not be found: part {number} {why}"),
+                format!(
+                    "One or more of the specified parts could not be found: part {number} {why}"
+                ),
             )
         };
         let part = stored.get(&number).ok_or_else(|| invalid("was not uploaded"))?;

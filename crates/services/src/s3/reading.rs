@@ -186,7 +186,8 @@ fn content_range(bytes: &Range<u64>, meta: &ObjectMeta) -> Option<String> {
 macro_rules! describe {
     ($output:ident, $input:ident, $meta:ident, $bytes:ident, $wanted:ident) => {{
         let partial = !matches!($wanted, Wanted::Whole);
-        let shown = |asked: Option<String>, name| asked.or_else(|| attributes::system(&$meta, name));
+        let shown =
+            |asked: Option<String>, name| asked.or_else(|| attributes::system(&$meta, name));
         if !partial && $input.checksum_mode.as_ref().is_some_and(|m| m.as_str() == "ENABLED") {
             $output.checksum_crc32 = checksum(&$meta.attributes, Algorithm::Crc32);
             $output.checksum_crc32c = checksum(&$meta.attributes, Algorithm::Crc32c);
@@ -234,8 +235,7 @@ impl Operations {
             if_modified_since: input.if_modified_since,
             if_unmodified_since: input.if_unmodified_since,
         };
-        let (meta, bytes, body) =
-            self.open(&input.bucket, &input.key, wanted, &conditions).await?;
+        let (meta, bytes, body) = self.open(&input.bucket, &input.key, wanted, &conditions).await?;
         let mut output = GetObjectOutput::default();
         let status = describe!(output, input, meta, bytes, wanted);
         output.body = Some(StreamingBlob::new(Outgoing::new(body, bytes.end - bytes.start)));
@@ -261,8 +261,7 @@ impl Operations {
             let meta = self.objects.head(bucket, key).await.map_err(from_objects)?;
             conditions.check_read(&meta)?;
             let bytes = wanted.within(&meta)?;
-            let range =
-                (!bytes.is_empty()).then_some(RangeOf::Bounded(bytes.start, bytes.end));
+            let range = (!bytes.is_empty()).then_some(RangeOf::Bounded(bytes.start, bytes.end));
             let (opened, served, body) =
                 self.objects.get(bucket, key, range).await.map_err(from_objects)?;
             if opened.version == meta.version {
@@ -333,8 +332,7 @@ impl Operations {
             output.checksum = checksums_of(&meta);
         }
         if has("ObjectParts") && !meta.part_sizes.is_empty() {
-            output.object_parts =
-                Some(parts_of(&meta, input.max_parts, input.part_number_marker)?);
+            output.object_parts = Some(parts_of(&meta, input.max_parts, input.part_number_marker)?);
         }
         Ok(S3Response::new(output))
     }

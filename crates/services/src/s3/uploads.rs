@@ -109,8 +109,7 @@ impl Operations {
             upload_id: Some(upload.upload_id.clone()),
             ..MultipartUpload::default()
         });
-        let prefixes =
-            page.prefixes.iter().map(|p| CommonPrefix { prefix: Some(shown.show(p)) });
+        let prefixes = page.prefixes.iter().map(|p| CommonPrefix { prefix: Some(shown.show(p)) });
         Ok(S3Response::new(ListMultipartUploadsOutput {
             common_prefixes: Some(prefixes.collect()),
             delimiter: delimiter.map(|d| shown.show(&d)),

@@ -6,9 +6,7 @@ use super::error::{not_implemented, refuse};
 use super::intake::{Intake, Promise, content_md5};
 use super::operations::Operations;
 use super::warehouse;
-use alluvium_store::objects::{
-    Attributes, ObjectMeta, ObjectsError, PutCondition, PutOptions,
-};
+use alluvium_store::objects::{Attributes, ObjectMeta, ObjectsError, PutCondition, PutOptions};
 use http::HeaderMap;
 use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
