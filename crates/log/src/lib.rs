@@ -2,9 +2,76 @@
 //!
 //! One call is one block. One writer thread gathers blocks, writes them, calls `fdatasync` once for
 //! the group, publishes `durable` and wakes the waiters. Nothing above `durable` is visible.
+//!
+//! # Parts
+//!
+//! - [`journal`]: the handle: append, read, release, close.
+//! - `writer`: the one thread that writes. `spares`: the one that makes and recycles segments.
+//! - [`block`], [`segment`], `carried`, [`identity`]: the formats on disk. Their module
+//!   documentation is the specification; their decoders are pure functions.
+//! - `directory`, `scan`, `chain`, `recovery`, `transfer`: opening a log.
+//! - `index`: where every unreleased part lies. [`invocations`]: calls that SDKs repeat.
+//! - [`check`]: what is sound in a stopped log, and what an operator accepts as lost.
+//! - [`device`]: the file operations, and a simulated disk for tests.
+//!
+//! # The directory
+//!
+//! | file | what | specified in |
+//! |---|---|---|
+//! | `identity` | log id, salt, segment size | [`identity`] |
+//! | `repairs` | accepted damage | [`identity`] |
+//! | `<20 digits>.segment` | a segment in use | [`segment`], [`block`] |
+//! | `<20 digits>.free` | a spare | [`segment`] |
+//! | `<20 digits>.carried` | ids of repeatable calls | `carried` |
+//! | `*.tmp` | unfinished; removed at open | |
+//!
+//! Lanes that must live long would get segment files of their own, into which the journal is copied;
+//! the names above leave room for them and nothing here assumes that a lane is in the journal only.
+//!
+//! # Invariants
+//!
+//! 1. Acknowledged means `fdatasync` returned (I1); visible means acknowledged.
+//! 2. Sequences of a lane grow for ever, over restarts, recycling and lost logs.
+//! 3. A torn end is cut, corruption never is: its lanes are quarantined until an operator decides.
+//! 4. A failed write or sync ends the log; only making room for more is tried again.
+//! 5. Every queue and table is bounded (I8): bytes under way, segments, index entries, calls.
+//!
+//! # What it leaves to others
+//!
+//! Who owns the directory (`flock`, epoch) is the server's. What a record or a batch is, when to
+//! release and how far, is delivery's. The reserved mark is stored by the server through
+//! [`options::Reserve`].
 
-use alluvium_base::{LaneId, SequenceNumber};
+mod carried;
+mod chain;
+mod directory;
+mod index;
+mod recovery;
+mod scan;
+mod spares;
+mod state;
+mod transfer;
+mod writer;
+
+pub mod block;
+pub mod check;
+pub mod device;
+pub mod identity;
+pub mod invocations;
+pub mod journal;
+pub mod options;
+pub mod segment;
+
+pub use journal::{Journal, LaneState};
+pub use options::{JournalOptions, LaneFloor, OpenError, OpenReport};
+pub use segment::SegmentId;
+pub use state::Observer;
+
+pub(crate) use invocations::CallKey;
+
+use alluvium_base::{ErrorKind, LaneId, SequenceNumber};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// A call that a client's SDK may repeat when its answer is lost (`amz-sdk-invocation-id`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,6 +118,9 @@ pub struct Appended {
 /// Why an append was refused.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
+    /// The call has no lanes, a lane twice, or frames that cannot be its records.
+    #[error("the append is not well formed: {0}")]
+    Invalid(String),
     /// The budget is reached or the disk is full; nothing was appended; try again later.
     #[error("the log is full: {0}")]
     Full(String),
@@ -77,6 +147,46 @@ pub enum AppendError {
     /// The lane is quarantined: its chain is corrupt.
     #[error("lane {0} is quarantined because its log is corrupt; run `alluvium log check`")]
     Quarantined(LaneId),
+}
+
+impl AppendError {
+    /// What a caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) | Self::TooLarge { .. } => ErrorKind::Invalid,
+            Self::Full(_) | Self::Closed => ErrorKind::Unavailable,
+            Self::InvocationReused => ErrorKind::Conflict,
+            Self::Fenced => ErrorKind::Fenced,
+            Self::Unknown(_) => ErrorKind::Unknown,
+            Self::Quarantined(_) => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// Why a lane could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// Its chain is broken or its bytes are not what was written.
+    #[error("lane {lane} is quarantined: {why}; run `alluvium log check`")]
+    Quarantined {
+        /// The lane.
+        lane: LaneId,
+        /// Where and how.
+        why: String,
+    },
+    /// The file system failed.
+    #[error("the log could not be read: {0}")]
+    Io(Arc<std::io::Error>),
+}
+
+impl ReadError {
+    /// What a caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Quarantined { .. } => ErrorKind::Corrupt,
+            Self::Io(_) => ErrorKind::Internal,
+        }
+    }
 }
 
 /// One lane's part of a block, as it is read.

@@ -1,0 +1,179 @@
+//! What is in the log, in memory: per lane where its unreleased parts lie, per segment how many
+//! parts still need it.
+//!
+//! Invariants: only parts at or below `durable` are here, so whoever reads the index can see
+//! nothing that is not durable; a segment is given back only when it is sealed, holds no
+//! unreleased part and no older segment is in use (I6). An entry is 48 bytes; how many there may
+//! be is bounded by the budget ([`entries_max`]).
+
+use crate::segment::SegmentId;
+use crate::{CallKey, LaneProgress};
+use alluvium_base::{LaneId, SequenceNumber};
+use crate::device::DeviceFile;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// A budget of mostly small calls may hold this many parts per byte: 1 in 1024, so that the index
+/// stays under a twentieth of the budget.
+const BUDGET_BYTES_PER_ENTRY: u64 = 1024;
+/// A small budget still indexes this many parts (3 MB).
+const ENTRIES_LEAST: u64 = 64 << 10;
+
+/// How many parts the index may hold.
+pub(crate) fn entries_max(budget_bytes: u64) -> usize {
+    (budget_bytes / BUDGET_BYTES_PER_ENTRY).max(ENTRIES_LEAST) as usize
+}
+
+/// One lane's part of one block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) first: SequenceNumber,
+    pub(crate) arrival_ms: i64,
+    pub(crate) segment: SegmentId,
+    /// Offset of the frames in the segment's file.
+    pub(crate) frames_at: u32,
+    pub(crate) size_bytes: u32,
+    pub(crate) count: u32,
+    pub(crate) crc: u32,
+}
+
+impl Part {
+    pub(crate) fn last(&self) -> SequenceNumber {
+        let more = u64::from(self.count.saturating_sub(1));
+        SequenceNumber::new(self.first.generation, self.first.offset + more)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    pub(crate) parts: VecDeque<Part>,
+    pub(crate) last: SequenceNumber,
+    pub(crate) released: SequenceNumber,
+    pub(crate) unreleased_bytes: u64,
+    pub(crate) quarantined: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SegmentUse {
+    pub(crate) file: Arc<dyn DeviceFile>,
+    /// Parts that are not released.
+    pub(crate) live: u64,
+    /// No more blocks will come.
+    pub(crate) sealed: bool,
+    /// Holds damage that nobody accepted: kept for `check` and `repair`.
+    pub(crate) damaged: bool,
+    /// The calls whose ids have to be carried on when the segment goes.
+    pub(crate) calls: Vec<CallKey>,
+}
+
+/// The index.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) lanes: HashMap<LaneId, Lane>,
+    pub(crate) segments: BTreeMap<SegmentId, SegmentUse>,
+    pub(crate) parts: usize,
+}
+
+impl Index {
+    /// Adds a durable part.
+    pub(crate) fn add(&mut self, lane: LaneId, part: Part) {
+        let known = self.lanes.entry(lane).or_default();
+        known.last = known.last.max(part.last());
+        known.unreleased_bytes += u64::from(part.size_bytes);
+        known.parts.push_back(part);
+        self.parts += 1;
+        if let Some(segment) = self.segments.get_mut(&part.segment) {
+            segment.live += 1;
+        }
+    }
+
+    /// Releases a lane up to and including a sequence; true when a segment may have become free.
+    pub(crate) fn release(&mut self, lane: LaneId, up_to: SequenceNumber) -> bool {
+        let Some(known) = self.lanes.get_mut(&lane) else { return false };
+        if known.quarantined.is_some() {
+            return false;
+        }
+        known.released = known.released.max(up_to);
+        let mut freed = false;
+        while let Some(part) = known.parts.front() {
+            if part.last() > known.released {
+                break;
+            }
+            known.unreleased_bytes -= u64::from(part.size_bytes);
+            self.parts -= 1;
+            if let Some(segment) = self.segments.get_mut(&part.segment) {
+                segment.live -= 1;
+                freed |= segment.live == 0;
+            }
+            known.parts.pop_front();
+        }
+        freed
+    }
+
+    /// Drops a lane with everything in it.
+    pub(crate) fn forget(&mut self, lane: LaneId) -> bool {
+        if let Some(known) = self.lanes.get_mut(&lane) {
+            known.quarantined = None;
+        }
+        let freed = self.release(lane, SequenceNumber::new(u32::MAX, u64::MAX));
+        self.lanes.remove(&lane);
+        freed
+    }
+
+    /// The oldest segment, if it can be given back.
+    pub(crate) fn recyclable(&self) -> Option<(SegmentId, &SegmentUse)> {
+        let (id, segment) = self.segments.first_key_value()?;
+        let free = segment.sealed && segment.live == 0 && !segment.damaged;
+        free.then_some((*id, segment))
+    }
+
+    /// The lane that keeps the oldest segment from being given back: the one with the most bytes
+    /// in it. `None` while only one segment is in use.
+    pub(crate) fn pinning(&self) -> Option<LaneId> {
+        let (oldest, segment) = self.segments.first_key_value()?;
+        if !segment.sealed {
+            return None;
+        }
+        let bytes_in_oldest = |lane: &Lane| {
+            let inside = lane.parts.iter().take_while(|part| part.segment == *oldest);
+            inside.map(|part| u64::from(part.size_bytes)).sum::<u64>()
+        };
+        let sizes = self.lanes.iter().map(|(id, lane)| (bytes_in_oldest(lane), *id));
+        sizes.filter(|(bytes, _)| *bytes > 0).max().map(|(_, lane)| lane)
+    }
+
+    /// The parts that hold records after `after` and up to `up_to`, at least one if there is any,
+    /// further ones while they fit into `max_bytes`.
+    pub(crate) fn find(
+        &self,
+        lane: &Lane,
+        after: SequenceNumber,
+        up_to: Option<SequenceNumber>,
+        max_bytes: u64,
+    ) -> Vec<(Part, Arc<dyn DeviceFile>)> {
+        let from = lane.parts.partition_point(|part| part.last() <= after);
+        let mut bytes = 0;
+        let mut found = Vec::new();
+        for part in lane.parts.range(from..) {
+            bytes += u64::from(part.size_bytes);
+            let beyond = up_to.is_some_and(|up_to| part.first > up_to);
+            if beyond || (bytes > max_bytes && !found.is_empty()) {
+                break;
+            }
+            let Some(segment) = self.segments.get(&part.segment) else { break };
+            found.push((*part, segment.file.clone()));
+        }
+        found
+    }
+
+    /// Publishes what one lane got, for observers.
+    pub(crate) fn progress(lane: LaneId, part: &Part) -> LaneProgress {
+        LaneProgress {
+            lane,
+            last: part.last(),
+            count: part.count,
+            size_bytes: u64::from(part.size_bytes),
+            arrival_ms: part.arrival_ms,
+        }
+    }
+}

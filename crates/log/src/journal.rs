@@ -1,0 +1,454 @@
+//! The journal: the handle by which all others use the log.
+//!
+//! Cheap to clone. Appends are async and belong to the writer once they are submitted: dropping the
+//! future neither cancels them nor keeps their permit. Reads run on the runtime's blocking threads
+//! and come from the page cache. Everything else takes a short lock and returns at once.
+
+use crate::block::{HEADER_BYTES, LANE_BYTES, LANES_MAX, align};
+use crate::device::local::LocalDevice;
+use crate::device::{Device, DeviceFile, read_full};
+use crate::index::Part;
+use crate::invocations::Admission;
+use crate::options::{JournalOptions, OpenError, OpenReport};
+use crate::recovery::{Recovered, recover};
+use crate::segment::SEGMENT_HEADER_BYTES;
+use crate::spares::{Keeper, Spares};
+use crate::state::{Observer, Queue, Shared, Submission};
+use crate::writer::Writer;
+use crate::{Append, AppendError, Appended, LaneBlock, ReadError};
+use alluvium_base::{LaneId, SequenceNumber};
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot, watch};
+use uuid::Uuid;
+
+/// Permits count kibibytes, so that their number fits into 32 bits.
+const PERMIT_BYTES: u64 = 1024;
+/// Parts with less between them are read together.
+const READ_GAP_BYTES: u64 = 16 << 10;
+/// The most bytes read at once for small parts that lie together.
+const READ_SPAN_BYTES: u64 = 4 << 20;
+
+/// What the log knows of a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneState {
+    /// The newest durable sequence; zero if there was none.
+    pub last: SequenceNumber,
+    /// Everything up to here was released.
+    pub released: SequenceNumber,
+    /// Bytes of frames that are not released.
+    pub unreleased_bytes: u64,
+    /// Calls (parts of blocks) that are not released.
+    pub unreleased_parts: u64,
+    /// When the oldest of them arrived.
+    pub oldest_unreleased_arrival_ms: Option<i64>,
+    /// Why the lane is quarantined.
+    pub quarantined: Option<String>,
+}
+
+/// The log. Clones are the same log.
+#[derive(Clone)]
+pub struct Journal(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    permits: Arc<Semaphore>,
+    permits_max: u32,
+    append_wait: Duration,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("log_id", &self.log_id()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Handle {
+    /// No new appends; the writer finishes what was submitted.
+    fn stop(&self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.queue_changed.notify_all();
+    }
+}
+
+impl Journal {
+    /// Opens the log in a directory of the local file system. Blocks.
+    pub fn open(
+        directory: &Path,
+        options: JournalOptions,
+        observer: Observer,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let what = format!("opening of {}", directory.display());
+        let device = LocalDevice::open(directory).map_err(OpenError::io(what))?;
+        Self::open_device(Arc::new(device), options, observer)
+    }
+
+    /// Opens the log on any device. Blocks.
+    pub fn open_device(
+        device: Arc<dyn Device>,
+        options: JournalOptions,
+        observer: Observer,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let Recovered { identity, index, invocations, carried, start, spares, report } =
+            recover(&device, &options)?;
+        let durable = start.active.as_ref().map_or(start.next_base, |active| active.position());
+        let in_flight = (options.in_flight_bytes / PERMIT_BYTES).clamp(1, u64::from(u32::MAX));
+        let permits_max = in_flight.min(Semaphore::MAX_PERMITS as u64) as u32;
+        let shared = Arc::new(Shared {
+            device,
+            identity,
+            seed: identity.seed(),
+            epoch: options.epoch,
+            generation: start.generation,
+            budget_bytes: options.budget_bytes,
+            clock: options.clock,
+            reserve: options.reserve,
+            observer,
+            index: Mutex::new(index),
+            invocations: Mutex::new(invocations),
+            spares: Spares::new(spares),
+            queue: Mutex::new(Queue::default()),
+            queue_changed: Condvar::new(),
+            durable: AtomicU64::new(durable),
+            failure: watch::Sender::new(None),
+        });
+        let pending = VecDeque::new();
+        let writer = Writer { shared: shared.clone(), start, pending, buffer: Vec::new() };
+        let keeper = Keeper { shared: shared.clone(), carried };
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_string());
+        let keeper_shared = shared.clone();
+        let threads = vec![
+            thread("log-keeper")
+                .spawn(move || keeper.run())
+                .map_err(OpenError::io("start of a thread"))?,
+            thread("log-writer")
+                .spawn(move || {
+                    writer.run();
+                    keeper_shared.spares.close();
+                })
+                .map_err(OpenError::io("start of a thread"))?,
+        ];
+        let handle = Handle {
+            shared,
+            permits: Arc::new(Semaphore::new(permits_max as usize)),
+            permits_max,
+            append_wait: options.append_wait,
+            threads: Mutex::new(threads),
+        };
+        Ok((Self(Arc::new(handle)), report))
+    }
+
+    /// Appends a call. When it returns `Ok`, the records are on stable storage.
+    ///
+    /// When too many bytes are under way it waits, for `append_wait` at most, and is then refused as
+    /// [`AppendError::Full`].
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        let block_bytes = self.check(&append)?;
+        if let Some(known) = self.known_outcome(&append, false).await {
+            return known;
+        }
+        let wanted = block_bytes.div_ceil(PERMIT_BYTES).min(u64::from(self.0.permits_max)) as u32;
+        let permit = self.0.permits.clone().acquire_many_owned(wanted);
+        let permit = match tokio::time::timeout(self.0.append_wait, permit).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_closed)) => return Err(AppendError::Closed),
+            Err(_elapsed) => {
+                let under_way = u64::from(self.0.permits_max) * PERMIT_BYTES;
+                let why = format!("{under_way} bytes of appends are under way; try again");
+                return Err(AppendError::Full(why));
+            }
+        };
+        let crcs = append.lanes.iter().map(|lane| crc32c::crc32c(&lane.frames)).collect();
+        if let Some(known) = self.known_outcome(&append, true).await {
+            return known;
+        }
+        // From here to `submit` nothing is awaited: a call that is marked as under way is always
+        // submitted, and the writer always takes the mark away.
+        let (reply, answer) = oneshot::channel();
+        let invocation = append.invocation.clone();
+        let submission = Submission { append, crcs, block_bytes, reply, permit };
+        if let Err(error) = self.0.shared.submit(submission) {
+            if let Some(invocation) = invocation {
+                let key = crate::invocations::key_of(&invocation).0;
+                for other in self.0.shared.invocations.lock().refuse(&key) {
+                    let _ = other.send(Err(error.clone()));
+                }
+            }
+            return Err(error);
+        }
+        answer.await.unwrap_or_else(|_| Err(AppendError::Unknown("the writer ended".into())))
+    }
+
+    /// The outcome of a repeated call, if this is one.
+    async fn known_outcome(
+        &self,
+        append: &Append,
+        begin: bool,
+    ) -> Option<Result<Appended, AppendError>> {
+        let invocation = append.invocation.as_ref()?;
+        let now_ms = self.0.shared.clock.now_ms();
+        let admission = self.0.shared.invocations.lock().admit(invocation, now_ms, begin);
+        match admission {
+            Admission::New => None,
+            Admission::Repeated(appended) => {
+                metrics::counter!("alluvium_log_repeated_calls_total").increment(1);
+                Some(Ok(appended))
+            }
+            Admission::Reused => Some(Err(AppendError::InvocationReused)),
+            Admission::Wait(first) => Some(first.await.unwrap_or_else(|_| {
+                Err(AppendError::Unknown("the first attempt's outcome is unknown".into()))
+            })),
+        }
+    }
+
+    /// Checks a call's shape and size; returns the bytes of its block.
+    fn check(&self, append: &Append) -> Result<u64, AppendError> {
+        let invalid = |text: String| Err(AppendError::Invalid(text));
+        let lanes = append.lanes.len();
+        if lanes == 0 || lanes > LANES_MAX {
+            return invalid(format!("{lanes} lanes; a call writes to 1 to {LANES_MAX}"));
+        }
+        let frames: u64 = append.lanes.iter().map(|lane| lane.frames.len() as u64).sum();
+        let size_bytes = align((HEADER_BYTES + lanes * LANE_BYTES) as u64 + frames);
+        let limit_bytes = self.0.shared.identity.segment_bytes - SEGMENT_HEADER_BYTES;
+        if size_bytes > limit_bytes {
+            return Err(AppendError::TooLarge { size_bytes, limit_bytes });
+        }
+        let mut seen = std::collections::HashSet::new();
+        let several = lanes > 1;
+        for lane in &append.lanes {
+            if several && !seen.insert(lane.lane) {
+                return invalid(format!("lane {} is named twice", lane.lane));
+            }
+            if lane.count == 0 || (lane.frames.len() as u64) < 4 * u64::from(lane.count) {
+                let (bytes, count) = (lane.frames.len(), lane.count);
+                return invalid(format!("{bytes} bytes cannot be {count} framed records"));
+            }
+        }
+        let index = self.0.shared.index.lock();
+        let bad = append.lanes.iter().map(|lane| lane.lane).find(|lane| {
+            index.lanes.get(lane).is_some_and(|known| known.quarantined.is_some())
+        });
+        bad.map_or(Ok(size_bytes), |lane| Err(AppendError::Quarantined(lane)))
+    }
+
+    /// The blocks of a lane with records after `after` and, if given, not after `up_to`: at least
+    /// one if there is any, more while their frames fit into `max_bytes`.
+    ///
+    /// Blocks are returned whole: the first may begin at or before `after`, the last may end
+    /// after `up_to`. Only durable and unreleased blocks are there.
+    pub async fn read(
+        &self,
+        lane: LaneId,
+        after: SequenceNumber,
+        up_to: Option<SequenceNumber>,
+        max_bytes: u64,
+    ) -> Result<Vec<LaneBlock>, ReadError> {
+        let parts = {
+            let index = self.0.shared.index.lock();
+            let Some(known) = index.lanes.get(&lane) else { return Ok(Vec::new()) };
+            if let Some(why) = &known.quarantined {
+                return Err(ReadError::Quarantined { lane, why: why.clone() });
+            }
+            index.find(known, after, up_to, max_bytes)
+        };
+        if parts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let read = tokio::task::spawn_blocking(move || read_parts(&parts)).await;
+        match read {
+            Ok(Ok(blocks)) => Ok(blocks),
+            Ok(Err(BadRead::Io(error))) => Err(ReadError::Io(Arc::new(error))),
+            Ok(Err(BadRead::Crc(part))) => {
+                let why = format!(
+                    "segment {}, byte {}: the checksum of records {} to {} does not match",
+                    part.segment,
+                    part.frames_at,
+                    part.first,
+                    part.last()
+                );
+                self.quarantine(lane, why.clone());
+                Err(ReadError::Quarantined { lane, why })
+            }
+            Err(gone) => Err(ReadError::Io(Arc::new(std::io::Error::other(gone)))),
+        }
+    }
+
+    fn quarantine(&self, lane: LaneId, why: String) {
+        tracing::error!(lane = lane.0, why, "the lane is quarantined");
+        if let Some(known) = self.0.shared.index.lock().lanes.get_mut(&lane) {
+            known.quarantined.get_or_insert(why);
+        }
+    }
+
+    /// A lane's state; `None` if the log has never heard of it.
+    pub fn lane_state(&self, lane: LaneId) -> Option<LaneState> {
+        let index = self.0.shared.index.lock();
+        index.lanes.get(&lane).map(|known| LaneState {
+            last: known.last,
+            released: known.released,
+            unreleased_bytes: known.unreleased_bytes,
+            unreleased_parts: known.parts.len() as u64,
+            oldest_unreleased_arrival_ms: known.parts.front().map(|part| part.arrival_ms),
+            quarantined: known.quarantined.clone(),
+        })
+    }
+
+    /// All lanes the log knows.
+    pub fn lanes(&self) -> Vec<LaneId> {
+        let mut lanes: Vec<_> = self.0.shared.index.lock().lanes.keys().copied().collect();
+        lanes.sort_unstable();
+        lanes
+    }
+
+    /// The lanes that are quarantined, and why. Health is red while there is one.
+    pub fn quarantined(&self) -> BTreeMap<LaneId, String> {
+        let index = self.0.shared.index.lock();
+        let named = index.lanes.iter().filter_map(|(lane, known)| {
+            known.quarantined.as_ref().map(|why| (*lane, why.clone()))
+        });
+        named.collect()
+    }
+
+    /// Records up to and including `up_to` are not needed any more. Durable at the next start only
+    /// through [`crate::LaneFloor::released`]: call it after the batch is recorded.
+    pub fn release(&self, lane: LaneId, up_to: SequenceNumber) {
+        if self.0.shared.index.lock().release(lane, up_to) {
+            self.0.shared.spares.nudge();
+        }
+    }
+
+    /// The lane's stream is deleted: drops all of its records.
+    pub fn forget_lane(&self, lane: LaneId) {
+        let freed = self.0.shared.index.lock().forget(lane);
+        self.0.shared.queue.lock().forgotten.push(lane);
+        self.0.shared.queue_changed.notify_one();
+        if freed {
+            self.0.shared.spares.nudge();
+        }
+    }
+
+    /// The lane that keeps the oldest full segment from being recycled: cut it early.
+    pub fn pinning_lane(&self) -> Option<LaneId> {
+        self.0.shared.index.lock().pinning()
+    }
+
+    /// All below this position is on stable storage.
+    pub fn durable(&self) -> SequenceNumber {
+        let offset = self.0.shared.durable.load(Ordering::Acquire);
+        SequenceNumber::new(self.0.shared.generation, offset)
+    }
+
+    /// Bytes of the files in use.
+    pub fn size_bytes(&self) -> u64 {
+        let segments = self.0.shared.index.lock().segments.len() as u64;
+        segments * self.0.shared.identity.segment_bytes
+    }
+
+    /// The most bytes the files may take.
+    pub fn budget_bytes(&self) -> u64 {
+        self.0.shared.budget_bytes
+    }
+
+    /// Why appends that need a new segment are being refused, if they are.
+    pub fn full(&self) -> Option<String> {
+        self.0.shared.spares.trouble()
+    }
+
+    /// Calls whose outcome is remembered, and how many were forgotten before their time.
+    pub fn invocations(&self) -> (usize, u64) {
+        let table = self.0.shared.invocations.lock();
+        (table.len(), table.evicted_early())
+    }
+
+    /// The log's identity, which checkpoints name.
+    pub fn log_id(&self) -> Uuid {
+        self.0.shared.identity.log_id
+    }
+
+    /// Returns, with the reason, when a write or a sync has failed: the process must end.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.0.shared.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => "the log is gone".to_string(),
+        }
+    }
+
+    /// The reason why the log failed, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.0.shared.failure.borrow().clone()
+    }
+
+    /// No new appends; returns when all that were submitted are durable and the threads have ended.
+    pub async fn close(&self) {
+        self.0.stop();
+        let threads = std::mem::take(&mut *self.0.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a thread of the log panicked");
+                }
+            }
+        });
+        let _ = joined.await;
+    }
+}
+
+enum BadRead {
+    Io(std::io::Error),
+    Crc(Part),
+}
+
+/// Reads parts, those that lie together by one call.
+fn read_parts(parts: &[(Part, Arc<dyn DeviceFile>)]) -> Result<Vec<LaneBlock>, BadRead> {
+    let mut blocks = Vec::with_capacity(parts.len());
+    let mut rest = parts;
+    while let Some((first, file)) = rest.first() {
+        let start = u64::from(first.frames_at);
+        let mut end = start + u64::from(first.size_bytes);
+        let mut together = 1;
+        for (part, _) in &rest[1..] {
+            let (at, size) = (u64::from(part.frames_at), u64::from(part.size_bytes));
+            let near = part.segment == first.segment && at >= end && at - end <= READ_GAP_BYTES;
+            if !near || at + size - start > READ_SPAN_BYTES {
+                break;
+            }
+            end = at + size;
+            together += 1;
+        }
+        let mut bytes = vec![0; (end - start) as usize];
+        let count = read_full(&**file, &mut bytes, start).map_err(BadRead::Io)?;
+        bytes.truncate(count);
+        let bytes = Bytes::from(bytes);
+        for (part, _) in &rest[..together] {
+            let from = (u64::from(part.frames_at) - start) as usize;
+            let to = from + part.size_bytes as usize;
+            if to > bytes.len() || crc32c::crc32c(&bytes[from..to]) != part.crc {
+                return Err(BadRead::Crc(*part));
+            }
+            blocks.push(LaneBlock {
+                arrival_ms: part.arrival_ms,
+                first: part.first,
+                last: part.last(),
+                count: part.count,
+                frames: bytes.slice(from..to),
+            });
+        }
+        rest = &rest[together..];
+    }
+    Ok(blocks)
+}
