@@ -43,9 +43,9 @@ pub(crate) struct Chains<'a> {
 
 impl<'a> Chains<'a> {
     pub(crate) fn new(floors: &BTreeMap<LaneId, LaneFloor>, repairs: &'a Repairs) -> Self {
-        let lanes = floors.iter().map(|(lane, floor)| {
-            (*lane, Chain { released: floor.released, ..Chain::default() })
-        });
+        let lanes = floors
+            .iter()
+            .map(|(lane, floor)| (*lane, Chain { released: floor.released, ..Chain::default() }));
         let lanes = lanes.collect();
         Self { lanes, repairs, holes: 0, unknown: Vec::new(), gaps: Vec::new() }
     }

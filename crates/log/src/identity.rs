@@ -112,8 +112,7 @@ impl Repairs {
     }
 
     pub(crate) fn accepts(&self, segment: SegmentId, from: u64, to: u64) -> bool {
-        let covers =
-            |d: &AcceptedDamage| d.segment == segment && d.from <= from && to <= d.to;
+        let covers = |d: &AcceptedDamage| d.segment == segment && d.from <= from && to <= d.to;
         self.damages.iter().any(covers)
     }
 

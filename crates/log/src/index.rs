@@ -6,10 +6,10 @@
 //! unreleased part and no older segment is in use (I6). An entry is 48 bytes; how many there may
 //! be is bounded by the budget ([`entries_max`]).
 
+use crate::device::DeviceFile;
 use crate::segment::SegmentId;
 use crate::{CallKey, LaneProgress};
 use alluvium_base::{LaneId, SequenceNumber};
-use crate::device::DeviceFile;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 

@@ -98,12 +98,7 @@ impl Invocations {
     }
 
     /// Looks a call up. With `begin` a new call is marked as under way.
-    pub(crate) fn admit(
-        &mut self,
-        invocation: &Invocation,
-        now_ms: i64,
-        begin: bool,
-    ) -> Admission {
+    pub(crate) fn admit(&mut self, invocation: &Invocation, now_ms: i64, begin: bool) -> Admission {
         let (key, body) = key_of(invocation);
         match self.calls.get_mut(&key) {
             Some(State::InFlight { body: known, .. }) if *known != body => Admission::Reused,

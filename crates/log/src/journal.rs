@@ -239,9 +239,10 @@ impl Journal {
             }
         }
         let index = self.0.shared.index.lock();
-        let bad = append.lanes.iter().map(|lane| lane.lane).find(|lane| {
-            index.lanes.get(lane).is_some_and(|known| known.quarantined.is_some())
-        });
+        let bad =
+            append.lanes.iter().map(|lane| lane.lane).find(|lane| {
+                index.lanes.get(lane).is_some_and(|known| known.quarantined.is_some())
+            });
         bad.map_or(Ok(size_bytes), |lane| Err(AppendError::Quarantined(lane)))
     }
 
@@ -317,9 +318,10 @@ impl Journal {
     /// The lanes that are quarantined, and why. Health is red while there is one.
     pub fn quarantined(&self) -> BTreeMap<LaneId, String> {
         let index = self.0.shared.index.lock();
-        let named = index.lanes.iter().filter_map(|(lane, known)| {
-            known.quarantined.as_ref().map(|why| (*lane, why.clone()))
-        });
+        let named = index
+            .lanes
+            .iter()
+            .filter_map(|(lane, known)| known.quarantined.as_ref().map(|why| (*lane, why.clone())));
         named.collect()
     }
 

@@ -31,9 +31,7 @@ use crate::index::{Index, Part, SegmentUse};
 use crate::invocations::{CALLS_MAX, Call, Invocations, Outcome, REMEMBER_MS, key_of};
 use crate::options::{JournalOptions, OpenError, OpenReport};
 use crate::scan::{Damage, Event, Limit, ScanError, Walk};
-use crate::segment::{
-    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SegmentId, free_name,
-};
+use crate::segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SegmentId, free_name};
 use crate::transfer::{Transfer, transfer};
 use crate::writer::Active;
 use alluvium_base::{LaneId, SequenceNumber};
@@ -103,10 +101,7 @@ fn bad_identity(bad: BadIdentity) -> OpenError {
 }
 
 /// Reads or makes the identity; the flag says whether it was made.
-fn identify(
-    device: &dyn Device,
-    options: &JournalOptions,
-) -> Result<(Identity, bool), OpenError> {
+fn identify(device: &dyn Device, options: &JournalOptions) -> Result<(Identity, bool), OpenError> {
     let sizes = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
     if !sizes.contains(&options.segment_bytes) || options.segment_bytes % 4096 != 0 {
         let text = format!(
@@ -152,9 +147,8 @@ pub(crate) fn recover(
     for name in &directory.temporary {
         device.remove(name).map_err(OpenError::io(format!("removal of {name}")))?;
     }
-    let (mut carried, calls, bad_files) =
-        Carried::load(device.clone(), seed, &directory.names)
-            .map_err(OpenError::io("reading of carried calls"))?;
+    let (mut carried, calls, bad_files) = Carried::load(device.clone(), seed, &directory.names)
+        .map_err(OpenError::io("reading of carried calls"))?;
     for name in bad_files {
         tracing::warn!(file = name, "a file of carried invocations is torn or damaged at its end");
     }
@@ -363,8 +357,14 @@ impl Gathered<'_> {
         }
         self.generation = self.generation.max(header.generation);
         let payloads = link.limit == Limit::Open;
-        let walk =
-            Walk { file: &*link.file, header: &header, header_crc, limit: link.limit, payloads, seed };
+        let walk = Walk {
+            file: &*link.file,
+            header: &header,
+            header_crc,
+            limit: link.limit,
+            payloads,
+            seed,
+        };
         let scanned = walk.run(&mut |event| self.meet(event, link, is_last));
         let scanned = scanned.map_err(|error| match error {
             ScanError::Io(source) => {

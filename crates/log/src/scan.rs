@@ -287,11 +287,7 @@ impl<'a> Window<'a> {
         Ok(&self.bytes[(offset - self.start) as usize..])
     }
 
-    fn header(
-        &mut self,
-        offset: u64,
-        seed: Seed,
-    ) -> io::Result<Result<BlockHeader, BadHeader>> {
+    fn header(&mut self, offset: u64, seed: Seed) -> io::Result<Result<BlockHeader, BadHeader>> {
         match decode_header(self.at(offset, HEADER_BYTES)?, seed) {
             Err(BadHeader::Short(need)) if need <= HEADER_BYTES_MAX => {
                 Ok(decode_header(self.at(offset, need)?, seed))

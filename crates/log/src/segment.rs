@@ -58,7 +58,16 @@ pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Names a segment for ever; recycled files get new ids.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
     serde::Deserialize,
 )]
 #[serde(transparent)]

@@ -94,17 +94,14 @@ fn keep_calls(
     invocations: &Invocations,
 ) -> Result<(), OpenError> {
     let now_ms = to.options.clock.now_ms();
-    let calls: Vec<_> =
-        leave.iter().filter_map(|key| invocations.carry(key, now_ms)).collect();
+    let calls: Vec<_> = leave.iter().filter_map(|key| invocations.carry(key, now_ms)).collect();
     carried.keep(&calls, now_ms).map_err(OpenError::io("writing of carried calls"))
 }
 
 fn retire(to: &mut Transfer<'_>, last: SegmentId) -> Result<(), OpenError> {
     let number = to.spares.iter().max().map_or(1, |highest| highest + 1);
-    let done = to
-        .device
-        .rename(&last.file_name(), &free_name(number))
-        .and_then(|()| to.device.sync());
+    let done =
+        to.device.rename(&last.file_name(), &free_name(number)).and_then(|()| to.device.sync());
     done.map_err(OpenError::io(format!("renaming of superseded segment {last}")))?;
     to.spares.push(number);
     Ok(())
@@ -120,10 +117,8 @@ fn write_fresh(
     let failed = || OpenError::io(format!("writing of segment {}", start.next_id));
     let segment_bytes = to.identity.segment_bytes;
     if let Some(reserve) = &to.options.reserve {
-        let mark = alluvium_base::SequenceNumber::new(
-            start.generation,
-            start.next_base + segment_bytes,
-        );
+        let mark =
+            alluvium_base::SequenceNumber::new(start.generation, start.next_base + segment_bytes);
         reserve(mark).map_err(OpenError::Invalid)?;
     }
     let number = match to.spares.pop() {

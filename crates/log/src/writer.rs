@@ -148,8 +148,7 @@ impl Writer {
     }
 
     fn index_is_full(&self) -> Option<String> {
-        let (parts, most) =
-            (self.shared.index.lock().parts, entries_max(self.shared.budget_bytes));
+        let (parts, most) = (self.shared.index.lock().parts, entries_max(self.shared.budget_bytes));
         (parts >= most).then(|| format!("{parts} calls wait for delivery, {most} is the limit"))
     }
 

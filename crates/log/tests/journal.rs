@@ -13,7 +13,8 @@ async fn appended_records_are_read_back_in_order_also_after_reopening() {
     assert!(report.created);
     let mut sent = Vec::new();
     for number in 0..20u32 {
-        let appended = journal.append(append_of(1 + u64::from(number % 2), number, 3)).await.unwrap();
+        let appended =
+            journal.append(append_of(1 + u64::from(number % 2), number, 3)).await.unwrap();
         sent.push((appended.first[0].0, appended.first[0].1, frames(number, 3)));
     }
     for lane in [1, 2] {

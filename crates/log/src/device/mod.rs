@@ -41,11 +41,7 @@ pub trait DeviceFile: Send + Sync + Debug {
 }
 
 /// Reads until `bytes` is full or the file ends; returns how many.
-pub(crate) fn read_full(
-    file: &dyn DeviceFile,
-    bytes: &mut [u8],
-    offset: u64,
-) -> io::Result<usize> {
+pub(crate) fn read_full(file: &dyn DeviceFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < bytes.len() {
         match file.read_at(&mut bytes[done..], offset + done as u64) {

@@ -89,8 +89,7 @@ pub fn append_of(lane: u64, number: u32, count: u32) -> Append {
 }
 
 pub fn call(append: Append, id: u8, body: u8) -> Append {
-    let invocation =
-        Some(Invocation { id: [id; 16], caller: [7; 16], body_sha256: [body; 32] });
+    let invocation = Some(Invocation { id: [id; 16], caller: [7; 16], body_sha256: [body; 32] });
     Append { invocation, ..append }
 }
 
