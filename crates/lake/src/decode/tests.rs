@@ -2,8 +2,10 @@
 
 use super::*;
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::*;
-use iceberg::spec::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, StructType, Type};
+use arrow::datatypes::{Float64Type, Int64Type};
+use iceberg::spec::{
+    ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, StructType, Type,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -49,7 +51,11 @@ fn accepts(field_type: &Type, cases: &[(&str, &str)]) {
 
 fn refuses(field_type: &Type, cases: &[&str]) {
     for json in cases {
-        assert_eq!(converted(field_type, json), Err(DecodeCode::SchemaTypeMismatch), "{field_type} from {json}");
+        assert_eq!(
+            converted(field_type, json),
+            Err(DecodeCode::SchemaTypeMismatch),
+            "{field_type} from {json}"
+        );
     }
 }
 
@@ -57,18 +63,40 @@ fn refuses(field_type: &Type, cases: &[&str]) {
 fn a_bad_record_leaves_its_neighbours_alone() {
     let good: &[u8] = br#"{"sensor_id":"a","timestamp":1,"location":"x","temperature":1.5}"#;
     let bad: &[&[u8]] = &[
-        b"", b" ", b"{", b"[]", b"1", b"\"a\"", b"null", b"not json", b"{}{}", b"{} x",
-        br#"{"sensor_id":"a","#, br#""timestamp":2}"#, br#"{"sensor_id":"a" "timestamp":1}"#,
-        br#"{"sensor_id":"a",}"#, br#"{"sensor_id":"a"}{"sensor_id":"b"}"#,
-        br#"[{"sensor_id":"a"}]"#, br#"{"sensor_id":"a","sensor_id":"b"}"#,
-        br#"{"sensor_id":null}"#, br#"{"timestamp":1}"#, br#"{"sensor_id":1}"#,
-        br#"{"sensor_id":"a","location":"\ud800"}"#, b"{\"sensor_id\":\"\xff\"}",
-        b"{\"sensor_id\":\"a\",\"extra\":\"\xff\"}", b"{\"sensor_id\":\"a\",\"\xff\":1}",
-        b"{\"sensor_id\":\"a\",\"extra\":{\"\xff\":1}}", b"{\"sensor_id\":\"a\nb\"}",
-        br#"{"sensor_id":"a","temperature":"warm"}"#, br#"{"sensor_id":"a","timestamp":1.9}"#,
-        br#"{"sensor_id":"a","temperature":NaN}"#, br#"{"sensor_id":"a","temperature":Infinity}"#,
-        br#"{"sensor_id":"a","temperature":01}"#, br#"{"sensor_id":"a","timestamp":9223372036854775808}"#,
-        br#"{"sensor_id":"a","extra":[1,2}}"#, br#"{"sensor_id":"a","temperature":1.}"#,
+        b"",
+        b" ",
+        b"{",
+        b"[]",
+        b"1",
+        b"\"a\"",
+        b"null",
+        b"not json",
+        b"{}{}",
+        b"{} x",
+        br#"{"sensor_id":"a","#,
+        br#""timestamp":2}"#,
+        br#"{"sensor_id":"a" "timestamp":1}"#,
+        br#"{"sensor_id":"a",}"#,
+        br#"{"sensor_id":"a"}{"sensor_id":"b"}"#,
+        br#"[{"sensor_id":"a"}]"#,
+        br#"{"sensor_id":"a","sensor_id":"b"}"#,
+        br#"{"sensor_id":null}"#,
+        br#"{"timestamp":1}"#,
+        br#"{"sensor_id":1}"#,
+        br#"{"sensor_id":"a","location":"\ud800"}"#,
+        b"{\"sensor_id\":\"\xff\"}",
+        b"{\"sensor_id\":\"a\",\"extra\":\"\xff\"}",
+        b"{\"sensor_id\":\"a\",\"\xff\":1}",
+        b"{\"sensor_id\":\"a\",\"extra\":{\"\xff\":1}}",
+        b"{\"sensor_id\":\"a\nb\"}",
+        br#"{"sensor_id":"a","temperature":"warm"}"#,
+        br#"{"sensor_id":"a","timestamp":1.9}"#,
+        br#"{"sensor_id":"a","temperature":NaN}"#,
+        br#"{"sensor_id":"a","temperature":Infinity}"#,
+        br#"{"sensor_id":"a","temperature":01}"#,
+        br#"{"sensor_id":"a","timestamp":9223372036854775808}"#,
+        br#"{"sensor_id":"a","extra":[1,2}}"#,
+        br#"{"sensor_id":"a","temperature":1.}"#,
     ];
     let mut decoder = sensors();
     for bad in bad {
@@ -83,7 +111,10 @@ fn a_bad_record_leaves_its_neighbours_alone() {
         assert_eq!(batch.column(0).as_string::<i32>().value(row), "a");
         assert_eq!(batch.column(1).as_primitive::<Int64Type>().value(row), 1);
         assert_eq!(batch.column(2).as_string::<i32>().value(row), "x");
-        assert_eq!(batch.column(3).as_primitive::<Float64Type>().value(row).to_bits(), 1.5_f64.to_bits());
+        assert_eq!(
+            batch.column(3).as_primitive::<Float64Type>().value(row).to_bits(),
+            1.5_f64.to_bits()
+        );
         assert_eq!(batch.columns().iter().map(|c| c.null_count()).sum::<usize>(), 0);
     }
     assert_eq!(decoder.rows(), 0);
@@ -104,7 +135,13 @@ fn keys_come_in_any_order_and_extra_fields_are_skipped() {
 fn errors_say_code_column_value_and_type() {
     let mut decoder = decoder(vec![
         NestedField::required(1, "id", primitive(PrimitiveType::Long)).into(),
-        optional(2, "tags", Type::List(ListType::new(NestedField::list_element(3, primitive(PrimitiveType::Int), true).into()))),
+        optional(
+            2,
+            "tags",
+            Type::List(ListType::new(
+                NestedField::list_element(3, primitive(PrimitiveType::Int), true).into(),
+            )),
+        ),
     ]);
     let mut error = |record: &str| decoder.push(record.as_bytes()).unwrap_err();
     let mismatch = error(r#"{"id":"seven","tags":[]}"#);
@@ -124,13 +161,46 @@ fn errors_say_code_column_value_and_type() {
 
 #[test]
 fn numbers_convert_exactly_or_not_at_all() {
-    accepts(&primitive(PrimitiveType::Int), &[("1", "1"), ("\"-7\"", "-7"), ("1.0", "1"), ("2147483647", "2147483647")]);
-    refuses(&primitive(PrimitiveType::Int), &["2147483648", "1.9", "\"\"", "\" 1\"", "true", "[]", "{}", "1e40"]);
-    accepts(&primitive(PrimitiveType::Long), &[("9223372036854775807", "9223372036854775807"), ("-9223372036854775808", "-9223372036854775808"), ("1e3", "1000")]);
-    refuses(&primitive(PrimitiveType::Long), &["9223372036854775808", "-9223372036854775809", "18446744073709551616", "99999999999999999999999"]);
-    accepts(&primitive(PrimitiveType::Float), &[("1.5", "1.5"), ("\"1e2\"", "100.0"), ("\"NaN\"", "NaN"), ("16777217", "16777216.0")]);
+    accepts(
+        &primitive(PrimitiveType::Int),
+        &[("1", "1"), ("\"-7\"", "-7"), ("1.0", "1"), ("2147483647", "2147483647")],
+    );
+    refuses(
+        &primitive(PrimitiveType::Int),
+        &["2147483648", "1.9", "\"\"", "\" 1\"", "true", "[]", "{}", "1e40"],
+    );
+    accepts(
+        &primitive(PrimitiveType::Long),
+        &[
+            ("9223372036854775807", "9223372036854775807"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("1e3", "1000"),
+        ],
+    );
+    refuses(
+        &primitive(PrimitiveType::Long),
+        &[
+            "9223372036854775808",
+            "-9223372036854775809",
+            "18446744073709551616",
+            "99999999999999999999999",
+        ],
+    );
+    accepts(
+        &primitive(PrimitiveType::Float),
+        &[("1.5", "1.5"), ("\"1e2\"", "100.0"), ("\"NaN\"", "NaN"), ("16777217", "16777216.0")],
+    );
     refuses(&primitive(PrimitiveType::Float), &["1e39", "\"inf\"", "\"0x1\"", "false"]);
-    accepts(&primitive(PrimitiveType::Double), &[("0.1", "0.1"), ("-0.0", "-0.0"), ("\"-Infinity\"", "-inf"), ("1e-400", "0.0"), ("12345678901234567890", "1.2345678901234567e19")]);
+    accepts(
+        &primitive(PrimitiveType::Double),
+        &[
+            ("0.1", "0.1"),
+            ("-0.0", "-0.0"),
+            ("\"-Infinity\"", "-inf"),
+            ("1e-400", "0.0"),
+            ("12345678901234567890", "1.2345678901234567e19"),
+        ],
+    );
     refuses(&primitive(PrimitiveType::Double), &["1e999", "\"\"", "\"nan\""]);
     let decimal = primitive(PrimitiveType::Decimal { precision: 5, scale: 2 });
     accepts(&decimal, &[("1.5", "1.50"), ("\"-999.99\"", "-999.99"), ("1e2", "100.00")]);
@@ -139,28 +209,54 @@ fn numbers_convert_exactly_or_not_at_all() {
 
 #[test]
 fn other_scalars_convert_as_documented() {
-    accepts(&primitive(PrimitiveType::Boolean), &[("true", "true"), ("\"FALSE\"", "false"), ("1", "true"), ("0", "false")]);
+    accepts(
+        &primitive(PrimitiveType::Boolean),
+        &[("true", "true"), ("\"FALSE\"", "false"), ("1", "true"), ("0", "false")],
+    );
     refuses(&primitive(PrimitiveType::Boolean), &["2", "\"1\"", "0.5", "[]"]);
     accepts(&primitive(PrimitiveType::String), &[("\"\"", ""), ("\"a\\u0000\"", "a\0")]);
     refuses(&primitive(PrimitiveType::String), &["1", "true", "{}", "[]"]);
-    accepts(&primitive(PrimitiveType::Date), &[("0", "1970-01-01"), ("\"2024-11-08\"", "2024-11-08")]);
+    accepts(
+        &primitive(PrimitiveType::Date),
+        &[("0", "1970-01-01"), ("\"2024-11-08\"", "2024-11-08")],
+    );
     refuses(&primitive(PrimitiveType::Date), &["1.5", "\"2024-13-08\"", "2147483648"]);
-    accepts(&primitive(PrimitiveType::Time), &[("1000000", "00:00:01"), ("\"23:59:59.5\"", "23:59:59.500")]);
+    accepts(
+        &primitive(PrimitiveType::Time),
+        &[("1000000", "00:00:01"), ("\"23:59:59.5\"", "23:59:59.500")],
+    );
     refuses(&primitive(PrimitiveType::Time), &["86400000000", "-1", "\"24:00\""]);
     let zoned = primitive(PrimitiveType::Timestamptz);
-    accepts(&primitive(PrimitiveType::Timestamp), &[("1731096000000000", "2024-11-08T20:00:00"), ("\"2024-11-08T20:00:00\"", "2024-11-08T20:00:00")]);
-    accepts(&zoned, &[("\"2024-11-08T20:00:00+02:00\"", "2024-11-08T18:00:00Z"), ("0", "1970-01-01T00:00:00Z")]);
+    accepts(
+        &primitive(PrimitiveType::Timestamp),
+        &[
+            ("1731096000000000", "2024-11-08T20:00:00"),
+            ("\"2024-11-08T20:00:00\"", "2024-11-08T20:00:00"),
+        ],
+    );
+    accepts(
+        &zoned,
+        &[("\"2024-11-08T20:00:00+02:00\"", "2024-11-08T18:00:00Z"), ("0", "1970-01-01T00:00:00Z")],
+    );
     refuses(&zoned, &["\"yesterday\"", "true", "0.5"]);
-    accepts(&primitive(PrimitiveType::Binary), &[("\"AAEC\"", "000102"), ("\"0x0102\"", "0102"), ("null", "")]);
+    accepts(
+        &primitive(PrimitiveType::Binary),
+        &[("\"AAEC\"", "000102"), ("\"0x0102\"", "0102"), ("null", "")],
+    );
     refuses(&primitive(PrimitiveType::Binary), &["\"*\"", "1"]);
     accepts(&primitive(PrimitiveType::Fixed(4)), &[("\"deadbeef\"", "deadbeef")]);
     refuses(&primitive(PrimitiveType::Fixed(4)), &["\"AQI=\""]);
-    accepts(&primitive(PrimitiveType::Uuid), &[("\"F79C3E09-677C-4BBD-A479-3F349CB785E7\"", "f79c3e09677c4bbda4793f349cb785e7")]);
+    accepts(
+        &primitive(PrimitiveType::Uuid),
+        &[("\"F79C3E09-677C-4BBD-A479-3F349CB785E7\"", "f79c3e09677c4bbda4793f349cb785e7")],
+    );
     refuses(&primitive(PrimitiveType::Uuid), &["\"f79c3e09\"", "7"]);
 }
 
 fn nested_type() -> Type {
-    let list = Type::List(ListType::new(NestedField::list_element(10, primitive(PrimitiveType::Int), false).into()));
+    let list = Type::List(ListType::new(
+        NestedField::list_element(10, primitive(PrimitiveType::Int), false).into(),
+    ));
     let map = Type::Map(MapType::optional(11, primitive(PrimitiveType::String), 12, list));
     Type::Struct(StructType::new(vec![
         optional(13, "m", map),
@@ -171,14 +267,30 @@ fn nested_type() -> Type {
 #[test]
 fn nested_values_come_as_json_or_as_text() {
     let shown = "{m: {k: [1, , 3]}, r: x}";
-    accepts(&nested_type(), &[
-        (r#"{"m":{"k":[1,null,3]},"r":"x"}"#, shown),
-        (r#""{\"m\":{\"k\":[1,null,3]},\"r\":\"x\"}""#, shown),
-        (r#"{"m":"{\"k\":\"[1,null,3]\"}","r":"x","extra":1}"#, shown),
-        ("null", ""),
-    ]);
-    refuses(&nested_type(), &["[]", "1", "\"[]\"", "\"{\"", r#"{"m":{"k":1},"r":"x"}"#, r#"{"m":{"k":[],"k":[]},"r":"x"}"#]);
-    assert_eq!(converted(&nested_type(), r#"{"m":{}}"#), Err(DecodeCode::MissingColumnWithinRecord));
+    accepts(
+        &nested_type(),
+        &[
+            (r#"{"m":{"k":[1,null,3]},"r":"x"}"#, shown),
+            (r#""{\"m\":{\"k\":[1,null,3]},\"r\":\"x\"}""#, shown),
+            (r#"{"m":"{\"k\":\"[1,null,3]\"}","r":"x","extra":1}"#, shown),
+            ("null", ""),
+        ],
+    );
+    refuses(
+        &nested_type(),
+        &[
+            "[]",
+            "1",
+            "\"[]\"",
+            "\"{\"",
+            r#"{"m":{"k":1},"r":"x"}"#,
+            r#"{"m":{"k":[],"k":[]},"r":"x"}"#,
+        ],
+    );
+    assert_eq!(
+        converted(&nested_type(), r#"{"m":{}}"#),
+        Err(DecodeCode::MissingColumnWithinRecord)
+    );
     assert_eq!(converted(&nested_type(), r#"{"r":"x","r":"y"}"#), Err(DecodeCode::MalformedRecord));
 }
 
@@ -188,7 +300,11 @@ fn failed_nested_values_are_cut_back_with_their_record() {
     let good = br#"{"c":{"m":{"a":[1,2],"b":null},"r":"x"}}"#;
     decoder.push(good).unwrap();
     let sized = decoder.buffered_bytes();
-    for bad in [r#"{"c":{"m":{"a":[1,2],"b":[3,"x"]},"r":"x"}}"#, r#"{"c":{"m":{"a":[1]}}}"#, r#"{"c":{"r":"y","m":{"#] {
+    for bad in [
+        r#"{"c":{"m":{"a":[1,2],"b":[3,"x"]},"r":"x"}}"#,
+        r#"{"c":{"m":{"a":[1]}}}"#,
+        r#"{"c":{"r":"y","m":{"#,
+    ] {
         assert!(decoder.push(bad.as_bytes()).is_err());
         assert_eq!(decoder.buffered_bytes(), sized);
     }
@@ -218,7 +334,10 @@ fn depth_is_bounded_by_the_schema_and_not_by_the_stranger() {
 
 #[test]
 fn types_of_format_version_3_are_refused_by_column_and_type() {
-    let schema = Schema::builder().with_fields([optional(1, "at", primitive(PrimitiveType::TimestamptzNs))]).build().unwrap();
+    let schema = Schema::builder()
+        .with_fields([optional(1, "at", primitive(PrimitiveType::TimestamptzNs))])
+        .build()
+        .unwrap();
     let error = RecordDecoder::new(&schema).unwrap_err();
     assert_eq!((error.column.as_str(), error.type_name.as_str()), ("at", "timestamptz_ns"));
 }
@@ -233,9 +352,17 @@ fn a_block_of_frames_reports_the_bad_ones_by_index() {
     }
     let mut decoder = sensors();
     let mut bad = Vec::new();
-    let count = decoder.decode_frames(&block, &mut |at, record, error| bad.push((at, record.to_vec(), error.code)));
+    let count = decoder.decode_frames(&block, &mut |at, record, error| {
+        bad.push((at, record.to_vec(), error.code))
+    });
     assert_eq!(count, Ok(4));
-    assert_eq!(bad, [(1, b"oops".to_vec(), DecodeCode::MalformedRecord), (3, vec![], DecodeCode::MalformedRecord)]);
+    assert_eq!(
+        bad,
+        [
+            (1, b"oops".to_vec(), DecodeCode::MalformedRecord),
+            (3, vec![], DecodeCode::MalformedRecord)
+        ]
+    );
     assert_eq!(decoder.rows(), 2);
     let torn = &block[..block.len() - 1];
     assert!(decoder.decode_frames(torn, &mut |_, _, _| {}).is_err());
@@ -244,9 +371,20 @@ fn a_block_of_frames_reports_the_bad_ones_by_index() {
 /// All column types, for records nobody thought of.
 fn everything() -> RecordDecoder {
     let types = [
-        PrimitiveType::Boolean, PrimitiveType::Int, PrimitiveType::Long, PrimitiveType::Float, PrimitiveType::Double,
-        PrimitiveType::Decimal { precision: 38, scale: 10 }, PrimitiveType::Date, PrimitiveType::Time, PrimitiveType::Timestamp,
-        PrimitiveType::Timestamptz, PrimitiveType::String, PrimitiveType::Uuid, PrimitiveType::Fixed(3), PrimitiveType::Binary,
+        PrimitiveType::Boolean,
+        PrimitiveType::Int,
+        PrimitiveType::Long,
+        PrimitiveType::Float,
+        PrimitiveType::Double,
+        PrimitiveType::Decimal { precision: 38, scale: 10 },
+        PrimitiveType::Date,
+        PrimitiveType::Time,
+        PrimitiveType::Timestamp,
+        PrimitiveType::Timestamptz,
+        PrimitiveType::String,
+        PrimitiveType::Uuid,
+        PrimitiveType::Fixed(3),
+        PrimitiveType::Binary,
     ];
     let mut fields: Vec<NestedFieldRef> = types
         .into_iter()
@@ -259,11 +397,16 @@ fn everything() -> RecordDecoder {
 
 fn leaf() -> impl Strategy<Value = String> {
     prop_oneof![
-        Just("null".to_string()), Just("true".to_string()), any::<i64>().prop_map(|v| v.to_string()),
-        any::<f64>().prop_map(|v| format!("{v:e}")), "-?[0-9]{1,40}(\\.[0-9]{1,40})?([eE][+-]?[0-9]{1,5})?",
-        ".{0,12}".prop_map(|v| Value::String(v).to_string()), "\"[0-9.eE+-]{0,12}\"",
+        Just("null".to_string()),
+        Just("true".to_string()),
+        any::<i64>().prop_map(|v| v.to_string()),
+        any::<f64>().prop_map(|v| format!("{v:e}")),
+        "-?[0-9]{1,40}(\\.[0-9]{1,40})?([eE][+-]?[0-9]{1,5})?",
+        ".{0,12}".prop_map(|v| Value::String(v).to_string()),
+        "\"[0-9.eE+-]{0,12}\"",
         "\"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?[Z+-]?[0-9:]{0,5}\"",
-        "\"[A-Za-z0-9+/_=-]{0,12}\"", Just(r#"{"m":{"a":[1]},"r":"x"}"#.to_string()),
+        "\"[A-Za-z0-9+/_=-]{0,12}\"",
+        Just(r#"{"m":{"a":[1]},"r":"x"}"#.to_string()),
     ]
 }
 

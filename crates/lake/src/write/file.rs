@@ -101,7 +101,14 @@ impl OpenFile {
         } else {
             format!("{base}/{directory}/{name}")
         };
-        Ok(Self { settings: Arc::clone(settings), writer, key, partition, rows: 0, nans: HashMap::new() })
+        Ok(Self {
+            settings: Arc::clone(settings),
+            writer,
+            key,
+            partition,
+            rows: 0,
+            nans: HashMap::new(),
+        })
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {

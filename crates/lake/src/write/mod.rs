@@ -76,7 +76,9 @@ impl WriteOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The table is of a format version that is not written.
-    #[error("tables of Iceberg format version {0} are not written; create the table with format-version 2")]
+    #[error(
+        "tables of Iceberg format version {0} are not written; create the table with format-version 2"
+    )]
     FormatVersion(u8),
     /// The table's properties, location, partition spec or schema ask for what is not built.
     #[error("the table cannot be written: {0}")]
@@ -261,9 +263,11 @@ impl TableWriter {
     /// Finishes the largest files until the open ones are within bounds.
     fn shed(&mut self) -> Result<(), WriteError> {
         loop {
-            let open = || self.open.iter().enumerate().filter_map(|(at, f)| Some((at, f.as_ref()?)));
+            let open =
+                || self.open.iter().enumerate().filter_map(|(at, f)| Some((at, f.as_ref()?)));
             let held: usize = open().map(|(_, file)| file.memory_bytes()).sum();
-            if open().count() <= self.options.max_open_files && held <= self.options.max_open_bytes {
+            if open().count() <= self.options.max_open_files && held <= self.options.max_open_bytes
+            {
                 return Ok(());
             }
             let Some((largest, _)) =

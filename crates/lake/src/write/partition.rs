@@ -4,8 +4,8 @@ use super::transform::Applied;
 use super::{WriteError, nested, path};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, Time64MicrosecondType,
-    TimestampMicrosecondType,
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType,
 };
 use arrow::row::{RowConverter, SortField};
 use arrow_schema::DataType;
@@ -35,7 +35,9 @@ pub(super) struct Partitioner {
 
 impl std::fmt::Debug for Partitioner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Partitioner").field("directories", &self.directories).finish_non_exhaustive()
+        f.debug_struct("Partitioner")
+            .field("directories", &self.directories)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,13 +63,13 @@ impl Partitioner {
             // A void field's source may be gone; its value is null whatever it was.
             let source = schema.field_by_id(field.source_id);
             let value_type = match (source, field.transform) {
-                (Some(source), _) => {
-                    match field.transform.result_type(&source.field_type) {
-                        Ok(Type::Primitive(primitive)) => primitive,
-                        Ok(_) if field.transform == Transform::Void => PrimitiveType::String,
-                        _ => return Err(refuse("has a transform that its source column does not allow")),
+                (Some(source), _) => match field.transform.result_type(&source.field_type) {
+                    Ok(Type::Primitive(primitive)) => primitive,
+                    Ok(_) if field.transform == Transform::Void => PrimitiveType::String,
+                    _ => {
+                        return Err(refuse("has a transform that its source column does not allow"));
                     }
-                }
+                },
                 (None, Transform::Void) => PrimitiveType::String,
                 (None, _) => return Err(refuse("has no source column in the current schema")),
             };
@@ -118,8 +120,10 @@ impl Partitioner {
             columns.push(match field.transform {
                 Transform::Void => None,
                 _ => {
-                    let source = nested::column_at(batch.columns(), &field.path)
-                        .ok_or_else(|| WriteError::internal("a partition source is not where it was"))?;
+                    let source =
+                        nested::column_at(batch.columns(), &field.path).ok_or_else(|| {
+                            WriteError::internal("a partition source is not where it was")
+                        })?;
                     field.applied.apply(&source)?
                 }
             });
@@ -155,7 +159,8 @@ impl Partitioner {
                     })
                 }
             };
-            let row = u32::try_from(at).map_err(|_| WriteError::internal("a batch of 2^32 rows"))?;
+            let row =
+                u32::try_from(at).map_err(|_| WriteError::internal("a batch of 2^32 rows"))?;
             groups[group].1.push(row);
             current = Some(group);
         }
@@ -170,8 +175,10 @@ impl Partitioner {
         let converter = match &mut self.converter {
             Some(converter) => converter,
             slot => {
-                let fields =
-                    columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+                let fields = columns
+                    .iter()
+                    .map(|column| SortField::new(column.data_type().clone()))
+                    .collect();
                 slot.insert(RowConverter::new(fields).map_err(WriteError::internal)?)
             }
         };

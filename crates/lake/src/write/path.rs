@@ -39,7 +39,9 @@ pub(super) fn directory(steps: Vec<String>) -> String {
 
 fn shown(transform: Transform, value_type: &PrimitiveType, value: &PrimitiveLiteral) -> String {
     match (transform, value) {
-        (Transform::Year, PrimitiveLiteral::Int(years)) => format!("{:04}", i64::from(*years) + 1970),
+        (Transform::Year, PrimitiveLiteral::Int(years)) => {
+            format!("{:04}", i64::from(*years) + 1970)
+        }
         (Transform::Month, PrimitiveLiteral::Int(months)) => {
             format!("{:04}-{:02}", months.div_euclid(12) + 1970, months.rem_euclid(12) + 1)
         }
@@ -60,7 +62,9 @@ fn shown(transform: Transform, value_type: &PrimitiveType, value: &PrimitiveLite
             (_, PrimitiveLiteral::Long(v)) => v.to_string(),
             (_, PrimitiveLiteral::Float(v)) => v.to_string(),
             (_, PrimitiveLiteral::Double(v)) => v.to_string(),
-            (PrimitiveType::Decimal { scale, .. }, PrimitiveLiteral::Int128(v)) => decimal(*v, *scale),
+            (PrimitiveType::Decimal { scale, .. }, PrimitiveLiteral::Int128(v)) => {
+                decimal(*v, *scale)
+            }
             (_, PrimitiveLiteral::Int128(v)) => v.to_string(),
             (_, PrimitiveLiteral::UInt128(v)) => uuid::Uuid::from_u128(*v).to_string(),
             (_, PrimitiveLiteral::AboveMax | PrimitiveLiteral::BelowMin) => "null".into(),
@@ -135,7 +139,10 @@ mod tests {
     fn values_read_as_iceberg_writes_them() {
         assert_eq!(path(Transform::Year, PrimitiveType::Int, Literal::int(-1)), "p=1969");
         assert_eq!(path(Transform::Month, PrimitiveType::Int, Literal::int(-1)), "p=1969-12");
-        assert_eq!(path(Transform::Day, PrimitiveType::Date, Literal::date(17_501)), "p=2017-12-01");
+        assert_eq!(
+            path(Transform::Day, PrimitiveType::Date, Literal::date(17_501)),
+            "p=2017-12-01"
+        );
         assert_eq!(path(Transform::Hour, PrimitiveType::Int, Literal::int(-1)), "p=1969-12-31-23");
         let decimal = PrimitiveType::Decimal { precision: 9, scale: 2 };
         assert_eq!(path(Transform::Identity, decimal, Literal::decimal(-5)), "p=-0.05");
@@ -144,7 +151,8 @@ mod tests {
 
     #[test]
     fn no_value_leaves_its_directory() {
-        let at = |text: &str| path(Transform::Identity, PrimitiveType::String, Literal::string(text));
+        let at =
+            |text: &str| path(Transform::Identity, PrimitiveType::String, Literal::string(text));
         assert_eq!(at("../a b/é"), "p=..%2Fa+b%2F%C3%A9");
         let long = at(&"é".repeat(1000));
         assert_eq!(long.len(), "p=".len() + MAX_VALUE_BYTES);

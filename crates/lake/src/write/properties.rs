@@ -97,9 +97,9 @@ fn compression(properties: &HashMap<String, String>) -> Result<Compression, Writ
     };
     Ok(match codec.to_ascii_lowercase().as_str() {
         // Level 1 is a third faster than 3 and costs a few percent of size on small records.
-        "zstd" => Compression::ZSTD(
-            ZstdLevel::try_new(level.unwrap_or(1).into()).map_err(bad_level)?,
-        ),
+        "zstd" => {
+            Compression::ZSTD(ZstdLevel::try_new(level.unwrap_or(1).into()).map_err(bad_level)?)
+        }
         "gzip" => Compression::GZIP(match level {
             Some(level) => GzipLevel::try_new(level.into()).map_err(bad_level)?,
             None => GzipLevel::default(),

@@ -87,10 +87,7 @@ async fn publish_one(objects: &dyn Objects, file: &PendingFile) -> Result<(), Pu
 }
 
 async fn is_ours(objects: &dyn Objects, file: &PendingFile) -> Result<(), PublishError> {
-    let meta = objects
-        .head(&file.bucket, &file.key)
-        .await
-        .map_err(|error| failed(file, error))?;
+    let meta = objects.head(&file.bucket, &file.key).await.map_err(|error| failed(file, error))?;
     let etag = hex::encode(file.md5);
     if meta.etag == etag && meta.size_bytes == file.bytes.len() as u64 {
         return Ok(());

@@ -107,9 +107,10 @@ fn bound(
     for group in groups {
         let chunk = group.column(at);
         let Some(statistics) = chunk.statistics() else { return Ok(()) };
-        let (Some(min), Some(max)) = (statistics.min_bytes_opt(), statistics.max_bytes_opt()) else {
-            let all_null = statistics.null_count_opt().map(i64::try_from)
-                == Some(Ok(chunk.num_values()));
+        let (Some(min), Some(max)) = (statistics.min_bytes_opt(), statistics.max_bytes_opt())
+        else {
+            let all_null =
+                statistics.null_count_opt().map(i64::try_from) == Some(Ok(chunk.num_values()));
             if all_null {
                 continue;
             }

@@ -59,7 +59,9 @@ impl Applied {
                 function.transform(Arc::clone(column)).map_err(WriteError::internal)?
             }
             Self::Truncate(width) => truncate(column, *width)?,
-            Self::Year => days(column)?.as_primitive::<Date32Type>().unary::<_, Int32Type>(years).into_ref(),
+            Self::Year => {
+                days(column)?.as_primitive::<Date32Type>().unary::<_, Int32Type>(years).into_ref()
+            }
             Self::Month => {
                 days(column)?.as_primitive::<Date32Type>().unary::<_, Int32Type>(months).into_ref()
             }
@@ -197,10 +199,17 @@ mod tests {
 
     #[test]
     fn times_before_the_epoch_belong_to_the_unit_that_holds_them() {
-        let micros = [0, -1, MICROS_PER_DAY, -MICROS_PER_DAY, -MICROS_PER_DAY - 1, i64::MIN, i64::MAX];
+        let micros =
+            [0, -1, MICROS_PER_DAY, -MICROS_PER_DAY, -MICROS_PER_DAY - 1, i64::MIN, i64::MAX];
         let column: ArrayRef = Arc::new(TimestampMicrosecondArray::from(micros.to_vec()));
-        assert_eq!(ints(Transform::Day, Arc::clone(&column))[..5], [Some(0), Some(-1), Some(1), Some(-1), Some(-2)]);
-        assert_eq!(ints(Transform::Hour, Arc::clone(&column))[..4], [Some(0), Some(-1), Some(24), Some(-24)]);
+        assert_eq!(
+            ints(Transform::Day, Arc::clone(&column))[..5],
+            [Some(0), Some(-1), Some(1), Some(-1), Some(-2)]
+        );
+        assert_eq!(
+            ints(Transform::Hour, Arc::clone(&column))[..4],
+            [Some(0), Some(-1), Some(24), Some(-24)]
+        );
         assert_eq!(ints(Transform::Month, Arc::clone(&column))[..2], [Some(0), Some(-1)]);
         assert_eq!(ints(Transform::Year, column)[..2], [Some(0), Some(-1)]);
     }
@@ -215,7 +224,8 @@ mod tests {
 
     #[test]
     fn truncate_rounds_down_and_keeps_nulls() {
-        let column: ArrayRef = Arc::new(Int32Array::from(vec![Some(17), Some(-1), None, Some(i32::MIN)]));
+        let column: ArrayRef =
+            Arc::new(Int32Array::from(vec![Some(17), Some(-1), None, Some(i32::MIN)]));
         let out = ints(Transform::Truncate(10), column);
         assert_eq!(out[..3], [Some(10), Some(-10), None]);
         let column: ArrayRef = Arc::new(Int64Array::from(vec![-1, i64::MIN]));
