@@ -67,7 +67,9 @@ impl Partitioner {
                     Ok(Type::Primitive(primitive)) => primitive,
                     Ok(_) if field.transform == Transform::Void => PrimitiveType::String,
                     _ => {
-                        return Err(refuse("has a transform that its source column does not allow"));
+                        return Err(refuse(
+                            "has a transform that its source column does not allow",
+                        ));
                     }
                 },
                 (None, Transform::Void) => PrimitiveType::String,
