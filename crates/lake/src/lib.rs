@@ -16,6 +16,9 @@ pub mod metadata_cache;
 pub mod storage;
 pub mod write;
 
+#[cfg(test)]
+mod testing;
+
 pub use catalog::Catalog;
 pub use commit::{CommitError, Committed, TableChange};
 pub use lake::{Lake, LakeOptions, LoadError, LoadedTable};

@@ -1,0 +1,113 @@
+use crate::commit::{TableChange, references};
+use crate::testing::{Bench, Counts, data_file, step, stream};
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention};
+use iceberg::TableUpdate;
+use std::collections::BTreeMap;
+
+async fn commits(bench: &Bench, range: std::ops::Range<u64>) {
+    for n in range {
+        let file = data_file(&bench.table, n, 10);
+        let change = TableChange::append(0, vec![file], BTreeMap::new());
+        let change = change.with_checkpoint(step(stream(1), n, n + 1));
+        bench.lake.commit(bench.table.id, change).await.unwrap();
+        bench.clock.advance(10);
+    }
+}
+
+fn between(before: Counts, after: Counts) -> (u64, u64) {
+    (after.puts - before.puts, after.put_bytes - before.put_bytes)
+}
+
+#[tokio::test]
+async fn the_thousandth_commit_writes_what_the_three_hundredth_did() {
+    let bench = Bench::new().await;
+    commits(&bench, 0..300).await;
+    let at_300 = bench.objects.counts();
+    commits(&bench, 300..400).await;
+    let at_400 = bench.objects.counts();
+    commits(&bench, 400..900).await;
+    let at_900 = bench.objects.counts();
+    commits(&bench, 900..1_000).await;
+    let at_1000 = bench.objects.counts();
+    let (early, late) = (between(at_300, at_400), between(at_900, at_1000));
+    // Of the later hundred one more merge may fall due.
+    assert!(late.0 <= early.0 + 1, "files: {early:?}, then {late:?}");
+    assert!(late.1 * 10 <= early.1 * 12, "bytes: {early:?}, then {late:?}");
+    // One read a commit: each manifest once, when it is merged.
+    let reads = at_1000.gets - at_900.gets;
+    assert!(reads <= 120, "{reads} reads for a hundred commits");
+
+    let metadata = bench.lake.load(bench.table.id).await.unwrap().metadata.clone();
+    assert!(metadata.snapshots().len() <= 203, "{} snapshots", metadata.snapshots().len());
+    assert!(metadata.metadata_log().len() <= 100);
+    let kept = bench.objects.keys(".metadata.json").len();
+    assert!(kept <= 102, "{kept} metadata files");
+    let snapshot = metadata.current_snapshot().unwrap();
+    let manifests = bench.lake.manifest_list(&metadata, snapshot).await.unwrap();
+    assert!(manifests.len() <= 110, "{} manifests", manifests.len());
+    let summary = &snapshot.summary().additional_properties;
+    assert_eq!((&*summary["total-records"], &*summary["total-data-files"]), ("10000", "1000"));
+    let files = bench.live_files(bench.table.id).await;
+    assert_eq!(files.len(), 1_000);
+    for (n, (path, sequence_number)) in files.iter().enumerate() {
+        assert!(path.ends_with(&format!("{n:06}.parquet")));
+        assert_eq!(*sequence_number, n as i64 + 1, "a merge keeps each file's sequence number");
+    }
+}
+
+#[tokio::test]
+async fn metadata_that_a_reader_holds_is_not_deleted() {
+    let bench = Bench::with(Default::default(), &[("write.metadata.previous-versions-max", "2")]);
+    let bench = bench.await;
+    commits(&bench, 0..1).await;
+    let held = bench.lake.load(bench.table.id).await.unwrap();
+    let key = held.metadata_location.split_once("--table-s3/").unwrap().1.to_string();
+    commits(&bench, 1..10).await;
+    assert!(bench.objects.keys(".metadata.json").contains(&key));
+    assert_eq!(bench.objects.keys(".metadata.json").len(), 4);
+    drop(held);
+    commits(&bench, 10..12).await;
+    assert!(!bench.objects.keys(".metadata.json").contains(&key));
+    assert_eq!(bench.objects.keys(".metadata.json").len(), 3);
+}
+
+#[tokio::test]
+async fn nothing_is_thinned_with_a_tag_or_with_the_management_disabled() {
+    let bench = Bench::new().await;
+    let (id, catalog) = (bench.table.id, bench.lake.catalog());
+    let off = serde_json::json!({"status": "disabled"});
+    catalog.set_table_maintenance(id, "icebergSnapshotManagement", off).await.unwrap();
+    commits(&bench, 0..230).await;
+    let loaded = bench.lake.load(id).await.unwrap();
+    assert_eq!(loaded.metadata.snapshots().len(), 230);
+    let snapshot_id = loaded.metadata.current_snapshot_id().unwrap();
+    let retention = SnapshotRetention::Tag { max_ref_age_ms: None };
+    let reference = SnapshotReference { snapshot_id, retention };
+    let tag = TableUpdate::SetSnapshotRef { ref_name: "audit".into(), reference };
+    bench.lake.commit(id, TableChange::update(Vec::new(), vec![tag])).await.unwrap();
+    let on = serde_json::json!({"status": "enabled"});
+    catalog.set_table_maintenance(id, "icebergSnapshotManagement", on).await.unwrap();
+    commits(&bench, 230..232).await;
+    let loaded = bench.lake.load(id).await.unwrap();
+    assert_eq!(loaded.metadata.snapshots().len(), 232);
+    let names: Vec<String> = references(&loaded.metadata).unwrap().into_keys().collect();
+    assert_eq!(names, ["audit", MAIN_BRANCH]);
+    let untag = TableUpdate::RemoveSnapshotRef { ref_name: "audit".into() };
+    bench.lake.commit(id, TableChange::update(Vec::new(), vec![untag])).await.unwrap();
+    commits(&bench, 232..233).await;
+    let loaded = bench.lake.load(id).await.unwrap();
+    assert!(loaded.metadata.snapshots().len() <= 202, "{}", loaded.metadata.snapshots().len());
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_stops_no_commit() {
+    let bench = Bench::new().await;
+    commits(&bench, 0..2).await;
+    bench.clock.advance(-3_600_000);
+    commits(&bench, 2..4).await;
+    let metadata = bench.lake.load(bench.table.id).await.unwrap().metadata.clone();
+    let mut times: Vec<(i64, i64)> =
+        metadata.snapshots().map(|s| (s.sequence_number(), s.timestamp_ms())).collect();
+    times.sort_unstable();
+    assert!(times.windows(2).all(|pair| pair[0].1 < pair[1].1), "{times:?}");
+}
