@@ -176,7 +176,7 @@ impl Lake {
         let builder = TableMetadataBuilder::new(schema, spec, order, home, version, properties);
         let uuid = self.catalog().random.uuid();
         let built = builder.map_err(refused)?.assign_uuid(uuid).build().map_err(refused)?;
-        stamp(built.metadata, self.catalog().clock.now_ms())
+        stamp(built.metadata, None, self.catalog().clock.now_ms())
     }
 
     async fn from_updates(
@@ -190,7 +190,7 @@ impl Lake {
             metadata_of_updates(updates, record.warehouse_location()).map_err(refused)?;
         match metadata.current_snapshot_id() {
             Some(_) => Ok(metadata),
-            None => stamp(metadata, self.catalog().clock.now_ms()),
+            None => stamp(metadata, None, self.catalog().clock.now_ms()),
         }
     }
 

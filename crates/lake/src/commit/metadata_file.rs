@@ -81,10 +81,21 @@ pub(crate) fn metadata_bytes(
     block_on(written).map_err(|e| internal(e.to_string()))
 }
 
-/// The library stamps metadata without a new snapshot with the system's time: gives it ours.
-pub(crate) fn stamp(metadata: TableMetadata, now_ms: i64) -> Result<TableMetadata, CommitError> {
+/// The library stamps metadata without a new snapshot, and a rollback's entry in the snapshot log,
+/// with the system's time: gives them ours.
+pub(crate) fn stamp(
+    metadata: TableMetadata,
+    before: Option<&TableMetadata>,
+    now_ms: i64,
+) -> Result<TableMetadata, CommitError> {
     let internal = |e: serde_json::Error| CommitError::Internal(e.to_string());
+    let logged = before.and_then(|before| before.history().last());
+    let log_moved = metadata.history().last() != logged;
     let mut value = serde_json::to_value(metadata).map_err(internal)?;
     value["last-updated-ms"] = now_ms.into();
+    let log = value.get_mut("snapshot-log").and_then(serde_json::Value::as_array_mut);
+    if let Some(entry) = log.and_then(|log| log.last_mut()).filter(|_| log_moved) {
+        entry["timestamp-ms"] = now_ms.into();
+    }
     serde_json::from_value(value).map_err(|e| CommitError::Invalid(e.to_string()))
 }

@@ -58,7 +58,8 @@ pub(crate) async fn update(
     let new = if adds_snapshot {
         built.metadata
     } else {
-        stamp(built.metadata, snapshot_time(metadata, lake.catalog().clock.now_ms()))?
+        let now_ms = snapshot_time(metadata, lake.catalog().clock.now_ms());
+        stamp(built.metadata, Some(metadata), now_ms)?
     };
     let snapshot_id = new.current_snapshot_id().filter(|_| adds_snapshot);
     draft(lake, new, Some(&current), expired, snapshot_id)

@@ -115,9 +115,9 @@ fn queued(bench: &Bench, s: u128, n: u64) -> QueuedAppend {
     QueuedAppend { appends, checkpoint, preconditions: Vec::new(), operations: Vec::new() }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn waiting_appends_of_many_streams_share_commits_and_stay_in_order() {
-    let bench = Bench::with(std::time::Duration::from_millis(250), &[]).await;
+    let bench = Bench::new().await;
     let id = bench.table.id;
     let mut calls = Vec::new();
     for n in 1..=5 {

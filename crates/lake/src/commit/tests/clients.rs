@@ -108,6 +108,8 @@ async fn a_swapped_metadata_file_brings_no_checkpoint_and_the_next_commit_restor
     let id = bench.table.id;
     let change = append(&bench, 1).with_checkpoint(step(stream(1), 0, 1));
     let committed = bench.lake.commit(id, change).await.unwrap();
+    let (warehouse, file) = (&bench.table.warehouse_bucket, "data/000001.parquet");
+    bench.objects.put_bytes(warehouse, file, "p".into(), PutOptions::default()).await.unwrap();
     let ours = format!("alluvium.checkpoint.{}", stream(1));
     let mut json = serde_json::to_value(&*committed.metadata.unwrap()).unwrap();
     json["table-uuid"] = uuid::Uuid::from_u128(99).to_string().into();
