@@ -1,7 +1,7 @@
 use crate::commit::{TableChange, references};
 use crate::testing::{Bench, Counts, data_file, step, stream};
-use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention};
 use iceberg::TableUpdate;
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention};
 use std::collections::BTreeMap;
 
 async fn commits(bench: &Bench, range: std::ops::Range<u64>) {
