@@ -124,8 +124,7 @@ pub struct UnsupportedSchema {
 
 impl UnsupportedSchema {
     pub(super) fn new(column: &str, field_type: &Type, reason: impl Into<String>) -> Self {
-        let type_name = super::plan::type_name(field_type);
-        Self { column: column.into(), type_name, reason: reason.into() }
+        Self { column: column.into(), type_name: field_type.to_string(), reason: reason.into() }
     }
 
     pub(super) fn conversion(error: &iceberg::Error) -> Self {
@@ -192,10 +191,6 @@ impl Fault {
     pub(super) fn mismatch(expected: String, found: &[u8], reason: &str) -> Box<Self> {
         let found = excerpt(found);
         Self::boxed(FaultKind::Mismatch { expected, found, reason: reason.into() })
-    }
-
-    pub(super) fn is_malformed(&self) -> bool {
-        matches!(self.kind, FaultKind::Malformed(_))
     }
 
     #[cold]
