@@ -35,9 +35,7 @@ struct CommitTransaction {
 const PARTS_MAX: usize = 10_000;
 
 /// A commit's parts as the library knows them; what it does not know is refused by name.
-fn parts(
-    input: &CommitTable,
-) -> Result<(Vec<TableRequirement>, Vec<TableUpdate>), Problem> {
+fn parts(input: &CommitTable) -> Result<(Vec<TableRequirement>, Vec<TableUpdate>), Problem> {
     if input.requirements.len() > PARTS_MAX || input.updates.len() > PARTS_MAX {
         return Err(bad_request(format!(
             "a commit has at most {PARTS_MAX} requirements and as many updates"
@@ -48,11 +46,7 @@ fn parts(
     Ok((requirements.collect::<Result<_, _>>()?, updates.collect::<Result<_, _>>()?))
 }
 
-fn read<T: serde::de::DeserializeOwned>(
-    what: &str,
-    tag: &str,
-    part: &Value,
-) -> Result<T, Problem> {
+fn read<T: serde::de::DeserializeOwned>(what: &str, tag: &str, part: &Value) -> Result<T, Problem> {
     serde_json::from_value(part.clone()).map_err(|error| {
         let name: String = part[tag].as_str().unwrap_or("(unnamed)").chars().take(64).collect();
         bad_request(format!("the {what} '{name}' is not supported or not valid: {error}"))
@@ -112,10 +106,13 @@ impl IcebergRest {
         once: Option<&Started>,
     ) -> Result<Answer, Problem> {
         let input: CommitTransaction = request.input()?;
-        let mut changes: Vec<(TableId, TableChange)> = Vec::with_capacity(input.table_changes.len());
+        let mut changes: Vec<(TableId, TableChange)> =
+            Vec::with_capacity(input.table_changes.len());
         for part in &input.table_changes {
             let Some(named) = part.identifier.clone() else {
-                return Err(bad_request("every change of a transaction names its table: identifier"));
+                return Err(bad_request(
+                    "every change of a transaction names its table: identifier",
+                ));
             };
             let (requirements, updates) = parts(part)?;
             if creates(&requirements) {

@@ -1,9 +1,9 @@
 //! The specification's error types, and the map from the engine's errors to them.
 
 use alluvium_base::ErrorKind;
+use alluvium_lake::LoadError;
 use alluvium_lake::catalog::CatalogError;
 use alluvium_lake::commit::{CommitError, CreateError};
-use alluvium_lake::LoadError;
 use alluvium_store::records::ReadError;
 use alluvium_wire::Problem;
 use http::StatusCode;

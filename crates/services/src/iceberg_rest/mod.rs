@@ -116,8 +116,8 @@ impl IcebergRest {
         if let Operation::Config = route.operation {
             return self.configuration(request).await;
         }
-        let mutates = request.head.method != http::Method::GET
-            && request.head.method != http::Method::HEAD;
+        let mutates =
+            request.head.method != http::Method::GET && request.head.method != http::Method::HEAD;
         match request.header("idempotency-key") {
             Some(key) if mutates => self.answer_once(request, &route, key).await,
             _ => self.perform(request, &route, None).await,

@@ -35,16 +35,22 @@ struct UpdateProperties {
 pub(super) fn page(request: &Request) -> Result<(usize, Option<String>), Problem> {
     let size = match request.parameter("pageSize") {
         None => PAGE_MAX,
-        Some(text) => text.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n)).ok_or_else(|| {
-            bad_request(format!("pageSize '{text}' is not a number from 1 to {PAGE_MAX}"))
-        })?,
+        Some(text) => {
+            text.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n)).ok_or_else(|| {
+                bad_request(format!("pageSize '{text}' is not a number from 1 to {PAGE_MAX}"))
+            })?
+        }
     };
     let after = request.parameter("pageToken").filter(|token| !token.is_empty());
     Ok((size, after.map(str::to_string)))
 }
 
 /// Cuts a list that was asked for one more entry than the page holds.
-pub(super) fn cut<T>(found: &mut Vec<T>, size: usize, name: impl Fn(&T) -> String) -> Option<String> {
+pub(super) fn cut<T>(
+    found: &mut Vec<T>,
+    size: usize,
+    name: impl Fn(&T) -> String,
+) -> Option<String> {
     if found.len() <= size {
         return None;
     }
@@ -127,7 +133,8 @@ impl IcebergRest {
         let input: UpdateProperties = request.input()?;
         let bucket = self.own(warehouse, "a namespace's properties")?;
         let name = one_level(levels)?;
-        let (set, removed) = (input.updates.unwrap_or_default(), input.removals.unwrap_or_default());
+        let (set, removed) =
+            (input.updates.unwrap_or_default(), input.removals.unwrap_or_default());
         if let Some(both) = removed.iter().find(|key| set.contains_key(*key)) {
             let message = format!("the property '{both}' is both set and removed");
             return Err(Problem::new(
@@ -181,5 +188,4 @@ impl IcebergRest {
             names.iter().map(|name| json!({"namespace": [shown], "name": name})).collect();
         Ok(Answer::ok(json!({"identifiers": identifiers, "next-page-token": next})))
     }
-
 }

@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn prefixes_with_encoded_slashes_stay_whole() {
-        let path = "/iceberg/v1/arn%3Aaws%3As3tables%3Aus-east-1%3A0%3Abucket%2Fb/namespaces/n/tables/t";
+        let path =
+            "/iceberg/v1/arn%3Aaws%3As3tables%3Aus-east-1%3A0%3Abucket%2Fb/namespaces/n/tables/t";
         let route = Route::of(&Method::GET, path).unwrap();
         assert_eq!(route.prefix, "arn:aws:s3tables:us-east-1:0:bucket/b");
         let table = TablePath { namespace: vec!["n".into()], name: "t".into() };

@@ -1,9 +1,7 @@
 //! Tables: created, registered, loaded, renamed, dropped.
 
 use super::configuration::storage;
-use super::error::{
-    bad_request, no_table, of_catalog, of_create, of_load, unsupported_value,
-};
+use super::error::{bad_request, no_table, of_catalog, of_create, of_load, unsupported_value};
 use super::idempotency::Started;
 use super::route::{Levels, TablePath};
 use super::warehouse::Warehouse;
@@ -71,7 +69,9 @@ fn format_version(properties: &mut HashMap<String, String>) -> Result<FormatVers
     match properties.remove(FORMAT_VERSION).as_deref() {
         None | Some("2") => Ok(FormatVersion::V2),
         Some("3") => Ok(FormatVersion::V3),
-        Some(other) => Err(unsupported_value(format!("format-version '{other}'; choose 2 or 3: it"))),
+        Some(other) => {
+            Err(unsupported_value(format!("format-version '{other}'; choose 2 or 3: it")))
+        }
     }
 }
 
@@ -136,8 +136,14 @@ impl IcebergRest {
             return Ok(Answer::ok(json!({"metadata": metadata, "config": config})));
         }
         let table = TablePath { namespace: namespace.clone(), name: input.name };
-        self.created(request, warehouse, &table, once, self.lake.create_table(&new, definition).await)
-            .await
+        self.created(
+            request,
+            warehouse,
+            &table,
+            once,
+            self.lake.create_table(&new, definition).await,
+        )
+        .await
     }
 
     pub(super) async fn register_table(
@@ -155,8 +161,14 @@ impl IcebergRest {
         let new = NewTable { bucket, namespace: home, name: input.name.clone() };
         let definition = TableDefinition::Register { location: input.metadata_location };
         let table = TablePath { namespace: namespace.clone(), name: input.name };
-        self.created(request, warehouse, &table, once, self.lake.create_table(&new, definition).await)
-            .await
+        self.created(
+            request,
+            warehouse,
+            &table,
+            once,
+            self.lake.create_table(&new, definition).await,
+        )
+        .await
     }
 
     /// The answer to a creation; one that was begun before and stands is this one's own.
@@ -238,7 +250,9 @@ impl IcebergRest {
         }
         match self.find_table(warehouse, table).await {
             Ok(record) => match self.lake.catalog().drop_table(record.id, None).await {
-                Err(CatalogError::NotFound { .. }) => Err(no_table(&record.namespace, &record.name)),
+                Err(CatalogError::NotFound { .. }) => {
+                    Err(no_table(&record.namespace, &record.name))
+                }
                 dropped => dropped.map(|()| Answer::nothing()).map_err(of_catalog),
             },
             Err(_) if Started::again(once) => Ok(Answer::nothing()),

@@ -95,13 +95,17 @@ impl Tokens {
                 let id = field("client_id").or(basic.as_ref().map(|(id, _)| id.as_str()));
                 let secret = field("client_secret").or(basic.as_ref().map(|(_, s)| s.as_str()));
                 let (Some(id), Some(secret)) = (id, secret) else {
-                    return Err(Refusal::new("invalid_client", "client_id or client_secret is missing"));
+                    return Err(Refusal::new(
+                        "invalid_client",
+                        "client_id or client_secret is missing",
+                    ));
                 };
                 self.for_client(id, secret)
             }
             Some(EXCHANGE) => {
                 let subject = field("subject_token").unwrap_or_default();
-                let key = self.holder(subject).map_err(|reason| Refusal::new("invalid_grant", reason))?;
+                let key =
+                    self.holder(subject).map_err(|reason| Refusal::new("invalid_grant", reason))?;
                 self.token(&key).ok_or_else(|| Refusal::new("invalid_grant", "the key is gone"))
             }
             Some(other) => {
@@ -122,7 +126,8 @@ impl Tokens {
         };
         let known = self.credentials.find(id).ok_or_else(wrong)?;
         let same: bool =
-            subtle::ConstantTimeEq::ct_eq(known.secret.expose().as_bytes(), secret.as_bytes()).into();
+            subtle::ConstantTimeEq::ct_eq(known.secret.expose().as_bytes(), secret.as_bytes())
+                .into();
         if !same {
             return Err(wrong());
         }
@@ -253,7 +258,10 @@ mod tests {
         let tokens = tokens(&clock, "secret");
         assert!(tokens.for_client("AKIA", "secret").is_ok());
         for (id, secret) in [("AKIA", "secre"), ("AKIA", ""), ("AKIB", "secret")] {
-            assert_eq!(tokens.for_client(id, secret).err().map(|r| r.error), Some("invalid_client"));
+            assert_eq!(
+                tokens.for_client(id, secret).err().map(|r| r.error),
+                Some("invalid_client")
+            );
         }
     }
 }
