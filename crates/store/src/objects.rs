@@ -4,6 +4,12 @@
 //! every hash that was promised, agree (DURABILITY section 3). A put is answered after its bytes,
 //! their directory and their index entry are on stable storage (I1).
 
+pub mod bucket_store;
+pub mod conformance;
+pub mod faulty;
+pub mod local;
+
+use alluvium_base::ErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -127,6 +133,21 @@ pub enum ObjectsError {
     Corrupt(String),
 }
 
+impl ObjectsError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound { .. } | Self::NoBucket(_) | Self::NoUpload(_) => ErrorKind::NotFound,
+            Self::Precondition { .. } => ErrorKind::Conflict,
+            Self::InvalidPart { .. } | Self::BadBody(_) | Self::BadKey(_) => ErrorKind::Invalid,
+            Self::Full(_) | Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Fenced => ErrorKind::Fenced,
+            Self::Unknown(_) => ErrorKind::Unknown,
+            Self::Corrupt(_) => ErrorKind::Corrupt,
+        }
+    }
+}
+
 /// The bytes of a body as they arrive.
 pub type Body = BoxStream<'static, Result<Bytes, std::io::Error>>;
 
@@ -213,8 +234,8 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     ) -> Result<ObjectMeta, ObjectsError>;
     /// What is known of an object.
     async fn head(&self, bucket: &str, key: &str) -> Result<ObjectMeta, ObjectsError>;
-    /// An object's bytes, or a range of them (already within its size), with its meta: both are
-    /// of one version, whatever is written meanwhile.
+    /// An object's bytes, or a range of them, with its meta: both are of one version, whatever is
+    /// written meanwhile. The range is cut at the object's end; one that begins behind it is empty.
     async fn get(
         &self,
         bucket: &str,

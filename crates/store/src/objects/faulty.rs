@@ -1,0 +1,280 @@
+//! Objects that fail on purpose: before the work, after it, or not until released.
+
+use super::{
+    Attributes, Body, FinishBody, ListPage, ListRequest, ObjectMeta, Objects, ObjectsError,
+    PartMeta, PutCondition, PutOptions, RangeOf, UploadMeta,
+};
+use crate::records::faulty::Release;
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// `put` and `put_bytes`.
+    Put,
+    /// `head`.
+    Head,
+    /// `get` and `get_ranges`.
+    Get,
+    /// `delete`.
+    Delete,
+    /// `list`.
+    List,
+    /// `copy`.
+    Copy,
+    /// Everything about uploads in parts.
+    Upload,
+    /// Everything about buckets.
+    Bucket,
+}
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Nothing is done; the answer is this.
+    Before(ObjectsError),
+    /// The call is done; the answer is this all the same.
+    After(ObjectsError),
+    /// The call waits until released, then is done.
+    Stall(Release),
+}
+
+#[derive(Debug)]
+struct Armed {
+    call: Call,
+    key_contains: String,
+    fault: Fault,
+    times: u64,
+}
+
+/// Passes calls to real objects, except where a fault is armed.
+#[derive(Debug)]
+pub struct FaultyObjects {
+    inner: Arc<dyn Objects>,
+    armed: Mutex<Vec<Armed>>,
+    calls: Mutex<Vec<(Call, String)>>,
+}
+
+/// Calls that are remembered; older ones are forgotten.
+const CALLS_KEPT: usize = 10_000;
+
+impl FaultyObjects {
+    /// No fault is armed.
+    pub fn new(inner: Arc<dyn Objects>) -> Self {
+        Self { inner, armed: Mutex::default(), calls: Mutex::default() }
+    }
+
+    /// Arms `fault` for the next `times` calls of this kind whose key (for listings the prefix,
+    /// for buckets the name) contains this text.
+    pub fn arm(&self, call: Call, key_contains: &str, fault: Fault, times: u64) {
+        let key_contains = key_contains.to_string();
+        self.armed.lock().push(Armed { call, key_contains, fault, times });
+    }
+
+    /// Disarms everything.
+    pub fn disarm(&self) {
+        self.armed.lock().clear();
+    }
+
+    /// The calls so far, with their keys.
+    pub fn calls(&self) -> Vec<(Call, String)> {
+        self.calls.lock().clone()
+    }
+
+    fn fault_of(&self, call: Call, key: &str) -> Option<Fault> {
+        {
+            let mut calls = self.calls.lock();
+            if calls.len() >= CALLS_KEPT {
+                calls.drain(..CALLS_KEPT / 2);
+            }
+            calls.push((call, key.to_string()));
+        }
+        let mut armed = self.armed.lock();
+        let hit = armed.iter().position(|a| a.call == call && key.contains(&a.key_contains))?;
+        let fault = armed[hit].fault.clone();
+        armed[hit].times = armed[hit].times.saturating_sub(1);
+        if armed[hit].times == 0 {
+            armed.remove(hit);
+        }
+        Some(fault)
+    }
+
+    async fn through<T>(
+        &self,
+        call: Call,
+        key: &str,
+        work: impl Future<Output = Result<T, ObjectsError>>,
+    ) -> Result<T, ObjectsError> {
+        match self.fault_of(call, key) {
+            None => work.await,
+            Some(Fault::Before(error)) => Err(error),
+            Some(Fault::After(error)) => {
+                work.await?;
+                Err(error)
+            }
+            Some(Fault::Stall(release)) => {
+                release.wait().await;
+                work.await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Objects for FaultyObjects {
+    async fn create_bucket(&self, bucket: &str) -> Result<(), ObjectsError> {
+        self.through(Call::Bucket, bucket, self.inner.create_bucket(bucket)).await
+    }
+
+    async fn delete_bucket(&self, bucket: &str) -> Result<bool, ObjectsError> {
+        self.through(Call::Bucket, bucket, self.inner.delete_bucket(bucket)).await
+    }
+
+    async fn has_bucket(&self, bucket: &str) -> Result<bool, ObjectsError> {
+        self.through(Call::Bucket, bucket, self.inner.has_bucket(bucket)).await
+    }
+
+    async fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        body: Body,
+        options: PutOptions,
+        finish: FinishBody,
+    ) -> Result<ObjectMeta, ObjectsError> {
+        let work = self.inner.put(bucket, key, body, options, finish);
+        self.through(Call::Put, key, work).await
+    }
+
+    async fn put_bytes(
+        &self,
+        bucket: &str,
+        key: &str,
+        bytes: Bytes,
+        options: PutOptions,
+    ) -> Result<ObjectMeta, ObjectsError> {
+        self.through(Call::Put, key, self.inner.put_bytes(bucket, key, bytes, options)).await
+    }
+
+    async fn head(&self, bucket: &str, key: &str) -> Result<ObjectMeta, ObjectsError> {
+        self.through(Call::Head, key, self.inner.head(bucket, key)).await
+    }
+
+    async fn get(
+        &self,
+        bucket: &str,
+        key: &str,
+        range: Option<RangeOf>,
+    ) -> Result<(ObjectMeta, Range<u64>, Body), ObjectsError> {
+        self.through(Call::Get, key, self.inner.get(bucket, key, range)).await
+    }
+
+    async fn get_ranges(
+        &self,
+        bucket: &str,
+        key: &str,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, ObjectsError> {
+        self.through(Call::Get, key, self.inner.get_ranges(bucket, key, ranges)).await
+    }
+
+    async fn delete(&self, bucket: &str, key: &str) -> Result<bool, ObjectsError> {
+        self.through(Call::Delete, key, self.inner.delete(bucket, key)).await
+    }
+
+    async fn list(&self, bucket: &str, request: ListRequest) -> Result<ListPage, ObjectsError> {
+        let prefix = request.prefix.clone();
+        self.through(Call::List, &prefix, self.inner.list(bucket, request)).await
+    }
+
+    async fn copy(
+        &self,
+        from: (&str, &str),
+        to: (&str, &str),
+        condition: PutCondition,
+        attributes: Option<Attributes>,
+    ) -> Result<ObjectMeta, ObjectsError> {
+        self.through(Call::Copy, to.1, self.inner.copy(from, to, condition, attributes)).await
+    }
+
+    async fn create_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        attributes: Attributes,
+    ) -> Result<UploadMeta, ObjectsError> {
+        self.through(Call::Upload, key, self.inner.create_upload(bucket, key, attributes)).await
+    }
+
+    async fn get_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload_id: &str,
+    ) -> Result<UploadMeta, ObjectsError> {
+        self.through(Call::Upload, key, self.inner.get_upload(bucket, key, upload_id)).await
+    }
+
+    async fn upload_part(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload_id: &str,
+        number: u32,
+        body: Body,
+        options: PutOptions,
+        finish: FinishBody,
+    ) -> Result<PartMeta, ObjectsError> {
+        let work = self.inner.upload_part(bucket, key, upload_id, number, body, options, finish);
+        self.through(Call::Upload, key, work).await
+    }
+
+    async fn list_parts(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload_id: &str,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<PartMeta>, ObjectsError> {
+        let work = self.inner.list_parts(bucket, key, upload_id, after, limit);
+        self.through(Call::Upload, key, work).await
+    }
+
+    async fn complete_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload_id: &str,
+        parts: &[(u32, String)],
+        condition: PutCondition,
+        attributes: Option<Attributes>,
+    ) -> Result<ObjectMeta, ObjectsError> {
+        let work = self.inner.complete_upload(bucket, key, upload_id, parts, condition, attributes);
+        self.through(Call::Upload, key, work).await
+    }
+
+    async fn abort_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload_id: &str,
+    ) -> Result<(), ObjectsError> {
+        self.through(Call::Upload, key, self.inner.abort_upload(bucket, key, upload_id)).await
+    }
+
+    async fn list_uploads(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<(&str, &str)>,
+        limit: usize,
+    ) -> Result<Vec<UploadMeta>, ObjectsError> {
+        let work = self.inner.list_uploads(bucket, prefix, after, limit);
+        self.through(Call::Upload, prefix, work).await
+    }
+}
