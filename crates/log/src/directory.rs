@@ -103,7 +103,11 @@ impl Directory {
             self.steps.push(Step::Segment(Link { id, file, header, limit }));
             (next, limit) = match header {
                 Ok((header, _)) if header.previous.0 == 0 => (None, Limit::Open),
-                Ok((header, _)) => (Some(header.previous), Limit::Sealed(header.previous_end)),
+                Ok((header, _)) => {
+                    let limit =
+                        Limit::Sealed { end: header.previous_end, last_crc: header.previous_crc };
+                    (Some(header.previous), limit)
+                }
                 Err(_) => (older, Limit::Open),
             };
         }

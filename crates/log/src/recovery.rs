@@ -43,7 +43,8 @@ use std::sync::Arc;
 pub(crate) struct Predecessor {
     pub(crate) id: SegmentId,
     pub(crate) end: u64,
-    pub(crate) crc: u32,
+    /// `None` when it is damaged.
+    pub(crate) crc: Option<u32>,
 }
 
 /// Where writing goes on.
@@ -80,6 +81,7 @@ pub(crate) struct LastBlock {
 struct Gathered<'a> {
     options: &'a JournalOptions,
     chains: Chains<'a>,
+    repairs: &'a Repairs,
     index: Index,
     invocations: Invocations,
     now_ms: i64,
@@ -156,6 +158,7 @@ pub(crate) fn recover(
     let mut gathered = Gathered {
         options,
         chains: Chains::new(&options.lanes, &repairs),
+        repairs: &repairs,
         index: Index::default(),
         invocations: Invocations::new(CALLS_MAX),
         now_ms: options.clock.now_ms(),
@@ -267,7 +270,8 @@ impl Gathered<'_> {
         }
         if is_last {
             self.last_blocks.push(LastBlock { offset, header });
-        } else {
+        } else if !self.repairs.accepts(link.id, offset, offset + header.block_bytes()) {
+            // Accepted damage of a payload is not looked for here, but must not be read.
             self.add_parts(link.id, offset, &header);
         }
     }
@@ -356,7 +360,7 @@ impl Gathered<'_> {
             return Err(OpenError::Fenced { segment: link.id, found, epoch });
         }
         self.generation = self.generation.max(header.generation);
-        let payloads = link.limit == Limit::Open;
+        let payloads = matches!(link.limit, Limit::Open | Limit::Sealed { last_crc: None, .. });
         let walk = Walk {
             file: &*link.file,
             header: &header,
@@ -400,7 +404,8 @@ impl Gathered<'_> {
         }
         highest = highest.max(self.options.reserved.unwrap_or_default());
         // What `transfer` replaces if the last segment could be read.
-        let predecessor = Predecessor { id: directory.newest, end: SEGMENT_BYTES_MAX, crc: 0 };
+        let crc = (directory.newest.0 == 0).then_some(0);
+        let predecessor = Predecessor { id: directory.newest, end: SEGMENT_BYTES_MAX, crc };
         WriterStart {
             active: None,
             predecessor,

@@ -50,8 +50,9 @@ pub(crate) enum Event {
 /// Where a segment ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// Its successor says so.
-    Sealed(u64),
+    /// Its successor says so, and names the CRC of the last header unless the segment was damaged
+    /// already when it was sealed.
+    Sealed { end: u64, last_crc: Option<u32> },
     /// It is the last: the walk finds out.
     Open,
 }
@@ -99,7 +100,7 @@ impl Walk<'_> {
     /// Walks, telling `meet` of everything in order.
     pub(crate) fn run(&self, meet: &mut dyn FnMut(Event)) -> Result<Scanned, ScanError> {
         let limit_end = match self.limit {
-            Limit::Sealed(end) => end.min(self.header.segment_bytes),
+            Limit::Sealed { end, .. } => end.min(self.header.segment_bytes),
             Limit::Open => self.header.segment_bytes,
         };
         let mut window = Window::new(self.file);
@@ -111,6 +112,7 @@ impl Walk<'_> {
             torn: false,
         };
         let mut offset = SEGMENT_HEADER_BYTES;
+        let mut damaged = false;
         while offset + HEADER_BYTES as u64 <= limit_end {
             let (known, detail) = match self.probe(&mut window, offset, limit_end, chain)? {
                 Probe::Sound(header) => {
@@ -149,8 +151,22 @@ impl Walk<'_> {
             meet(Event::Damage(Damage { segment, from: offset, to, lanes, detail }));
             offset = to;
             scanned.end = to;
+            damaged = true;
+        }
+        if !damaged {
+            self.compare_last(&scanned, meet);
         }
         Ok(scanned)
+    }
+
+    /// A sealed segment must end with the block that its successor names.
+    fn compare_last(&self, scanned: &Scanned, meet: &mut dyn FnMut(Event)) {
+        let Limit::Sealed { end, last_crc: Some(crc) } = self.limit else { return };
+        if crc != scanned.last_crc || end != scanned.end {
+            let detail = "the next segment names another last block".to_string();
+            let (from, to) = (scanned.end, end.max(scanned.end));
+            meet(Event::Damage(Damage { segment: self.header.id, from, to, lanes: None, detail }));
+        }
     }
 
     fn probe(

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `ALVSEG1\n` |
 //! | 8 | 2 | format version, 1 |
-//! | 10 | 2 | flags, zero; any bit refuses |
+//! | 10 | 2 | flags: bit 0 the segment before was damaged when this one was made; others refuse |
 //! | 12 | 4 | CRC-32C of the first 120 bytes, this field as zero, seeded |
 //! | 16 | 16 | log id |
 //! | 32 | 8 | segment id, from 1, never used twice |
@@ -19,7 +19,7 @@
 //! | 56 | 8 | segment size in bytes |
 //! | 64 | 8 | id of the segment before; 0 if there is none |
 //! | 72 | 8 | where that one ends: offset in its file |
-//! | 80 | 4 | CRC of that one's last header |
+//! | 80 | 4 | CRC of that one's last header; zero if it was damaged |
 //! | 84 | 4 | generation of the sequences of new blocks |
 //! | 88 | 8 | when it was taken into use, milliseconds since the Unix epoch |
 //! | 96 | 24 | reserved, zero |
@@ -50,6 +50,7 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 const MAGIC: [u8; 8] = *b"ALVSEG1\n";
 const VERSION: u16 = 1;
+const FLAG_PREVIOUS_DAMAGED: u16 = 1;
 const USED_BYTES: usize = 120;
 const SEGMENT_SUFFIX: &str = ".segment";
 const FREE_SUFFIX: &str = ".free";
@@ -135,8 +136,9 @@ pub struct SegmentHeader {
     pub previous: SegmentId,
     /// Where the segment before ends.
     pub previous_end: u64,
-    /// CRC of the last header of the segment before.
-    pub previous_crc: u32,
+    /// CRC of the last header of the segment before; `None` if that one was damaged when this one
+    /// was made: then its payloads are checked at every start.
+    pub previous_crc: Option<u32>,
     /// Generation of new sequences.
     pub generation: u32,
     /// When it was taken into use.
@@ -166,7 +168,9 @@ impl SegmentHeader {
         let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES as usize);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[0; 6]);
+        let flags = if self.previous_crc.is_none() { FLAG_PREVIOUS_DAMAGED } else { 0 };
+        out.extend_from_slice(&flags.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(self.log_id.as_bytes());
         let numbers = [
             self.id.0,
@@ -179,7 +183,7 @@ impl SegmentHeader {
         for number in numbers {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.extend_from_slice(&self.previous_crc.to_le_bytes());
+        out.extend_from_slice(&self.previous_crc.unwrap_or_default().to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
         out.extend_from_slice(&self.created_ms.to_le_bytes());
         out.resize(USED_BYTES, 0);
@@ -200,7 +204,7 @@ pub fn decode_segment_header(bytes: &[u8], seed: Seed) -> Result<(SegmentHeader,
         return Err(BadSegment::Crc);
     }
     let (version, flags) = (u16_at(bytes, 8), u16_at(bytes, 10));
-    if version != VERSION || flags != 0 {
+    if version != VERSION || flags & !FLAG_PREVIOUS_DAMAGED != 0 {
         return Err(BadSegment::Newer(version));
     }
     let header = SegmentHeader {
@@ -211,7 +215,7 @@ pub fn decode_segment_header(bytes: &[u8], seed: Seed) -> Result<(SegmentHeader,
         segment_bytes: u64_at(bytes, 56),
         previous: SegmentId(u64_at(bytes, 64)),
         previous_end: u64_at(bytes, 72),
-        previous_crc: u32_at(bytes, 80),
+        previous_crc: (flags & FLAG_PREVIOUS_DAMAGED == 0).then(|| u32_at(bytes, 80)),
         generation: u32_at(bytes, 84),
         created_ms: u64_at(bytes, 88) as i64,
     };
@@ -237,7 +241,7 @@ mod tests {
             segment_bytes: SEGMENT_BYTES,
             previous: SegmentId(6),
             previous_end: 12345,
-            previous_crc: 1,
+            previous_crc: Some(1),
             generation: 3,
             created_ms: 99,
         };

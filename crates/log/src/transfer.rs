@@ -84,7 +84,7 @@ fn old_header(to: &Transfer<'_>, plan: &Plan, index: &Index) -> Result<Old, Open
 
 /// A damaged last segment ends where the first block begins that may not be stable.
 fn seal_damaged(plan: &Plan, old: &Old) -> Predecessor {
-    Predecessor { id: plan.last, end: plan.end.min(old.size_bytes), crc: 0 }
+    Predecessor { id: plan.last, end: plan.end.min(old.size_bytes), crc: None }
 }
 
 fn keep_calls(

@@ -162,7 +162,7 @@ impl Writer {
         let segment_bytes = shared.identity.segment_bytes;
         let (base, before) = match &self.start.active {
             Some(old) => {
-                let end = Predecessor { id: old.id(), end: old.offset, crc: old.chain_crc };
+                let end = Predecessor { id: old.id(), end: old.offset, crc: Some(old.chain_crc) };
                 (old.header.base + old.header.segment_bytes, end)
             }
             None => (self.start.next_base, self.start.predecessor),

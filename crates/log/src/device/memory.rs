@@ -1,7 +1,8 @@
 //! A simulated disk: what is written is readable at once and stable only after a sync.
 //!
 //! [`MemoryDevice::power_cut`] yields the disk as it may be found after the power failed: synced
-//! sectors and names for certain, of the rest an arbitrary part. [`MemoryDevice::faults`] makes
+//! sectors and names for certain, of the rest an arbitrary part. One lock orders all operations, so
+//! that an image shows one instant. [`MemoryDevice::faults`] makes
 //! operations fail. For tests, of this crate and of those that stand on it.
 
 use super::{Device, DeviceFile};
@@ -222,6 +223,7 @@ impl DeviceFile for MemoryFile {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let _whole = self.shared.disk.lock();
         let content = self.content.lock();
         let from = (offset as usize).min(content.live.len());
         let count = bytes.len().min(content.live.len() - from);
@@ -237,6 +239,7 @@ impl DeviceFile for MemoryFile {
         let count = bytes.len().min(faults.short_write_bytes.unwrap_or(usize::MAX));
         let disk_full = faults.disk_full;
         drop(faults);
+        let _whole = self.shared.disk.lock();
         let mut content = self.content.lock();
         let (from, to) = (offset as usize, offset as usize + count);
         if to > content.live.len() {
@@ -261,6 +264,7 @@ impl DeviceFile for MemoryFile {
             return Err(io::Error::other("injected sync failure"));
         }
         drop(faults);
+        let _whole = self.shared.disk.lock();
         let mut content = self.content.lock();
         let Content { live, synced, dirty_sectors } = &mut *content;
         synced.resize(live.len(), 0);

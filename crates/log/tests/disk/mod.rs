@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
 use alluvium_base::{LaneId, ManualClock, OsRandom, SequenceNumber};
+use alluvium_log::block::MAGIC;
+use alluvium_log::device::Device;
 use alluvium_log::device::memory::MemoryDevice;
 use alluvium_log::{
     Append, Invocation, Journal, JournalOptions, LaneAppend, LaneBlock, LaneFloor, LaneProgress,
@@ -102,4 +104,21 @@ pub async fn read_all(journal: &Journal, lane: u64, after: SequenceNumber) -> Ve
         after = last.last;
         all.extend(blocks);
     }
+}
+
+/// The names of segment files, oldest first.
+pub fn segments(device: &MemoryDevice) -> Vec<String> {
+    let mut names = device.list().unwrap();
+    names.retain(|name| name.ends_with(".segment"));
+    names.sort();
+    names
+}
+
+/// Where blocks begin in a file, by their magic.
+pub fn block_offsets(device: &MemoryDevice, name: &str) -> Vec<u64> {
+    let file = device.open(name).unwrap();
+    let mut bytes = vec![0; file.size_bytes().unwrap() as usize];
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    let starts = (0..bytes.len()).step_by(8).filter(|at| bytes[*at..].starts_with(&MAGIC));
+    starts.map(|at| at as u64).collect()
 }
