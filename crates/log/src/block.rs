@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `ALVBLK1\n` |
 //! | 8 | 2 | format version, 1 |
-//! | 10 | 2 | flags: bit 0 an invocation is present, bit 1 an end mark (no lanes); any other bit refuses |
+//! | 10 | 2 | flags: bit 0 an invocation is present, bit 1 an end mark; others refuse |
 //! | 12 | 4 | bytes of header and lane entries |
 //! | 16 | 4 | bytes of the whole block, padding included |
 //! | 20 | 4 | number of lane entries |

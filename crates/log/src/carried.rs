@@ -8,12 +8,12 @@
 //! `<20 digits>.carried`: batches back to back. A batch: magic `ALVCAR1\n`; version (2), flags (2,
 //! zero); number of calls (4); bytes of the calls (4); CRC-32C of the batch with this field as
 //! zero, seeded (4); then the calls. A call: invocation id (16), caller (16), first half of the
-//! body's SHA-256 (16), arrival in ms (8), number of lanes (4), reserved (4), and for each lane: lane
+//! body's SHA-256 (16), arrival in ms (8), number of lanes (4), reserved (4), for each lane: lane
 //! (8), offset (8), generation (4), count (4).
 //!
 //! A file is only appended to by the process that made it. A bad batch ends the file: if it was
-//! torn, its segment still exists; if it rotted, the ids in it are lost, which is reported and means
-//! no more than that repeats of calls up to ten minutes old append again.
+//! torn, its segment still exists; if it rotted, the ids in it are lost, which is reported and
+//! means no more than that repeats of calls up to ten minutes old append again.
 
 use crate::block::{Seed, array_at, u16_at, u32_at, u64_at};
 use crate::device::{Device, DeviceFile, read_file, write_full};

@@ -1,7 +1,7 @@
 //! Every lane's chain: does each part name the part before it?
 //!
 //! A part says which sequence its lane had last. If that one was neither seen nor released, records
-//! in between are missing and the lane is quarantined. Damage whose header no longer tells its lanes
+//! in between are missing and the lane is quarantined. Damage whose header tells no lanes
 //! makes every lane uncertain until a later part of the lane chains over it; lanes that cannot be
 //! told in this way are quarantined too. What an operator accepted (`repairs`) is a known hole and
 //! breaks nothing.

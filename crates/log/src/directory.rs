@@ -10,7 +10,7 @@ use crate::options::OpenError;
 use crate::scan::{Damage, Limit};
 use crate::segment::{
     BadSegment, FileKind, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, decode_segment_header,
-    file_kind,
+    file_kind, free_name,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,5 +113,38 @@ impl Directory {
         }
         self.steps.reverse();
         self.superseded = files.into_keys().collect();
+    }
+
+    /// Spares of the right size, with what was superseded made into spares too.
+    pub(crate) fn keep_spares(
+        &self,
+        device: &dyn Device,
+        segment_bytes: u64,
+    ) -> Result<Vec<u64>, OpenError> {
+        let mut spares = Vec::new();
+        let mut sync = false;
+        let next = self.free.last().map_or(1, |last| last + 1);
+        for (next, id) in (next..).zip(&self.superseded) {
+            let failed = || OpenError::io(format!("renaming of superseded segment {id}"));
+            device.rename(&id.file_name(), &free_name(next)).map_err(failed())?;
+            spares.push(next);
+            sync = true;
+        }
+        spares.extend(&self.free);
+        let mut sound = Vec::new();
+        for number in spares {
+            let name = free_name(number);
+            let size = device.open(&name).and_then(|file| file.size_bytes());
+            if size.map_err(OpenError::io(format!("opening of {name}")))? == segment_bytes {
+                sound.push(number);
+            } else {
+                device.remove(&name).map_err(OpenError::io(format!("removal of {name}")))?;
+                sync = true;
+            }
+        }
+        if sync {
+            device.sync().map_err(OpenError::io("directory sync"))?;
+        }
+        Ok(sound)
     }
 }

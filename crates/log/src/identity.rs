@@ -12,6 +12,9 @@
 use crate::SegmentId;
 use crate::block::Seed;
 use crate::device::{Device, read_file, replace_file};
+use crate::directory::Directory;
+use crate::options::{JournalOptions, OpenError};
+use crate::segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use alluvium_base::{LaneId, Random, SequenceNumber};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -70,6 +73,55 @@ impl Identity {
     pub(crate) fn seed(&self) -> Seed {
         Seed::of(self.salt.as_bytes())
     }
+}
+
+pub(crate) fn bad_identity(bad: BadIdentity) -> OpenError {
+    match bad {
+        BadIdentity::Io(source) => OpenError::Io { what: "reading of identity".into(), source },
+        BadIdentity::Json(error) => OpenError::Identity(error.to_string()),
+        BadIdentity::Newer(format) => {
+            OpenError::Newer { what: "identity".into(), detail: format!("format {format}") }
+        }
+    }
+}
+
+/// Reads or makes the identity; the flag says whether it was made.
+pub(crate) fn identify(
+    device: &dyn Device,
+    options: &JournalOptions,
+) -> Result<(Identity, bool), OpenError> {
+    let sizes = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
+    if !sizes.contains(&options.segment_bytes) || !options.segment_bytes.is_multiple_of(4096) {
+        let text = format!(
+            "segments of {} bytes: use a multiple of 4096 from {SEGMENT_BYTES_MIN} to \
+             {SEGMENT_BYTES_MAX}",
+            options.segment_bytes
+        );
+        return Err(OpenError::Invalid(text));
+    }
+    let loss = |text: String| {
+        if options.accept_log_loss { Ok(()) } else { Err(OpenError::LogLoss(text)) }
+    };
+    if let Some(identity) = Identity::load(device).map_err(bad_identity)? {
+        let found = identity.log_id;
+        match options.expected_log_id {
+            Some(expected) if expected != found => {
+                loss(format!("checkpoints name log {expected}, but this is log {found}"))?;
+            }
+            Some(_) | None => {}
+        }
+        return Ok((identity, false));
+    }
+    if Directory::list(device)?.newest.0 > 0 {
+        let text = "there are segments, but no file `identity`";
+        return Err(OpenError::Identity(text.to_string()));
+    }
+    if let Some(expected) = options.expected_log_id {
+        loss(format!("checkpoints name log {expected}, but the log's directory is empty"))?;
+    }
+    let identity = Identity::create(device, &*options.random, options.segment_bytes)
+        .map_err(OpenError::io("creation"))?;
+    Ok((identity, true))
 }
 
 /// A damaged range whose loss was accepted.

@@ -2,8 +2,8 @@
 //!
 //! A call is known by (invocation id, caller); the caller's hash already holds access key,
 //! operation and stream. A repeat with the same body gets the first outcome; while the first
-//! attempt is under way it waits for it; with another body it is refused. Only acknowledged outcomes
-//! are remembered, for [`REMEMBER_MS`] by the injected clock, at most [`CALLS_MAX`] of them: the
+//! attempt is under way it waits for it; with another body it is refused. Only acknowledged
+//! outcomes are remembered, for [`REMEMBER_MS`] by the injected clock, at most [`CALLS_MAX`] of them: the
 //! oldest go first and an eviction before its time is counted.
 //!
 //! Memory: about 170 bytes a call, 170 MB with a full table (a million calls in ten minutes).

@@ -153,8 +153,8 @@ impl Journal {
 
     /// Appends a call. When it returns `Ok`, the records are on stable storage.
     ///
-    /// When too many bytes are under way it waits, for `append_wait` at most, and is then refused as
-    /// [`AppendError::Full`].
+    /// When too many bytes are under way it waits, for `append_wait` at most, and is then
+    /// refused as [`AppendError::Full`].
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
         let block_bytes = self.check(&append)?;
         if let Some(known) = self.known_outcome(&append, false).await {

@@ -25,8 +25,8 @@
 //! | `<20 digits>.carried` | ids of repeatable calls | `carried` |
 //! | `*.tmp` | unfinished; removed at open | |
 //!
-//! Lanes that must live long would get segment files of their own, into which the journal is copied;
-//! the names above leave room for them and nothing here assumes that a lane is in the journal only.
+//! Lanes that must live long would get segment files of their own, into which the journal is
+//! copied; the names above leave room for them and nothing here assumes that a lane is in the journal only.
 //!
 //! # Invariants
 //!

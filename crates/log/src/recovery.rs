@@ -26,12 +26,12 @@ use crate::carried::Carried;
 use crate::chain::Chains;
 use crate::device::Device;
 use crate::directory::{Directory, Link, Step};
-use crate::identity::{BadIdentity, Identity, Repairs};
+use crate::identity::{Identity, Repairs, bad_identity, identify};
 use crate::index::{Index, Part, SegmentUse};
 use crate::invocations::{CALLS_MAX, Call, Invocations, Outcome, REMEMBER_MS, key_of};
 use crate::options::{JournalOptions, OpenError, OpenReport};
 use crate::scan::{Damage, Event, Limit, ScanError, Walk};
-use crate::segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SegmentId, free_name};
+use crate::segment::{SEGMENT_BYTES_MAX, SegmentId};
 use crate::transfer::{Transfer, transfer};
 use crate::writer::Active;
 use alluvium_base::{LaneId, SequenceNumber};
@@ -92,52 +92,6 @@ struct Gathered<'a> {
     last_damaged: bool,
 }
 
-fn bad_identity(bad: BadIdentity) -> OpenError {
-    match bad {
-        BadIdentity::Io(source) => OpenError::Io { what: "reading of identity".into(), source },
-        BadIdentity::Json(error) => OpenError::Identity(error.to_string()),
-        BadIdentity::Newer(format) => {
-            OpenError::Newer { what: "identity".into(), detail: format!("format {format}") }
-        }
-    }
-}
-
-/// Reads or makes the identity; the flag says whether it was made.
-fn identify(device: &dyn Device, options: &JournalOptions) -> Result<(Identity, bool), OpenError> {
-    let sizes = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
-    if !sizes.contains(&options.segment_bytes) || options.segment_bytes % 4096 != 0 {
-        let text = format!(
-            "segments of {} bytes: use a multiple of 4096 from {SEGMENT_BYTES_MIN} to \
-             {SEGMENT_BYTES_MAX}",
-            options.segment_bytes
-        );
-        return Err(OpenError::Invalid(text));
-    }
-    let loss = |text: String| {
-        if options.accept_log_loss { Ok(()) } else { Err(OpenError::LogLoss(text)) }
-    };
-    if let Some(identity) = Identity::load(device).map_err(bad_identity)? {
-        let found = identity.log_id;
-        match options.expected_log_id {
-            Some(expected) if expected != found => {
-                loss(format!("checkpoints name log {expected}, but this is log {found}"))?;
-            }
-            Some(_) | None => {}
-        }
-        return Ok((identity, false));
-    }
-    if Directory::list(device)?.newest.0 > 0 {
-        let text = "there are segments, but no file `identity`";
-        return Err(OpenError::Identity(text.to_string()));
-    }
-    if let Some(expected) = options.expected_log_id {
-        loss(format!("checkpoints name log {expected}, but the log's directory is empty"))?;
-    }
-    let identity = Identity::create(device, &*options.random, options.segment_bytes)
-        .map_err(OpenError::io("creation"))?;
-    Ok((identity, true))
-}
-
 /// Opens the log in `device`.
 pub(crate) fn recover(
     device: &Arc<dyn Device>,
@@ -174,7 +128,7 @@ pub(crate) fn recover(
     let scanned_last = gathered.walk_all(&directory, seed)?;
     gathered.check_loss()?;
     let mut start = gathered.writer_start(&directory);
-    let mut spares = keep_spares(&**device, &directory, identity.segment_bytes)?;
+    let mut spares = directory.keep_spares(&**device, identity.segment_bytes)?;
     let mut moved_bytes = 0;
     if let Some(last) = scanned_last {
         let plan = gathered.plan(&directory, last);
@@ -184,40 +138,6 @@ pub(crate) fn recover(
     }
     let torn_tail = scanned_last.is_some_and(|last| last.torn);
     Ok(gathered.finish(identity, created, carried, start, spares, moved_bytes, torn_tail))
-}
-
-/// Spares of the right size, with what was superseded made into spares too.
-fn keep_spares(
-    device: &dyn Device,
-    directory: &Directory,
-    segment_bytes: u64,
-) -> Result<Vec<u64>, OpenError> {
-    let mut spares = Vec::new();
-    let mut next = directory.free.last().map_or(1, |last| last + 1);
-    let mut sync = false;
-    for id in &directory.superseded {
-        let failed = || OpenError::io(format!("renaming of superseded segment {id}"));
-        device.rename(&id.file_name(), &free_name(next)).map_err(failed())?;
-        spares.push(next);
-        next += 1;
-        sync = true;
-    }
-    spares.extend(&directory.free);
-    let mut sound = Vec::new();
-    for number in spares {
-        let name = free_name(number);
-        let size = device.open(&name).and_then(|file| file.size_bytes());
-        if size.map_err(OpenError::io(format!("opening of {name}")))? == segment_bytes {
-            sound.push(number);
-        } else {
-            device.remove(&name).map_err(OpenError::io(format!("removal of {name}")))?;
-            sync = true;
-        }
-    }
-    if sync {
-        device.sync().map_err(OpenError::io("directory sync"))?;
-    }
-    Ok(sound)
 }
 
 /// The scan of the last segment.

@@ -345,8 +345,8 @@ impl Writer {
         others
     }
 
-    /// An empty block that says all before it was durable, so that rot at the very end of a log that
-    /// was closed is told from a torn block.
+    /// An empty block that says all before it was durable, so that rot at the very end of a log
+    /// that was closed is told from a torn block.
     fn mark_end(&mut self) -> io::Result<()> {
         let Some(active) = &mut self.start.active else { return Ok(()) };
         let mut header = BlockHeader {

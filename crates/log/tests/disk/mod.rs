@@ -1,5 +1,5 @@
 //! A journal on a simulated disk, and calls to make to it.
-#![allow(dead_code, unreachable_pub)] // each test binary uses its part
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // tests; each uses its part
 
 use alluvium_base::{LaneId, ManualClock, OsRandom, SequenceNumber};
 use alluvium_log::block::MAGIC;
