@@ -1,1 +1,26 @@
-//! delivery
+//! Delivery: from the log to the table, exactly once.
+//!
+//! A delivery stream owns one lane of the log. The [`Engine`] cuts what a lane holds into batches,
+//! converts each to Parquet files and error objects, records that it is *prepared*, and commits it
+//! together with the stream's checkpoint. Each step is durable before the next begins, so that a
+//! process that dies between any two goes on from the documents (invariants I2, I3, I4, I6, I8;
+//! `docs/DURABILITY`, "A batch").
+//!
+//! Parts: [`stream`] what a stream is; [`streams`] all of them, as documents and in memory;
+//! [`destination`] which table a configuration names; [`lane_log`] what delivery asks of the log;
+//! [`batch`] the documents of a batch; [`prefix`] and [`java_time`] where error objects go;
+//! [`error_object`] what they hold; [`convert`] log to files; [`engine`] the scheduler;
+//! [`recovery`] what a start needs to know.
+//!
+//! Left to others: HTTP and AWS's shapes (`services/firehose`), table commits and the catalog
+//! (`lake`), group commit (`log`).
+
+pub mod batch;
+pub mod destination;
+pub mod error_object;
+pub mod java_time;
+pub mod lane_log;
+pub mod prefix;
+pub mod recovery;
+pub mod stream;
+pub mod streams;

@@ -1,1 +1,69 @@
-//! firehose
+//! Amazon Data Firehose: Direct PUT delivery streams into Iceberg tables.
+//!
+//! Parts: [`model`] AWS's shapes; [`constraint`] the limits of those shapes; [`destination`] the
+//! shapes of an Iceberg destination to and from the engine's; [`control`] the control plane;
+//! [`scan`] and [`put`] the data plane, the hot path; [`error`] the map to Firehose's codes.
+//! Everything that AWS accepts here and this release does not do is refused by its member's name
+//! (I7). Delivery itself is `alluvium_delivery`'s.
+
+mod constraint;
+mod control;
+mod destination;
+mod error;
+mod model;
+mod put;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use alluvium_base::AccountId;
+use alluvium_delivery::intake::Intake;
+use alluvium_delivery::streams::Streams;
+use alluvium_wire::{Call, Reply, Service, json_protocol};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// The prefix of `X-Amz-Target`.
+const TARGET: &str = "Firehose_20150804";
+
+/// The service.
+#[derive(Debug)]
+pub struct FirehoseService {
+    streams: Arc<Streams>,
+    intake: Arc<Intake>,
+    account: AccountId,
+}
+
+impl FirehoseService {
+    /// A service over these streams. `intake` takes the records; a stream that is deleted is
+    /// handed to the engine through it.
+    pub fn new(streams: Arc<Streams>, intake: Arc<Intake>, account: AccountId) -> Self {
+        Self { streams, intake, account }
+    }
+}
+
+#[async_trait]
+impl Service for FirehoseService {
+    async fn call(&self, call: Call) -> Reply {
+        let operation = match json_protocol::operation(&call, TARGET) {
+            Ok(operation) => operation,
+            Err(problem) => return json_protocol::refuse(&call, &problem),
+        };
+        let answer = match operation {
+            "PutRecordBatch" => self.put_record_batch(&call).await,
+            "PutRecord" => self.put_record(&call).await,
+            "CreateDeliveryStream" => self.create(&call).await,
+            "DescribeDeliveryStream" => self.describe(&call),
+            "ListDeliveryStreams" => self.list(&call),
+            "UpdateDestination" => self.update_destination(&call).await,
+            "DeleteDeliveryStream" => self.delete(&call).await,
+            "TagDeliveryStream" => self.tag(&call).await,
+            "UntagDeliveryStream" => self.untag(&call).await,
+            "ListTagsForDeliveryStream" => self.list_tags(&call),
+            "StartDeliveryStreamEncryption" => self.start_encryption(&call),
+            "StopDeliveryStreamEncryption" => self.stop_encryption(&call),
+            other => Err(json_protocol::unknown_operation(other)),
+        };
+        answer.unwrap_or_else(|problem| json_protocol::refuse(&call, &problem))
+    }
+}
