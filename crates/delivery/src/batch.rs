@@ -10,7 +10,6 @@ use crate::stream::IcebergDestination;
 use alluvium_base::{BatchNumber, LaneId, SequenceNumber, StreamIncarnation, TableId};
 use alluvium_store::records::Key;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The collection of [`BatchDocument`]s.
@@ -81,9 +80,12 @@ pub struct Prepared {
     /// The partition spec of the files.
     #[serde(default)]
     pub spec_id: i32,
-    /// The data files, each as Iceberg's JSON form of a `DataFile`.
+    /// The data files (see [`crate::data_files`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// Where the data files are, for people and for error objects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
     /// Keys of the error objects that were written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub error_objects: Vec<String>,
@@ -123,18 +125,16 @@ pub struct ProgressDocument {
     /// The log that `cut_to` is of; none before the first cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_id: Option<Uuid>,
-    /// Records by outcome, of all prepared batches; for people and metrics.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub notes: BTreeMap<String, u64>,
 }
 
-/// A stream has committed to a table: an absent checkpoint is an error from now on.
+/// A stream has committed to a table: an absent checkpoint is an error from now on. It moves in the
+/// transaction of each commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingDocument {
     /// The table.
     pub table: TableId,
-    /// When the first commit was made.
-    pub since_ms: i64,
+    /// The newest batch that was committed to it.
+    pub batch: BatchNumber,
 }
 
 /// The key of a batch: all of one stream sort together, in order.

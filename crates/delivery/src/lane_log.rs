@@ -4,7 +4,7 @@
 //! append that is answered is durable, and nothing above `durable` is read.
 
 use alluvium_base::{ErrorKind, LaneId, SequenceNumber};
-use alluvium_log::{Append, AppendError, Appended, LaneBlock};
+use alluvium_log::{Append, AppendError, Appended, Journal, LaneBlock, ReadError};
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -14,14 +14,6 @@ pub enum LaneReadError {
     /// The log could not be read now.
     #[error("the log could not be read: {0}")]
     Unavailable(String),
-    /// What was asked for was released, and its segment recycled.
-    #[error("lane {lane} holds nothing after {after} any more: it was released")]
-    Released {
-        /// The lane.
-        lane: LaneId,
-        /// Where reading was to begin.
-        after: SequenceNumber,
-    },
     /// What is stored is damaged.
     #[error("the log is damaged: {0}; run `alluvium log check`")]
     Corrupt(String),
@@ -32,7 +24,6 @@ impl LaneReadError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Unavailable(_) => ErrorKind::Unavailable,
-            Self::Released { .. } => ErrorKind::NotFound,
             Self::Corrupt(_) => ErrorKind::Corrupt,
         }
     }
@@ -54,15 +45,98 @@ pub trait LaneLog: Send + Sync + std::fmt::Debug {
         max_bytes: u64,
     ) -> Result<Vec<LaneBlock>, LaneReadError>;
 
-    /// The newest durable sequence of a lane that still holds data.
-    fn last(&self, lane: LaneId) -> Option<SequenceNumber>;
-
-    /// Every lane that still holds data.
+    /// Every lane that the log knows.
     fn lanes(&self) -> Vec<LaneId>;
 
+    /// What a lane holds that is not released.
+    fn held(&self, lane: LaneId) -> Held;
+
     /// Says that nobody needs a lane up to here any more.
-    async fn release(&self, lane: LaneId, up_to: SequenceNumber);
+    fn release(&self, lane: LaneId, up_to: SequenceNumber);
+
+    /// Says that a lane's stream is gone.
+    fn forget(&self, lane: LaneId);
+
+    /// The lane that keeps the oldest part of a full log from being used again.
+    fn pinning(&self) -> Option<LaneId>;
 
     /// The log's identity.
     fn log_id(&self) -> Uuid;
+}
+
+/// What a lane holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The newest durable sequence; zero when there was none.
+    pub last: SequenceNumber,
+    /// Bytes that are not released.
+    pub size_bytes: u64,
+    /// When the oldest of them arrived.
+    pub oldest_arrival_ms: Option<i64>,
+}
+
+/// The journal as a [`LaneLog`].
+#[derive(Clone)]
+pub struct JournalLog(pub Journal);
+
+impl std::fmt::Debug for JournalLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("JournalLog").field(&self.0.log_id()).finish()
+    }
+}
+
+impl From<ReadError> for LaneReadError {
+    fn from(error: ReadError) -> Self {
+        match &error {
+            ReadError::Quarantined { .. } => Self::Corrupt(error.to_string()),
+            ReadError::Io(_) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+#[async_trait]
+impl LaneLog for JournalLog {
+    async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.0.append(append).await
+    }
+
+    async fn read(
+        &self,
+        lane: LaneId,
+        after: SequenceNumber,
+        up_to: Option<SequenceNumber>,
+        max_bytes: u64,
+    ) -> Result<Vec<LaneBlock>, LaneReadError> {
+        Ok(self.0.read(lane, after, up_to, max_bytes).await?)
+    }
+
+    fn lanes(&self) -> Vec<LaneId> {
+        self.0.lanes()
+    }
+
+    fn held(&self, lane: LaneId) -> Held {
+        self.0.lane_state(lane).map_or_else(Held::default, |state| Held {
+            last: state.last,
+            size_bytes: state.unreleased_bytes,
+            oldest_arrival_ms: state.oldest_unreleased_arrival_ms,
+        })
+    }
+
+    fn release(&self, lane: LaneId, up_to: SequenceNumber) {
+        self.0.release(lane, up_to);
+    }
+
+    fn forget(&self, lane: LaneId) {
+        self.0.forget_lane(lane);
+    }
+
+    fn pinning(&self) -> Option<LaneId> {
+        // Only a log that is short of room needs lanes to be cut early.
+        let short = self.0.size_bytes() * 4 >= self.0.budget_bytes() * 3;
+        if short { self.0.pinning_lane() } else { None }
+    }
+
+    fn log_id(&self) -> Uuid {
+        self.0.log_id()
+    }
 }

@@ -111,6 +111,19 @@ pub struct Stream {
     state: RwLock<(u64, Arc<StreamDocument>)>,
     closing: AtomicBool,
     puts: AtomicU64,
+    counters: PutCounters,
+}
+
+/// Handles of a stream's counters, so that a put does not look them up.
+struct PutCounters {
+    records: metrics::Counter,
+    bytes: metrics::Counter,
+}
+
+impl std::fmt::Debug for PutCounters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PutCounters")
+    }
 }
 
 /// Held while a put is under way; a stream that is being deleted waits for it.
@@ -130,6 +143,14 @@ impl Stream {
             lane: document.lane,
             closing: AtomicBool::new(document.status == StreamStatus::Deleting),
             puts: AtomicU64::new(0),
+            counters: PutCounters {
+                records: metrics::counter!(
+                    "alluvium_stream_records_total", "stream" => label(&document)
+                ),
+                bytes: metrics::counter!(
+                    "alluvium_stream_bytes_total", "stream" => label(&document)
+                ),
+            },
             state: RwLock::new((version, Arc::new(document))),
         }
     }
@@ -149,6 +170,12 @@ impl Stream {
         self.puts.fetch_add(1, Ordering::SeqCst);
         let guard = PutGuard(self);
         (!self.closing.load(Ordering::SeqCst)).then_some(guard)
+    }
+
+    /// Counts an acknowledged call.
+    pub(crate) fn count_put(&self, count: u32, size_bytes: u64) {
+        self.counters.records.increment(u64::from(count));
+        self.counters.bytes.increment(size_bytes);
     }
 
     /// Whether it takes no more records.
@@ -276,7 +303,6 @@ impl Streams {
                 next_batch: BatchNumber(1),
                 cut_to: SequenceNumber::ZERO,
                 log_id: None,
-                notes: BTreeMap::new(),
             };
             let transaction = Transaction {
                 preconditions: vec![Precondition::Absent(key.clone()), counter_holds],
@@ -459,6 +485,17 @@ impl Streams {
     /// The records that the streams are kept in.
     pub fn records(&self) -> &Arc<dyn Records> {
         &self.records
+    }
+}
+
+/// A stream's label in metrics. Streams are bounded by [`STREAMS_MAX`], but a series for each of
+/// thousands would drown the others, so later lanes share one.
+pub(crate) fn label(document: &StreamDocument) -> String {
+    const LABELLED_LANES: u64 = 200;
+    if document.lane.0 <= LABELLED_LANES {
+        format!("{}/{}", document.region, document.name)
+    } else {
+        "others".to_string()
     }
 }
 

@@ -1,0 +1,189 @@
+//! One batch from cut to prepared.
+
+use super::Inner;
+use super::state::Stage;
+use crate::batch::{BatchDocument, BatchState, batch_key};
+use crate::convert::{ConvertError, Converted, Try};
+use crate::error_object::Failure;
+use crate::stream::StreamDocument;
+use crate::streams::{encode, label};
+use alluvium_base::{LaneId, kill_point};
+use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A batch in conversion counts against the bound over all streams; a pause does not.
+struct Busy<'a>(&'a Inner);
+
+impl<'a> Busy<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        inner.converting.fetch_add(1, Ordering::SeqCst);
+        Self(inner)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.converting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Inner {
+    pub(crate) async fn run_batch(self: Arc<Self>, lane: LaneId, batch: Arc<BatchDocument>) {
+        let stream = {
+            let states = self.states.lock();
+            let Some(state) = states.get(&lane) else { return };
+            state.stream.document()
+        };
+        let converted = self.convert_until_done(lane, &batch, &stream).await;
+        self.prepare(lane, &batch, &stream, converted).await;
+        self.pending.wake();
+        self.changed.notify_waiters();
+        self.commit_next(lane);
+    }
+
+    /// Tries until the batch is converted: into rows, or, when `RetryOptions` has ended, into error
+    /// objects. A store that fails is waited for without end: the records are safe in the log.
+    async fn convert_until_done(
+        &self,
+        lane: LaneId,
+        batch: &BatchDocument,
+        stream: &StreamDocument,
+    ) -> Converted {
+        let retry_ms = i64::from(batch.destination.retry_duration_s) * 1000;
+        let (mut attempts, mut salt) = (0u32, 0u32);
+        let mut failing_since_ms = None;
+        loop {
+            attempts += 1;
+            let attempt = Try { stream, salt };
+            let error = {
+                let _busy = Busy::new(self);
+                match self.converter.convert(batch, attempt).await {
+                    Ok(converted) => return converted,
+                    Err(error) => error,
+                }
+            };
+            let now_ms = self.clock.now_ms();
+            let trouble = match error {
+                ConvertError::NamesTaken => {
+                    salt += 1;
+                    continue;
+                }
+                ConvertError::Held(reason) => reason,
+                ConvertError::Table { code, message } => {
+                    let since_ms = *failing_since_ms.get_or_insert(now_ms);
+                    if now_ms - since_ms >= retry_ms {
+                        let failure =
+                            Failure { code, message: &message, attempts, ended_ms: now_ms };
+                        match self.converter.give_up(batch, stream, failure).await {
+                            Ok(converted) => return converted,
+                            Err(error) => format!("{error:?}"),
+                        }
+                    } else {
+                        format!("{code}: {message}")
+                    }
+                }
+            };
+            self.troubled(lane, batch, attempts, trouble);
+            tokio::time::sleep(self.pause(attempts)).await;
+        }
+    }
+
+    /// Makes a failure visible: in the stream's state, in the log of the process, as a counter.
+    pub(crate) fn troubled(
+        &self,
+        lane: LaneId,
+        batch: &BatchDocument,
+        attempts: u32,
+        trouble: String,
+    ) {
+        if attempts.is_power_of_two() {
+            tracing::warn!(
+                stream = %batch.incarnation,
+                batch = batch.number.0,
+                attempts,
+                "a batch is not delivered yet: {trouble}"
+            );
+        }
+        metrics::counter!("alluvium_delivery_retries_total").increment(1);
+        let mut states = self.states.lock();
+        let slot = states.get_mut(&lane).and_then(|state| state.batches.get_mut(&batch.number));
+        if let Some(slot) = slot {
+            slot.trouble = Some(trouble);
+        }
+    }
+
+    /// Records that the files are durable; from now on they are what the batch is.
+    async fn prepare(
+        &self,
+        lane: LaneId,
+        batch: &BatchDocument,
+        stream: &StreamDocument,
+        converted: Converted,
+    ) {
+        let Converted { prepared, files } = converted;
+        let counts = prepared.counts;
+        assert!(counts.balance(), "conversion answers only with counts that balance (I2)");
+        let key = batch_key(batch.incarnation, batch.number);
+        let mut document = batch.clone();
+        document.state = BatchState::Prepared(prepared);
+        // Without rows there is no table commit: the batch ends here.
+        let done = files.is_empty();
+        let operation = if done {
+            Operation::Delete(key.clone())
+        } else {
+            Operation::Put(key.clone(), encode(&document))
+        };
+        let transaction = Transaction {
+            preconditions: vec![Precondition::Present(key)],
+            operations: vec![operation],
+        };
+        self.transact_until_done(lane, batch, transaction).await;
+        kill_point("delivery-prepared");
+        let name = label(stream);
+        metrics::counter!("alluvium_delivery_error_records_total", "stream" => name.clone())
+            .increment(counts.errors);
+        metrics::counter!("alluvium_delivery_empty_records_total").increment(counts.empty);
+        let released = {
+            let mut states = self.states.lock();
+            let Some(state) = states.get_mut(&lane) else { return };
+            if done {
+                state.batches.remove(&batch.number);
+            } else if let Some(slot) = state.batches.get_mut(&batch.number) {
+                slot.document = Arc::new(document);
+                slot.stage = Stage::Prepared(Some(files));
+                slot.trouble = None;
+            }
+            state.released()
+        };
+        self.log.release(lane, released);
+        kill_point("delivery-released");
+    }
+
+    /// Runs a transaction of this batch's own document until it is done. Its precondition is that
+    /// the document is there, and only we change it: a conflict says that an earlier try, whose
+    /// answer was lost, was done (I9).
+    pub(crate) async fn transact_until_done(
+        &self,
+        lane: LaneId,
+        batch: &BatchDocument,
+        transaction: Transaction,
+    ) {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let trouble = match self.records.transact(transaction.clone()).await {
+                Outcome::Committed { .. } | Outcome::Conflict(_) => return,
+                Outcome::Fenced => {
+                    self.lose();
+                    // The task ends with the engine's token.
+                    std::future::pending::<()>().await;
+                    return;
+                }
+                Outcome::Unavailable(reason) | Outcome::Unknown(reason) => reason,
+            };
+            self.troubled(lane, batch, attempts, trouble);
+            tokio::time::sleep(self.pause(attempts)).await;
+        }
+    }
+}

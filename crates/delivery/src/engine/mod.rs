@@ -1,0 +1,270 @@
+//! The engine: cuts, converts, commits and releases, for every stream at once.
+//!
+//! One scheduler task asks [`Pending`](crate::pending::Pending) which lanes are due and cuts their
+//! batches, all cuts of a tick in one transaction. Each batch is a task until it is prepared; each
+//! stream with prepared batches has one committer, so that batches of a stream reach a table in
+//! order (I4). An idle stream is a row in a map, not a task.
+//!
+//! Fair: the streams that were cut longest ago go first, each gets one batch a turn, and the number of
+//! batches in conversion is bounded over all streams, so that a hot stream cannot starve others.
+//! A stream whose table is stuck holds staged files and, past its bound of batches, the log; others go on.
+//!
+//! Parts: `scheduler` the ticks; `batch_task` cut to prepared; `committer` prepared to committed;
+//! `failed` files that could not be committed; `removal` the end of a stream; `start` going on
+//! from the documents; `state` what is held of a stream.
+
+mod batch_task;
+mod committer;
+mod failed;
+mod removal;
+mod scheduler;
+mod start;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use crate::convert::Converter;
+use crate::lane_log::LaneLog;
+use crate::pending::Pending;
+use crate::streams::{Stream, Streams, StreamsError};
+use alluvium_base::{Clock, ErrorKind, LaneId};
+use alluvium_lake::Lake;
+use alluvium_store::records::Records;
+use parking_lot::Mutex;
+use state::StreamState;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How an engine works.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Conversion steps that use the CPU at once.
+    pub conversion_threads: usize,
+    /// Batches in conversion at once, over all streams.
+    pub batches_max: usize,
+    /// Bytes of the log that one batch may span.
+    pub batch_bytes_max: u64,
+    /// The first pause after a failure; doubled up to `retry_pause_max`.
+    pub retry_pause: Duration,
+    /// The longest pause between two tries.
+    pub retry_pause_max: Duration,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            conversion_threads: threads,
+            // Enough to keep the threads busy while others wait for the disk.
+            batches_max: (threads * 4).max(8),
+            // As much as the largest size hint: a hint is not passed by much, however far behind.
+            batch_bytes_max: 128 << 20,
+            retry_pause: Duration::from_millis(100),
+            retry_pause_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why the engine could not start.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// The documents of streams or batches could not be read.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
+    /// A batch is of another log than the one that was opened.
+    #[error(
+        "stream '{stream}' was delivered from log {expected}, but this log is {found}; restore the \
+         log's directory, or start with --accept-log-loss"
+    )]
+    OtherLog {
+        /// The stream.
+        stream: String,
+        /// The log that its progress names.
+        expected: String,
+        /// The log that is open.
+        found: String,
+    },
+}
+
+impl EngineError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Streams(error) => error.kind(),
+            Self::OtherLog { .. } => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// The engine. Clones are the same engine.
+#[derive(Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("streams", &self.0.states.lock().len()).finish()
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) log: Arc<dyn LaneLog>,
+    pub(crate) lake: Lake,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) options: EngineOptions,
+    pub(crate) converter: Converter,
+    pub(crate) states: Mutex<HashMap<LaneId, StreamState>>,
+    /// Batches in conversion now, pauses between tries left out.
+    pub(crate) converting: AtomicUsize,
+    /// No new batches: the server is shutting down.
+    pub(crate) draining: AtomicBool,
+    /// Something that [`Engine::settled`] may wait for has changed.
+    pub(crate) changed: Notify,
+    /// Set when this process no longer owns its data.
+    pub(crate) fenced: watch::Sender<bool>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What an engine stands on.
+#[derive(Debug, Clone)]
+pub struct EngineParts {
+    /// The streams.
+    pub streams: Arc<Streams>,
+    /// The log, opened with `pending`'s observer.
+    pub log: Arc<dyn LaneLog>,
+    /// What the log has told.
+    pub pending: Arc<Pending>,
+    /// The tables.
+    pub lake: Lake,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// How it works.
+    pub options: EngineOptions,
+}
+
+/// How far a stream's delivery is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamHealth {
+    /// `REGION/NAME`.
+    pub stream: String,
+    /// Bytes in the log that no batch has.
+    pub waiting_bytes: u64,
+    /// How long the oldest record that is not committed has waited.
+    pub lag_ms: i64,
+    /// Batches that are cut and not committed.
+    pub batches: usize,
+    /// What the oldest of them is stuck at, if it is.
+    pub stuck: Option<String>,
+}
+
+impl Engine {
+    /// Goes on from the documents: batches that were cut are converted, prepared ones committed,
+    /// and everything else in the log is cut in its turn.
+    pub async fn start(parts: EngineParts) -> Result<Self, EngineError> {
+        start::start(parts).await
+    }
+
+    /// A stream was created or changed, or is to be deleted.
+    pub fn stream_changed(&self, stream: &Arc<Stream>) {
+        self.0.track(stream);
+        self.0.pending.wake();
+    }
+
+    /// Returns when nothing of what the log held is left to deliver: neither waiting nor in a
+    /// batch. Batches that cannot be delivered make it wait; bound it from outside.
+    pub async fn settled(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            if self.0.is_settled() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Cuts no new batches, waits until those that are cut are committed or `limit` has passed, and
+    /// stops. What is left is safe in the log and in the documents.
+    pub async fn drain(&self, limit: Duration) {
+        use std::sync::atomic::Ordering;
+        self.0.draining.store(true, Ordering::SeqCst);
+        let finished = async {
+            loop {
+                let changed = self.0.changed.notified();
+                if self.0.states.lock().values().all(|state| state.batches.is_empty()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if tokio::time::timeout(limit, finished).await.is_err() {
+            tracing::info!("batches are left for the next start");
+        }
+        self.0.stop.cancel();
+    }
+
+    /// Stops at once, as a crash would; for tests and for a process that lost its data directory.
+    pub fn stop(&self) {
+        self.0.stop.cancel();
+    }
+
+    /// Resolves when another process has taken over the data directory: this one must end.
+    pub async fn fenced(&self) {
+        let mut fenced = self.0.fenced.subscribe();
+        // The sender lives in the engine that we hold.
+        let _ = fenced.wait_for(|fenced| *fenced).await;
+    }
+
+    /// How far every stream with something to deliver is.
+    pub fn health(&self) -> Vec<StreamHealth> {
+        self.0.health()
+    }
+}
+
+impl Inner {
+    fn converter(log: &Arc<dyn LaneLog>, lake: &Lake, options: &EngineOptions) -> Converter {
+        Converter {
+            log: log.clone(),
+            lake: lake.clone(),
+            cpu: Arc::new(Semaphore::new(options.conversion_threads.max(1))),
+        }
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        let nothing_waits = self.pending.waiting().is_empty();
+        let states = self.states.lock();
+        nothing_waits && states.values().all(|state| state.batches.is_empty() && !state.ending())
+    }
+
+    /// Runs until it is done or the engine stops.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        work: impl std::future::Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Another process owns the data: nothing more is done here.
+    pub(crate) fn lose(&self) {
+        tracing::error!("another process owns the data directory: delivery ends");
+        self.fenced.send_replace(true);
+        self.stop.cancel();
+    }
+
+    /// The pause before try number `attempts + 1`.
+    pub(crate) fn pause(&self, attempts: u32) -> Duration {
+        let factor = 1u32 << attempts.saturating_sub(1).min(16);
+        (self.options.retry_pause * factor).min(self.options.retry_pause_max)
+    }
+}

@@ -1,0 +1,240 @@
+//! The ticks: which lanes are due, and the cut of their batches in one transaction.
+
+use super::Inner;
+use super::state::{Slot, Stage};
+use crate::batch::{BatchDocument, BatchState, LaneRange, batch_key, progress_key};
+use crate::batch::ProgressDocument;
+use crate::pending::{Mark, Waiting};
+use crate::stream::StreamDocument;
+use crate::streams::encode;
+use alluvium_base::{BatchNumber, LaneId, StreamIncarnation, kill_point};
+use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Batches of one stream that are cut and not committed; more wait in the log.
+const STREAM_BATCHES_MAX: usize = 16;
+/// A stream whose size hint is reached may have so many batches in conversion at once.
+const STREAM_CONVERTING_MAX: usize = 2;
+/// The least pause between two ticks: cuts of that time share one transaction.
+const TICK: Duration = Duration::from_millis(2);
+/// The scheduler looks at least this often, whatever wakes it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A cut that is about to be recorded.
+struct Cut {
+    lane: LaneId,
+    document: BatchDocument,
+    progress: ProgressDocument,
+    size_bytes: u64,
+}
+
+impl Inner {
+    /// Runs until the engine stops.
+    pub(crate) async fn schedule(self: Arc<Self>) {
+        loop {
+            let next_ms = self.tick().await;
+            let pause = Duration::from_millis(next_ms.max(0).unsigned_abs()).min(LOOK);
+            tokio::select! {
+                () = self.pending.woken() => {}
+                () = tokio::time::sleep(pause.max(TICK)) => {}
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Cuts what is due; answers in how many milliseconds something else will be.
+    async fn tick(self: &Arc<Self>) -> i64 {
+        self.report();
+        self.end_streams();
+        if self.draining.load(Ordering::SeqCst) {
+            return i64::MAX;
+        }
+        let (due, next_ms) = self.due();
+        let mut cuts = Vec::with_capacity(due.len());
+        for lane in due {
+            cuts.extend(self.plan(lane).await);
+        }
+        if !cuts.is_empty() && !self.record(cuts).await {
+            return i64::try_from(self.options.retry_pause.as_millis()).unwrap_or(i64::MAX);
+        }
+        next_ms
+    }
+
+    /// Lanes to cut now, the longest waiting first, and the time until the next is due.
+    fn due(&self) -> (Vec<LaneId>, i64) {
+        let now_ms = self.clock.now_ms();
+        let pinning = self.log.pinning();
+        let mut next_ms = i64::MAX;
+        let mut due = Vec::new();
+        let waiting = self.pending.waiting();
+        let states = self.states.lock();
+        for lane in waiting {
+            let Some(state) = states.get(&lane.lane) else { continue };
+            let hints = state.stream.document().destination.buffering;
+            self.pending.set_hint(lane.lane, hints.size_bytes());
+            let urgent = state.ending() || pinning == Some(lane.lane);
+            let full = lane.size_bytes >= hints.size_bytes();
+            let due_ms = lane.oldest_arrival_ms.saturating_add(hints.interval_ms());
+            if !(urgent || full || now_ms >= due_ms) {
+                next_ms = next_ms.min(due_ms - now_ms);
+                continue;
+            }
+            let (converting, all) = (state.converting(), state.batches.len());
+            // A cut by time while an older one still waits for the table would only make its
+            // files smaller: one more may wait, so that both share a commit.
+            let room = if full || urgent {
+                all < STREAM_BATCHES_MAX && converting < STREAM_CONVERTING_MAX
+            } else {
+                converting == 0 && all <= 1
+            };
+            if room {
+                due.push((state.last_cut_ms, lane));
+            }
+        }
+        drop(states);
+        due.sort_by_key(|(last_cut_ms, lane)| (*last_cut_ms, lane.oldest_arrival_ms, lane.lane));
+        let busy = self.converting.load(Ordering::SeqCst);
+        let free = self.options.batches_max.saturating_sub(busy);
+        let lane_of = |(_, waiting): (i64, Waiting)| waiting.lane;
+        (due.into_iter().take(free).map(lane_of).collect(), next_ms)
+    }
+
+    /// The next batch of a lane.
+    async fn plan(&self, lane: LaneId) -> Option<Cut> {
+        let (incarnation, document, progress) = {
+            let states = self.states.lock();
+            let state = states.get(&lane)?;
+            (state.stream.incarnation, state.stream.document(), state.progress.clone())
+        };
+        let mark = self.pending.peek(lane, self.options.batch_bytes_max)?;
+        let mark = self.bounded(lane, &progress, mark).await?;
+        if mark.last <= progress.cut_to {
+            // It was in a batch already: what was found at start is told again by no one.
+            self.pending.taken(lane, mark.last, mark.size_bytes);
+            return None;
+        }
+        Some(self.cut(incarnation, &document, progress, mark))
+    }
+
+    /// What was found at start has one mark, however much it is: its end is looked for in the log.
+    async fn bounded(&self, lane: LaneId, progress: &ProgressDocument, mark: Mark) -> Option<Mark> {
+        let most = self.options.batch_bytes_max;
+        if mark.size_bytes <= most {
+            return Some(mark);
+        }
+        match self.log.read(lane, progress.cut_to, Some(mark.last), most).await {
+            Ok(blocks) => {
+                let last = blocks.last()?.last;
+                let size_bytes = blocks.iter().map(|block| block.frames.len() as u64).sum();
+                let oldest = blocks.iter().map(|block| block.arrival_ms).min()?;
+                Some(Mark { last, size_bytes, count: 0, oldest_arrival_ms: oldest })
+            }
+            Err(error) => {
+                tracing::error!(lane = lane.0, "the log cannot be read for a cut: {error}");
+                None
+            }
+        }
+    }
+
+    fn cut(
+        &self,
+        incarnation: StreamIncarnation,
+        stream: &StreamDocument,
+        progress: ProgressDocument,
+        mark: Mark,
+    ) -> Cut {
+        let log_id = self.log.log_id();
+        let lane = progress.lane;
+        let number = progress.next_batch;
+        let document = BatchDocument {
+            incarnation,
+            number,
+            range: LaneRange { lane, after: progress.cut_to, to: mark.last },
+            log_id,
+            stream_version: stream.version,
+            destination: stream.destination.clone(),
+            oldest_arrival_ms: mark.oldest_arrival_ms,
+            cut_ms: self.clock.now_ms(),
+            redelivery: false,
+            state: BatchState::Cut,
+        };
+        let progress = ProgressDocument {
+            lane,
+            next_batch: BatchNumber(number.0 + 1),
+            cut_to: mark.last,
+            log_id: Some(log_id),
+        };
+        Cut { lane, document, progress, size_bytes: mark.size_bytes }
+    }
+
+    /// Records all cuts in one transaction and lets their batches begin. False when it must be
+    /// tried again.
+    async fn record(self: &Arc<Self>, cuts: Vec<Cut>) -> bool {
+        let mut transaction = Transaction::default();
+        for cut in &cuts {
+            let key = batch_key(cut.document.incarnation, cut.document.number);
+            transaction.preconditions.push(Precondition::Absent(key.clone()));
+            transaction.operations.push(Operation::Put(key, encode(&cut.document)));
+            let progress = progress_key(cut.document.incarnation);
+            transaction.operations.push(Operation::Put(progress, encode(&cut.progress)));
+        }
+        let recorded = match self.records.transact(transaction).await {
+            Outcome::Committed { .. } => true,
+            // Only this engine writes these documents, so a batch that is there is ours: the
+            // answer of an earlier try was lost.
+            Outcome::Conflict(_) | Outcome::Unknown(_) => self.all_recorded(&cuts).await,
+            Outcome::Fenced => {
+                self.lose();
+                false
+            }
+            Outcome::Unavailable(reason) => {
+                tracing::warn!("batches cannot be cut now: {reason}");
+                false
+            }
+        };
+        if !recorded {
+            return false;
+        }
+        kill_point("delivery-cut");
+        for cut in cuts {
+            self.pending.taken(cut.lane, cut.document.range.to, cut.size_bytes);
+            self.begin(cut.lane, cut.document, Some(cut.progress));
+        }
+        true
+    }
+
+    async fn all_recorded(&self, cuts: &[Cut]) -> bool {
+        for cut in cuts {
+            let key = batch_key(cut.document.incarnation, cut.document.number);
+            match self.records.get(&key).await {
+                Ok(Some(found)) if found.body == encode(&cut.document) => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// A batch is recorded as cut: converts it.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        lane: LaneId,
+        document: BatchDocument,
+        progress: Option<ProgressDocument>,
+    ) {
+        let document = Arc::new(document);
+        {
+            let mut states = self.states.lock();
+            let Some(state) = states.get_mut(&lane) else { return };
+            if let Some(progress) = progress {
+                state.progress = progress;
+                state.last_cut_ms = document.cut_ms;
+            }
+            let slot = Slot { document: document.clone(), stage: Stage::Converting, trouble: None };
+            state.batches.insert(document.number, slot);
+        }
+        let inner = self.clone();
+        self.spawn(async move { inner.run_batch(lane, document).await });
+    }
+}

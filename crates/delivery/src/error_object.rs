@@ -1,0 +1,279 @@
+//! Error objects: the records of a batch that did not become rows, as JSON lines.
+//!
+//! Owns the lines (Firehose developer guide, "Handle data delivery failures": `attemptsMade` to
+//! `rawData`, plus our stage, batch and sequence, so that a replay knows where to re-enter) and the
+//! writing of the objects. An object's name is a function of the batch and its part; it is put if
+//! absent, and what is there with our bytes is done (I3). A batch that is converted once more after
+//! a crash may make other lines (the table changed meanwhile): until the batch is prepared the
+//! object is in the making and is replaced.
+
+use crate::batch::BatchDocument;
+use crate::prefix::{BadPrefix, ObjectIdentity, Prefix};
+use alluvium_base::SequenceNumber;
+use alluvium_store::objects::{Objects, ObjectsError, PutCondition, PutOptions};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Serialize;
+
+/// The `error-output-type` of everything that fails on its way into an Iceberg table.
+pub const ICEBERG_FAILED: &str = "iceberg-failed";
+/// An object is written when it has this much: bounds memory and the objects' sizes (I8).
+const PART_BYTES: usize = 8 << 20;
+
+/// Where in the work a record or file failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// On the way from bytes to a row.
+    Convert,
+    /// On the way from a data file into the table.
+    Commit,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordLine<'a> {
+    attempts_made: u32,
+    arrival_timestamp: i64,
+    error_code: &'a str,
+    error_message: &'a str,
+    attempt_ending_timestamp: i64,
+    raw_data: String,
+    stage: Stage,
+    batch: u64,
+    sequence_number: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FileLine<'a> {
+    attempts_made: u32,
+    arrival_timestamp: i64,
+    error_code: &'a str,
+    error_message: &'a str,
+    attempt_ending_timestamp: i64,
+    data_file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<&'a str>,
+    stage: Stage,
+    batch: u64,
+    first_sequence_number: String,
+    last_sequence_number: String,
+}
+
+/// What failed, for a line.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'a> {
+    /// AWS's code, such as `Iceberg.NoSuchTable`.
+    pub code: &'a str,
+    /// What is wrong and with what.
+    pub message: &'a str,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When the last try ended.
+    pub ended_ms: i64,
+}
+
+/// Lines of one batch, cut into objects.
+#[derive(Debug)]
+pub struct ErrorLines {
+    batch: u64,
+    full: Vec<Bytes>,
+    open: Vec<u8>,
+    lines: u64,
+}
+
+impl ErrorLines {
+    /// None yet.
+    pub fn new(batch: &BatchDocument) -> Self {
+        Self { batch: batch.number.0, full: Vec::new(), open: Vec::new(), lines: 0 }
+    }
+
+    /// Adds a record.
+    pub fn record(
+        &mut self,
+        arrival_ms: i64,
+        sequence: SequenceNumber,
+        raw: &[u8],
+        failure: Failure<'_>,
+    ) {
+        self.push(&RecordLine {
+            attempts_made: failure.attempts,
+            arrival_timestamp: arrival_ms,
+            error_code: failure.code,
+            error_message: failure.message,
+            attempt_ending_timestamp: failure.ended_ms,
+            raw_data: STANDARD.encode(raw),
+            stage: Stage::Convert,
+            batch: self.batch,
+            sequence_number: sequence.to_string(),
+        });
+    }
+
+    /// Adds a data file that could not be committed.
+    pub fn file(
+        &mut self,
+        batch: &BatchDocument,
+        path: &str,
+        copy: Option<&str>,
+        failure: Failure<'_>,
+    ) {
+        self.push(&FileLine {
+            attempts_made: failure.attempts,
+            arrival_timestamp: batch.oldest_arrival_ms,
+            error_code: failure.code,
+            error_message: failure.message,
+            attempt_ending_timestamp: failure.ended_ms,
+            data_file: path,
+            copy,
+            stage: Stage::Commit,
+            batch: self.batch,
+            first_sequence_number: batch.range.after.to_string(),
+            last_sequence_number: batch.range.to.to_string(),
+        });
+    }
+
+    fn push<T: Serialize>(&mut self, line: &T) {
+        serde_json::to_writer(&mut self.open, line).expect("lines have text keys only");
+        self.open.push(b'\n');
+        self.lines += 1;
+        if self.open.len() >= PART_BYTES {
+            self.full.push(std::mem::take(&mut self.open).into());
+        }
+    }
+
+    /// How many lines there are.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Objects that are full, so that they can be written while more lines come.
+    pub fn take_full(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.full)
+    }
+
+    /// All that is left.
+    pub fn take_all(&mut self) -> Vec<Bytes> {
+        if !self.open.is_empty() {
+            self.full.push(std::mem::take(&mut self.open).into());
+        }
+        self.take_full()
+    }
+}
+
+/// Why an error object was not written. The batch is held and it is tried again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ErrorOutputError {
+    /// The bucket is not there, or the store failed.
+    #[error("error object s3://{bucket}/{key} could not be written: {source}")]
+    Objects {
+        /// The bucket.
+        bucket: String,
+        /// The key.
+        key: String,
+        /// What failed.
+        source: ObjectsError,
+    },
+    /// The stored prefix cannot be used; it was checked when it was stored.
+    #[error("the prefix of error objects cannot be used: {0}")]
+    Prefix(#[from] BadPrefix),
+}
+
+/// Writes the error objects of one batch, part by part.
+#[derive(Debug)]
+pub struct ErrorWriter {
+    prefix: Prefix,
+    bucket: String,
+    stream: String,
+    version: u64,
+    identity: ObjectIdentity,
+    written: Vec<String>,
+}
+
+impl ErrorWriter {
+    /// A writer for a batch of the stream of this name; the first object has this part number.
+    pub fn new(
+        batch: &BatchDocument,
+        stream: &str,
+        first_part: u32,
+    ) -> Result<Self, ErrorOutputError> {
+        let errors = &batch.destination.errors;
+        let prefix = match &batch.destination.table.error_prefix {
+            Some(own) => Prefix::for_errors(None, Some(own))?,
+            None => Prefix::for_errors(errors.prefix.as_deref(), errors.error_prefix.as_deref())?,
+        };
+        Ok(Self {
+            prefix,
+            bucket: errors.bucket().to_string(),
+            stream: stream.to_string(),
+            version: batch.stream_version,
+            identity: ObjectIdentity {
+                incarnation: batch.incarnation,
+                batch: batch.number,
+                part: first_part,
+                oldest_arrival_ms: batch.oldest_arrival_ms,
+            },
+            written: Vec::new(),
+        })
+    }
+
+    /// The key of the next object.
+    pub fn next_key(&self) -> String {
+        self.prefix.key(&self.identity, ICEBERG_FAILED, &self.stream, self.version)
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Writes one object. On an error nothing has moved and it can be called again.
+    pub async fn write(
+        &mut self,
+        objects: &dyn Objects,
+        bytes: Bytes,
+    ) -> Result<(), ErrorOutputError> {
+        let key = self.next_key();
+        put_same(objects, &self.bucket, &key, bytes).await.map_err(|source| {
+            ErrorOutputError::Objects { bucket: self.bucket.clone(), key: key.clone(), source }
+        })?;
+        self.written.push(key);
+        self.identity.part += 1;
+        Ok(())
+    }
+
+    /// Keys of all objects written.
+    pub fn into_keys(self) -> Vec<String> {
+        self.written
+    }
+}
+
+async fn put_same(
+    objects: &dyn Objects,
+    bucket: &str,
+    key: &str,
+    bytes: Bytes,
+) -> Result<(), ObjectsError> {
+    let options = |condition| PutOptions {
+        condition,
+        expected_size_bytes: Some(bytes.len() as u64),
+        ..PutOptions::default()
+    };
+    let put = objects.put_bytes(bucket, key, bytes.clone(), options(PutCondition::IfAbsent)).await;
+    match put {
+        Ok(_) => Ok(()),
+        // Something of that name is there: an earlier try of this batch, whole or of other lines.
+        // Writing the same bytes over the same bytes changes nothing that a reader can see.
+        Err(ObjectsError::Precondition { .. }) => {
+            let there = objects.get_ranges(bucket, key, &[0..bytes.len() as u64]).await;
+            let meta = objects.head(bucket, key).await?;
+            if meta.size_bytes == bytes.len() as u64 && there.is_ok_and(|t| t.concat() == bytes) {
+                return Ok(());
+            }
+            objects.put_bytes(bucket, key, bytes.clone(), options(PutCondition::None)).await?;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
