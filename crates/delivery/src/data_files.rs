@@ -16,7 +16,7 @@ const AVRO: &str = "avro:";
 /// A file could not be described or read back: a defect, or a document that was damaged.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("a data file's description is not usable: {0}")]
-pub struct BadDataFile(pub String);
+pub(crate) struct BadDataFile(pub(crate) String);
 
 fn bad(error: impl std::fmt::Display) -> BadDataFile {
     BadDataFile(error.to_string())

@@ -9,18 +9,27 @@
 //! Parts: [`stream`] what a stream is; [`streams`] all of them, as documents and in memory;
 //! [`destination`] which table a configuration names; [`lane_log`] what delivery asks of the log;
 //! [`batch`] the documents of a batch; [`prefix`] and [`java_time`] where error objects go;
-//! [`error_object`] what they hold; [`convert`] log to files; [`engine`] the scheduler;
+//! [`error_object`] what they hold; `convert` log to files; `data_files` files as text; [`engine`]
+//! the scheduler; [`pending`] what no batch has yet; [`intake`] the way into the log;
 //! [`recovery`] what a start needs to know.
 //!
 //! Left to others: HTTP and AWS's shapes (`services/firehose`), table commits and the catalog
 //! (`lake`), group commit (`log`).
 
 pub mod batch;
+mod convert;
+mod data_files;
 pub mod destination;
+pub mod engine;
 pub mod error_object;
+pub mod intake;
 pub mod java_time;
 pub mod lane_log;
+pub mod pending;
 pub mod prefix;
 pub mod recovery;
 pub mod stream;
 pub mod streams;
+
+pub use engine::{Engine, EngineOptions, EngineParts};
+pub use intake::Intake;

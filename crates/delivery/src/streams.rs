@@ -417,7 +417,7 @@ impl Streams {
         region: &Region,
         name: &str,
         expected: u64,
-        merge: impl Fn(&IcebergDestination) -> Result<IcebergDestination, StreamsError> + Send,
+        merge: impl Fn(&IcebergDestination) -> Result<IcebergDestination, StreamsError> + Send + Sync,
     ) -> Result<Arc<Stream>, StreamsError> {
         let now_ms = self.clock.now_ms();
         self.change(region, name, |document| {

@@ -124,7 +124,8 @@ pub struct UnsupportedSchema {
 
 impl UnsupportedSchema {
     pub(super) fn new(column: &str, field_type: &Type, reason: impl Into<String>) -> Self {
-        Self { column: column.into(), type_name: field_type.to_string(), reason: reason.into() }
+        let type_name = super::plan::type_name(field_type);
+        Self { column: column.into(), type_name, reason: reason.into() }
     }
 
     pub(super) fn conversion(error: &iceberg::Error) -> Self {
@@ -191,6 +192,10 @@ impl Fault {
     pub(super) fn mismatch(expected: String, found: &[u8], reason: &str) -> Box<Self> {
         let found = excerpt(found);
         Self::boxed(FaultKind::Mismatch { expected, found, reason: reason.into() })
+    }
+
+    pub(super) fn is_malformed(&self) -> bool {
+        matches!(self.kind, FaultKind::Malformed(_))
     }
 
     #[cold]

@@ -13,6 +13,20 @@ pub const MAX_SCHEMA_DEPTH: usize = 16;
 /// A longer `fixed(n)` is refused: every null of it takes `n` bytes of memory.
 const MAX_FIXED_BYTES: u64 = 64 * 1024;
 
+/// A type as people write it.
+pub(super) fn type_name(field_type: &Type) -> String {
+    match field_type {
+        Type::Primitive(primitive) => primitive.to_string(),
+        Type::List(list) => format!("list<{}>", type_name(&list.element_field.field_type)),
+        Type::Map(map) => format!(
+            "map<{}, {}>",
+            type_name(&map.key_field.field_type),
+            type_name(&map.value_field.field_type)
+        ),
+        Type::Struct(_) => "struct".into(),
+    }
+}
+
 pub(super) fn fields_of(schema: &Schema) -> Result<Fields, UnsupportedSchema> {
     fields(schema.as_struct().fields(), "", 1)
 }
@@ -47,7 +61,7 @@ fn column(field: &NestedField, parent: &str, depth: usize) -> Result<Column, Uns
     Ok(Column {
         name: field.name.as_str().into(),
         required: field.required,
-        type_name: field.field_type.to_string().into(),
+        type_name: type_name(&field.field_type).into(),
         values: values(&field.field_type, &path, depth)?,
     })
 }

@@ -238,8 +238,12 @@ fn decode_encoded(values: &mut Values, text: &str) -> Result<(), Misfit> {
     if !matches!(source.json.peek(), Ok(peek) if peek == wanted) {
         return Err(NOT_JSON.into());
     }
-    decode_value(values, &mut source, wanted)?;
-    source.json.finish().map_err(|_| Misfit::from(NOT_JSON))
+    match decode_value(values, &mut source, wanted) {
+        // The record itself is JSON; the text in it is not.
+        Err(Misfit::Deeper(fault)) if fault.is_malformed() => Err(NOT_JSON.into()),
+        Err(misfit) => Err(misfit),
+        Ok(()) => source.json.finish().map_err(|_| NOT_JSON.into()),
+    }
 }
 
 fn decode_list(values: &mut Values, source: &mut Source<'_>) -> Result<(), Misfit> {

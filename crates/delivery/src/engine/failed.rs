@@ -1,0 +1,135 @@
+//! Files that could not be committed: named in an error object, and kept.
+//!
+//! As on AWS the error object names the data files instead of the records. When the table was
+//! dropped, its files wait only for upkeep to take them, so they are copied beside the error object first
+//! (DURABILITY section 4). The batch's document stays, as *failed*, and pins the files until the
+//! stream is deleted.
+
+use super::Inner;
+use super::committer::prepared;
+use crate::batch::{BatchDocument, BatchState, batch_key};
+use crate::error_object::{ErrorLines, ErrorWriter, Failure};
+use alluvium_base::LaneId;
+use alluvium_lake::CommitError;
+use alluvium_lake::storage::split_location;
+use alluvium_store::objects::{ObjectsError, PutCondition};
+use alluvium_store::records::{Operation, Precondition, Transaction};
+
+/// Error objects of a batch's records come before; a batch has far fewer of them.
+const FIRST_PART: u32 = 1 << 20;
+
+fn code(error: &CommitError) -> &'static str {
+    match error {
+        CommitError::NoTable(_) | CommitError::NoMetadata(_) => "Iceberg.NoSuchTable",
+        CommitError::Conflict(_)
+        | CommitError::StaleToken
+        | CommitError::Busy(_)
+        | CommitError::Precondition(_) => "Iceberg.CommitConflict",
+        CommitError::Invalid(_) | CommitError::Unsupported(_) => "Iceberg.UnsupportedTable",
+        CommitError::CheckpointMissing { .. } | CommitError::CheckpointElsewhere { .. } => {
+            "Iceberg.CheckpointMismatch"
+        }
+        CommitError::Unavailable(_)
+        | CommitError::Unknown(_)
+        | CommitError::Fenced
+        | CommitError::Corrupt(_)
+        | CommitError::Internal(_) => "Iceberg.CommitFailed",
+    }
+}
+
+impl Inner {
+    /// Ends a prepared batch as failed.
+    pub(crate) async fn fail(
+        &self,
+        lane: LaneId,
+        batch: &BatchDocument,
+        error: &CommitError,
+        attempts: u32,
+    ) {
+        let Some(prepared) = prepared(batch) else { return };
+        let name = {
+            let states = self.states.lock();
+            let Some(state) = states.get(&lane) else { return };
+            state.stream.document().name.clone()
+        };
+        let message = error.to_string();
+        let failure = Failure {
+            code: code(error),
+            message: &message,
+            attempts,
+            ended_ms: self.clock.now_ms(),
+        };
+        let dropped = matches!(error, CommitError::NoTable(_));
+        let mut tries = 0;
+        let keys = loop {
+            tries += 1;
+            match self.write_failure(batch, &name, &prepared.paths, dropped, failure).await {
+                Ok(keys) => break keys,
+                Err(trouble) => self.troubled(lane, batch, tries, trouble),
+            }
+            tokio::time::sleep(self.pause(tries)).await;
+        };
+        let mut kept = prepared.clone();
+        kept.error_objects.extend(keys);
+        let mut document = batch.clone();
+        document.state = BatchState::Failed(kept);
+        let key = batch_key(batch.incarnation, batch.number);
+        let transaction = Transaction {
+            preconditions: vec![Precondition::Present(key.clone())],
+            operations: vec![Operation::Put(key, crate::streams::encode(&document))],
+        };
+        self.transact_until_done(lane, batch, transaction).await;
+        metrics::counter!("alluvium_delivery_failed_batches_total").increment(1);
+        metrics::counter!("alluvium_delivery_failed_rows_total").increment(prepared.counts.rows);
+        tracing::error!(
+            stream = %batch.incarnation,
+            batch = batch.number.0,
+            rows = prepared.counts.rows,
+            "a batch's files could not be committed and are named in an error object: {message}"
+        );
+        if let Some(state) = self.states.lock().get_mut(&lane) {
+            state.batches.remove(&batch.number);
+        }
+    }
+
+    async fn write_failure(
+        &self,
+        batch: &BatchDocument,
+        stream: &str,
+        paths: &[String],
+        dropped: bool,
+        failure: Failure<'_>,
+    ) -> Result<Vec<String>, String> {
+        let mut writer =
+            ErrorWriter::new(batch, stream, FIRST_PART).map_err(|error| error.to_string())?;
+        let mut lines = ErrorLines::new(batch);
+        for (index, path) in paths.iter().enumerate() {
+            let copy = if dropped {
+                let key = format!("{}-{index:05}.parquet", writer.next_key());
+                self.copy(path, writer.bucket(), &key).await?
+            } else {
+                None
+            };
+            lines.file(batch, path, copy.as_deref(), failure);
+        }
+        for part in lines.take_all() {
+            let objects = self.lake.objects().as_ref();
+            writer.write(objects, part).await.map_err(|error| error.to_string())?;
+        }
+        Ok(writer.into_keys())
+    }
+
+    /// Copies a data file of a dropped table; none when upkeep was quicker.
+    async fn copy(&self, path: &str, bucket: &str, key: &str) -> Result<Option<String>, String> {
+        let from = split_location(path).ok_or_else(|| format!("'{path}' is not a location"))?;
+        let objects = self.lake.objects();
+        match objects.copy(from, (bucket, key), PutCondition::IfAbsent, None).await {
+            Ok(_) | Err(ObjectsError::Precondition { .. }) => {
+                Ok(Some(format!("s3://{bucket}/{key}")))
+            }
+            Err(ObjectsError::NotFound { .. }) => Ok(None),
+            Err(ObjectsError::NoBucket(absent)) if absent == from.0 => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Going on from the documents.
+//!
+//! Batches that were cut are converted again from the log, under the same names; prepared ones are
+//! committed and never converted again; failed ones stay. What the log holds beyond the last cut
+//! waits to be cut as if it had just come, by its own arrival times.
+
+use super::state::{Slot, Stage, StreamState};
+use super::{Engine, EngineError, EngineParts, Inner};
+use crate::batch::{
+    BATCHES, BINDINGS, BatchDocument, BatchState, BindingDocument, ProgressDocument, progress_key,
+};
+use crate::pending::Mark;
+use crate::streams::{RETIRED, RetiredLane, Stream, StreamsError, decode, retired_key, scan_all};
+use alluvium_base::LaneId;
+use alluvium_store::records::{Operation, Transaction};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
+    let EngineParts { streams, log, pending, lake, clock, options } = parts;
+    let inner = Arc::new(Inner {
+        records: streams.records().clone(),
+        converter: Inner::converter(&log, &lake, &options),
+        streams,
+        log,
+        lake,
+        clock,
+        pending,
+        options,
+        states: Mutex::new(HashMap::new()),
+        converting: AtomicUsize::new(0),
+        draining: AtomicBool::new(false),
+        changed: Notify::new(),
+        fenced: watch::Sender::new(false),
+        stop: CancellationToken::new(),
+    });
+    inner.forget_retired().await?;
+    let mut cut = Vec::new();
+    for stream in inner.streams.all() {
+        cut.extend(inner.restore(&stream).await?);
+    }
+    let lanes: Vec<LaneId> = inner.states.lock().keys().copied().collect();
+    for (lane, document) in cut {
+        inner.begin(lane, document, None);
+    }
+    for lane in lanes {
+        inner.commit_next(lane);
+    }
+    let scheduler = inner.clone();
+    inner.spawn(async move { scheduler.schedule().await });
+    Ok(Engine(inner))
+}
+
+impl Inner {
+    /// Lanes whose streams are gone: the log lets go of them, and their tombstones go when it has.
+    async fn forget_retired(&self) -> Result<(), EngineError> {
+        let known = self.log.lanes();
+        let mut gone = Transaction::default();
+        for document in scan_all(self.records.as_ref(), RETIRED, "").await? {
+            let RetiredLane { lane, .. } = decode(&document)?;
+            if known.contains(&lane) {
+                self.log.forget(lane);
+            } else {
+                gone.operations.push(Operation::Delete(retired_key(lane)));
+            }
+        }
+        if !gone.operations.is_empty() {
+            // Nothing depends on the outcome: what is left is taken at the next start.
+            let outcome = self.records.transact(gone).await;
+            tracing::debug!("tombstones of lanes that the log has forgotten: {outcome:?}");
+        }
+        Ok(())
+    }
+
+    /// What is held of one stream; answers its batches that must be converted again.
+    async fn restore(
+        &self,
+        stream: &Arc<Stream>,
+    ) -> Result<Vec<(LaneId, BatchDocument)>, EngineError> {
+        let lane = stream.lane;
+        let progress = self.progress(stream).await?;
+        self.check_log(stream, &progress)?;
+        let cut_to = progress.cut_to;
+        let mut state = StreamState::new(stream.clone(), progress);
+        let prefix = format!("{}/", stream.incarnation);
+        for document in scan_all(self.records.as_ref(), BINDINGS, &prefix).await? {
+            let BindingDocument { table, batch } = decode(&document)?;
+            state.bindings.insert(table, batch);
+        }
+        let mut cut = Vec::new();
+        for document in scan_all(self.records.as_ref(), BATCHES, &prefix).await? {
+            let batch: BatchDocument = decode(&document)?;
+            match &batch.state {
+                BatchState::Cut => {
+                    // In its place at once, so that the committer does not pass it by.
+                    let document = Arc::new(batch.clone());
+                    let slot = Slot { document, stage: Stage::Converting, trouble: None };
+                    state.batches.insert(batch.number, slot);
+                    cut.push((lane, batch));
+                }
+                BatchState::Prepared(_) => {
+                    let number = batch.number;
+                    let document = Arc::new(batch);
+                    let slot = Slot { document, stage: Stage::Prepared(None), trouble: None };
+                    state.batches.insert(number, slot);
+                }
+                BatchState::Failed(_) => {}
+            }
+        }
+        self.log.release(lane, state.released());
+        self.states.lock().insert(lane, state);
+        let held = self.log.held(lane);
+        if held.last > cut_to {
+            let now_ms = self.clock.now_ms();
+            self.pending.seed(
+                lane,
+                Mark {
+                    last: held.last,
+                    size_bytes: held.size_bytes.max(1),
+                    count: 0,
+                    oldest_arrival_ms: held.oldest_arrival_ms.unwrap_or(now_ms),
+                },
+            );
+        }
+        Ok(cut)
+    }
+
+    async fn progress(&self, stream: &Stream) -> Result<ProgressDocument, EngineError> {
+        let key = progress_key(stream.incarnation);
+        let found = self.records.get(&key).await.map_err(StreamsError::from)?;
+        let found = found.ok_or_else(|| {
+            StreamsError::Corrupt(format!("stream {} has no progress", stream.incarnation))
+        })?;
+        Ok(decode(&found)?)
+    }
+
+    /// Sequences of another log mean nothing here. With `--accept-log-loss` the server gives the new
+    /// log a floor above all of them, and says so by the same id or a cleared one.
+    fn check_log(&self, stream: &Stream, progress: &ProgressDocument) -> Result<(), EngineError> {
+        match progress.log_id {
+            Some(expected) if expected != self.log.log_id() => {
+                let document = stream.document();
+                tracing::warn!(
+                    stream = %format!("{}/{}", document.region, document.name),
+                    "delivery goes on in another log: {expected} before, {} now",
+                    self.log.log_id()
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

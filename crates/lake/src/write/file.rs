@@ -1,0 +1,171 @@
+//! One Parquet file, while it grows in memory and when it is done.
+
+use super::properties::TableSettings;
+use super::{WriteError, nested, parquet_schema, statistics};
+use arrow::array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use iceberg::spec::{
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, SchemaRef as IcebergRef, Struct,
+};
+use md5::{Digest, Md5};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::SchemaDescriptor;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What the files of one writer share.
+#[derive(Debug)]
+pub(super) struct FileSettings {
+    table: TableSettings,
+    iceberg_schema: IcebergRef,
+    arrow_schema: SchemaRef,
+    parquet_schema: SchemaDescriptor,
+    properties: WriterProperties,
+    spec_id: i32,
+}
+
+impl FileSettings {
+    pub(super) fn new(
+        table: TableSettings,
+        iceberg_schema: &IcebergRef,
+        arrow_schema: SchemaRef,
+        spec_id: i32,
+    ) -> Result<Self, WriteError> {
+        let parquet_schema = parquet_schema::of(&arrow_schema, iceberg_schema)?;
+        let properties = WriterProperties::builder()
+            .set_compression(table.compression)
+            .set_max_row_group_bytes(Some(table.row_group_bytes))
+            .set_created_by(concat!("alluvium version ", env!("CARGO_PKG_VERSION")).into())
+            .build();
+        Ok(Self {
+            table,
+            iceberg_schema: Arc::clone(iceberg_schema),
+            arrow_schema,
+            parquet_schema,
+            properties,
+            spec_id,
+        })
+    }
+}
+
+/// A data file that is whole and not yet in the object store.
+#[derive(Debug, Clone)]
+pub struct PendingFile {
+    /// The bucket it goes to.
+    pub bucket: String,
+    /// Its key there.
+    pub key: String,
+    /// The whole file.
+    pub bytes: Bytes,
+    /// The MD5 of the bytes.
+    pub md5: [u8; 16],
+    /// What a manifest says of it; its path is `s3://bucket/key`.
+    pub data_file: DataFile,
+}
+
+/// A file that takes rows.
+pub(super) struct OpenFile {
+    settings: Arc<FileSettings>,
+    writer: ArrowWriter<Vec<u8>>,
+    key: String,
+    partition: Struct,
+    rows: u64,
+    nans: HashMap<i32, u64>,
+}
+
+impl std::fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenFile").field("key", &self.key).field("rows", &self.rows).finish()
+    }
+}
+
+impl OpenFile {
+    pub(super) fn create(
+        settings: &Arc<FileSettings>,
+        directory: &str,
+        name: &str,
+        partition: Struct,
+    ) -> Result<Self, WriteError> {
+        let options = ArrowWriterOptions::new()
+            .with_properties(settings.properties.clone())
+            .with_parquet_schema(settings.parquet_schema.clone());
+        let schema = Arc::clone(&settings.arrow_schema);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)
+            .map_err(WriteError::internal)?;
+        let base = &settings.table.data_key;
+        let key = if directory.is_empty() {
+            format!("{base}/{name}")
+        } else {
+            format!("{base}/{directory}/{name}")
+        };
+        Ok(Self {
+            settings: Arc::clone(settings),
+            writer,
+            key,
+            partition,
+            rows: 0,
+            nans: HashMap::new(),
+        })
+    }
+
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        for (field, column) in self.settings.arrow_schema.fields().iter().zip(batch.columns()) {
+            nested::count_nans(field, column, &mut self.nans);
+        }
+        self.writer.write(batch).map_err(WriteError::internal)?;
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// About how large the file would be if it were finished now.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.writer.bytes_written() + self.writer.in_progress_size()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.writer.bytes_written() + self.writer.memory_size()
+    }
+
+    pub(super) fn finish(mut self) -> Result<PendingFile, WriteError> {
+        let footer = self.writer.finish().map_err(WriteError::internal)?;
+        // `into_inner` would write the footer a second time; `finish` has flushed everything.
+        let bytes = std::mem::take(self.writer.inner_mut());
+        let table = &self.settings.table;
+        let metrics =
+            statistics::of(&footer, &self.settings.iceberg_schema, |id| table.metrics_of(id))?;
+        let nans = self
+            .nans
+            .into_iter()
+            .filter(|(id, _)| table.metrics_of(*id) != statistics::MetricsMode::None)
+            .collect();
+        let data_file = DataFileBuilder::default()
+            .content(DataContentType::Data)
+            .file_path(format!("s3://{}/{}", table.bucket, self.key))
+            .file_format(DataFileFormat::Parquet)
+            .partition(self.partition)
+            .partition_spec_id(self.settings.spec_id)
+            .record_count(self.rows)
+            .file_size_in_bytes(bytes.len() as u64)
+            .column_sizes(metrics.column_sizes)
+            .value_counts(metrics.value_counts)
+            .null_value_counts(metrics.null_value_counts)
+            .nan_value_counts(nans)
+            .lower_bounds(metrics.lower_bounds)
+            .upper_bounds(metrics.upper_bounds)
+            .split_offsets(Some(metrics.split_offsets))
+            .sort_order_id(0)
+            .build()
+            .map_err(WriteError::internal)?;
+        let md5 = Md5::digest(&bytes).into();
+        Ok(PendingFile {
+            bucket: table.bucket.clone(),
+            key: self.key,
+            bytes: Bytes::from(bytes),
+            md5,
+            data_file,
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! Data files into the object store: put if absent, where "exists with our hash" is success.
+
+use super::PendingFile;
+use alluvium_base::ErrorKind;
+use alluvium_store::objects::{Objects, ObjectsError, PutCondition, PutOptions};
+use futures::{StreamExt as _, TryStreamExt as _};
+
+/// Why files could not be published. Those that were stay: their names make a retry find them.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PublishError {
+    /// There is another object of that name with other bytes.
+    #[error("another object is at s3://{bucket}/{key}: {found} where {wanted} was to be written")]
+    Different {
+        /// The bucket.
+        bucket: String,
+        /// The key.
+        key: String,
+        /// Its ETag and size.
+        found: String,
+        /// Ours.
+        wanted: String,
+    },
+    /// The object store failed.
+    #[error("publishing s3://{bucket}/{key} failed: {source}")]
+    Objects {
+        /// The bucket.
+        bucket: String,
+        /// The key.
+        key: String,
+        /// What it said.
+        source: ObjectsError,
+    },
+}
+
+impl PublishError {
+    /// What its receiver can do. After `Unknown` and `Unavailable` publishing again is safe.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Different { .. } => ErrorKind::Conflict,
+            Self::Objects { source, .. } => match source {
+                ObjectsError::NotFound { .. }
+                | ObjectsError::NoBucket(_)
+                | ObjectsError::NoUpload(_) => ErrorKind::NotFound,
+                ObjectsError::Precondition { .. } => ErrorKind::Conflict,
+                ObjectsError::InvalidPart { .. }
+                | ObjectsError::BadBody(_)
+                | ObjectsError::BadKey(_) => ErrorKind::Internal,
+                ObjectsError::Full(_) | ObjectsError::Unavailable(_) => ErrorKind::Unavailable,
+                ObjectsError::Fenced => ErrorKind::Fenced,
+                ObjectsError::Unknown(_) => ErrorKind::Unknown,
+                ObjectsError::Corrupt(_) => ErrorKind::Corrupt,
+            },
+        }
+    }
+}
+
+/// Puts files, `parallel` at a time. `Ok` means that every one is durable under its name.
+pub async fn publish(
+    objects: &dyn Objects,
+    files: &[PendingFile],
+    parallel: usize,
+) -> Result<(), PublishError> {
+    // Collected first: a stream over the closure itself is not `Send` for every lifetime.
+    let puts: Vec<_> = files.iter().map(|file| publish_one(objects, file)).collect();
+    futures::stream::iter(puts)
+        .buffer_unordered(parallel.max(1))
+        .try_collect()
+        .await
+}
+
+async fn publish_one(objects: &dyn Objects, file: &PendingFile) -> Result<(), PublishError> {
+    let options = PutOptions {
+        condition: PutCondition::IfAbsent,
+        expected_size_bytes: Some(file.bytes.len() as u64),
+        expected_md5: Some(file.md5),
+        ..PutOptions::default()
+    };
+    let put = objects.put_bytes(&file.bucket, &file.key, file.bytes.clone(), options).await;
+    match put {
+        Ok(_) => Ok(()),
+        Err(ObjectsError::Precondition { .. }) => is_ours(objects, file).await,
+        // Read back (I9): if it is there, it is done; if not, the caller may try again.
+        Err(unknown @ ObjectsError::Unknown(_)) => match is_ours(objects, file).await {
+            Err(PublishError::Objects { .. }) => Err(failed(file, unknown)),
+            outcome => outcome,
+        },
+        Err(error) => Err(failed(file, error)),
+    }
+}
+
+async fn is_ours(objects: &dyn Objects, file: &PendingFile) -> Result<(), PublishError> {
+    let meta = objects.head(&file.bucket, &file.key).await.map_err(|error| failed(file, error))?;
+    let etag = hex::encode(file.md5);
+    if meta.etag == etag && meta.size_bytes == file.bytes.len() as u64 {
+        return Ok(());
+    }
+    Err(PublishError::Different {
+        bucket: file.bucket.clone(),
+        key: file.key.clone(),
+        found: format!("{} of {} bytes", meta.etag, meta.size_bytes),
+        wanted: format!("{etag} of {} bytes", file.bytes.len()),
+    })
+}
+
+fn failed(file: &PendingFile, source: ObjectsError) -> PublishError {
+    PublishError::Objects { bucket: file.bucket.clone(), key: file.key.clone(), source }
+}

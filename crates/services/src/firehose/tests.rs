@@ -1,0 +1,1 @@
+//! The operations, called as the door calls them.
