@@ -12,11 +12,11 @@ use crate::error_object::{ErrorLines, ErrorOutputError, ErrorWriter, Failure};
 use crate::lane_log::{LaneLog, LaneReadError};
 use crate::stream::StreamDocument;
 use alluvium_base::{ErrorKind, SequenceNumber, kill_point};
+use alluvium_lake::Lake;
 use alluvium_lake::catalog::CatalogError;
 use alluvium_lake::decode::{Frames, RecordDecoder};
 use alluvium_lake::lake::{LoadError, LoadedTable};
 use alluvium_lake::write::{PendingFile, PublishError, TableWriter, WriteOptions, publish};
-use alluvium_lake::Lake;
 use alluvium_log::LaneBlock;
 use iceberg::spec::DataFile;
 use std::sync::Arc;
@@ -162,8 +162,7 @@ impl Converter {
         if attempt.salt > 0 {
             prefix.push_str(&format!("-r{}", attempt.salt));
         }
-        let writer =
-            TableWriter::new(&metadata, WriteOptions::new(prefix)).map_err(unsupported)?;
+        let writer = TableWriter::new(&metadata, WriteOptions::new(prefix)).map_err(unsupported)?;
         let rows = Rows { decoder, writer };
         let outcome = self.run(batch, attempt.stream, Way::Rows(Box::new(rows))).await?;
         let Outcome { files, error_objects, counts } = outcome;

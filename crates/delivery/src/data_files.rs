@@ -44,8 +44,7 @@ impl Form {
     fn read(&self, text: &str) -> Result<DataFile, BadDataFile> {
         let Some(avro) = text.strip_prefix(AVRO) else {
             let (id, partition) = (self.spec_id, &self.partition);
-            return deserialize_data_file_from_json(text, id, partition, &self.schema)
-                .map_err(bad);
+            return deserialize_data_file_from_json(text, id, partition, &self.schema).map_err(bad);
         };
         let bytes = STANDARD.decode(avro).map_err(bad)?;
         let version = iceberg::spec::FormatVersion::V2;

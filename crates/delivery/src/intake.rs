@@ -120,9 +120,10 @@ impl Intake {
             metrics::counter!("alluvium_put_refusals_total", "kind" => kind_name(error.kind()))
                 .increment(1);
         })?;
-        let (_, first, count) = appended.first.first().copied().ok_or_else(|| {
-            PutError::Unknown("the log answered without a sequence".to_string())
-        })?;
+        let (_, first, count) =
+            appended.first.first().copied().ok_or_else(|| {
+                PutError::Unknown("the log answered without a sequence".to_string())
+            })?;
         if appended.repeated {
             metrics::counter!("alluvium_put_repeats_total").increment(1);
         } else {

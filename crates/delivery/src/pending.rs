@@ -116,11 +116,7 @@ impl Pending {
         let lanes = self.lanes.lock();
         let held = lanes.iter().filter_map(|(lane, held)| {
             let oldest = held.marks.iter().map(|mark| mark.oldest_arrival_ms).min()?;
-            Some(Waiting {
-                lane: *lane,
-                size_bytes: held.size_bytes,
-                oldest_arrival_ms: oldest,
-            })
+            Some(Waiting { lane: *lane, size_bytes: held.size_bytes, oldest_arrival_ms: oldest })
         });
         held.collect()
     }

@@ -39,15 +39,19 @@ pub enum BadPrefix {
     #[error("an expression that begins with !{{ is not closed by }}")]
     Unclosed,
     /// A namespace or name that does not exist or does not belong here.
-    #[error("the expression !{{{0}}} is not one of !{{timestamp:…}}, !{{firehose:random-string}}, \
-             !{{firehose:error-output-type}}")]
+    #[error(
+        "the expression !{{{0}}} is not one of !{{timestamp:…}}, !{{firehose:random-string}}, \
+             !{{firehose:error-output-type}}"
+    )]
     Expression(String),
     /// A time pattern that cannot be used.
     #[error(transparent)]
     Pattern(#[from] BadPattern),
     /// `ErrorOutputPrefix` with expressions, none of which is the error's type.
-    #[error("a prefix for errors that contains expressions must contain \
-             !{{firehose:error-output-type}}")]
+    #[error(
+        "a prefix for errors that contains expressions must contain \
+             !{{firehose:error-output-type}}"
+    )]
     NoErrorType,
     /// `Prefix` with `!{firehose:error-output-type}`.
     #[error("!{{firehose:error-output-type}} may only be used in ErrorOutputPrefix")]

@@ -385,10 +385,9 @@ impl Streams {
                 Some(version) => {
                     let mut state = stream.state.write();
                     if state.0 < version {
-                        stream.closing.store(
-                            document.status == StreamStatus::Deleting,
-                            Ordering::SeqCst,
-                        );
+                        stream
+                            .closing
+                            .store(document.status == StreamStatus::Deleting, Ordering::SeqCst);
                         *state = (version, Arc::new(document));
                     }
                     drop(state);
@@ -447,11 +446,7 @@ impl Streams {
     }
 
     /// Removes a stream whose records are all delivered, leaving a tombstone of its lane.
-    pub async fn remove(
-        &self,
-        stream: &Stream,
-        last: SequenceNumber,
-    ) -> Result<(), StreamsError> {
+    pub async fn remove(&self, stream: &Stream, last: SequenceNumber) -> Result<(), StreamsError> {
         let document = stream.document();
         let retired = RetiredLane { lane: stream.lane, last };
         let mut operations = vec![

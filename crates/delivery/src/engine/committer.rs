@@ -106,8 +106,7 @@ impl Inner {
             let Stage::Prepared(files) = &slot.stage else { break };
             let Some(table) = prepared(&slot.document).and_then(|p| p.table) else { break };
             let from = state.bindings.get(&table).copied();
-            let group =
-                group.get_or_insert_with(|| Group { table, from, batches: Vec::new() });
+            let group = group.get_or_insert_with(|| Group { table, from, batches: Vec::new() });
             files_held += prepared(&slot.document).map_or(0, |p| p.files.len());
             let full = group.batches.len() >= most || files_held > FILES_MAX;
             if group.table != table || (full && !group.batches.is_empty()) {
@@ -193,10 +192,8 @@ impl Inner {
             appends.push(Append { spec_id, files });
         }
         let binding = BindingDocument { table: group.table, batch: last.number };
-        operations.push(Operation::Put(
-            binding_key(last.incarnation, group.table),
-            encode(&binding),
-        ));
+        operations
+            .push(Operation::Put(binding_key(last.incarnation, group.table), encode(&binding)));
         let checkpoint = CheckpointMove {
             incarnation: last.incarnation,
             log_id: last.log_id,

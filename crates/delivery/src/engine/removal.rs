@@ -61,13 +61,9 @@ impl Inner {
     async fn append_marker(&self, lane: LaneId) -> SequenceNumber {
         let mut attempts = 0;
         loop {
-            let marker =
-                LaneAppend { lane, count: 1, frames: Bytes::from_static(MARKER) };
-            let append = Append {
-                arrival_ms: self.clock.now_ms(),
-                invocation: None,
-                lanes: vec![marker],
-            };
+            let marker = LaneAppend { lane, count: 1, frames: Bytes::from_static(MARKER) };
+            let append =
+                Append { arrival_ms: self.clock.now_ms(), invocation: None, lanes: vec![marker] };
             match self.log.append(append).await {
                 Ok(appended) => {
                     return appended.first.first().map_or(SequenceNumber::ZERO, |first| first.1);

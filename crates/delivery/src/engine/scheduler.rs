@@ -2,8 +2,8 @@
 
 use super::Inner;
 use super::state::{Slot, Stage};
-use crate::batch::{BatchDocument, BatchState, LaneRange, batch_key, progress_key};
 use crate::batch::ProgressDocument;
+use crate::batch::{BatchDocument, BatchState, LaneRange, batch_key, progress_key};
 use crate::pending::{Mark, Waiting};
 use crate::stream::StreamDocument;
 use crate::streams::encode;

@@ -62,10 +62,7 @@ pub async fn publish(
 ) -> Result<(), PublishError> {
     // Collected first: a stream over the closure itself is not `Send` for every lifetime.
     let puts: Vec<_> = files.iter().map(|file| publish_one(objects, file)).collect();
-    futures::stream::iter(puts)
-        .buffer_unordered(parallel.max(1))
-        .try_collect()
-        .await
+    futures::stream::iter(puts).buffer_unordered(parallel.max(1)).try_collect().await
 }
 
 async fn publish_one(objects: &dyn Objects, file: &PendingFile) -> Result<(), PublishError> {

@@ -23,8 +23,7 @@ use std::sync::Arc;
 const DESTINATION_ID: &str = "destinationId-000000000001";
 /// Tags of a stream (Firehose API reference).
 const TAGS_MAX: usize = 50;
-const TYPES: [&str; 4] =
-    ["DirectPut", "KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"];
+const TYPES: [&str; 4] = ["DirectPut", "KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"];
 
 fn parse<T: DeserializeOwned>(call: &Call) -> Result<T, Problem> {
     alluvium_wire::input::parse(&call.body).map_err(|error| bad_input(&error))
@@ -124,9 +123,7 @@ fn describe_stream(stream: &StreamDocument) -> Description {
 
 impl FirehoseService {
     fn found(&self, call: &Call, name: &str) -> Result<Arc<Stream>, Problem> {
-        self.streams
-            .get(&call.region, name)
-            .ok_or_else(|| no_stream(name, self.account.as_str()))
+        self.streams.get(&call.region, name).ok_or_else(|| no_stream(name, self.account.as_str()))
     }
 
     fn refused(&self, error: StreamsError) -> Problem {
@@ -142,8 +139,10 @@ impl FirehoseService {
             return Err(refuse_encryption("DeliveryStreamEncryptionConfigurationInput"));
         }
         let given = input.iceberg_destination_configuration.as_ref().ok_or_else(|| {
-            invalid("Exactly one destination configuration is supported for a Firehose: give \
-                     IcebergDestinationConfiguration")
+            invalid(
+                "Exactly one destination configuration is supported for a Firehose: give \
+                     IcebergDestinationConfiguration",
+            )
         })?;
         let home = Home { region: &call.region, account: &self.account };
         let destination = destination::create(given, home)?;
@@ -186,9 +185,7 @@ impl FirehoseService {
         let after = input.exclusive_start_delivery_stream_name.as_deref();
         let (delivery_stream_names, has_more_delivery_streams) =
             match input.delivery_stream_type.as_deref() {
-                None | Some("DirectPut") => {
-                    self.streams.names(&call.region, after, limit as usize)
-                }
+                None | Some("DirectPut") => self.streams.names(&call.region, after, limit as usize),
                 Some(_) => (Vec::new(), false),
             };
         let output = ListOutput { delivery_stream_names, has_more_delivery_streams };

@@ -1,8 +1,8 @@
 //! `PutRecord` and `PutRecordBatch`: body, log, answer.
 
+use super::FirehoseService;
 use super::error::{no_stream, of_put};
 use super::scan::{self, Shape};
-use super::FirehoseService;
 use alluvium_base::{SequenceNumber, StreamIncarnation};
 use alluvium_delivery::intake::Records;
 use alluvium_log::Invocation;
@@ -123,8 +123,7 @@ impl FirehoseService {
     }
 
     pub(super) async fn put_record_batch(&self, call: &Call) -> Result<Reply, Problem> {
-        let (incarnation, first, count) =
-            self.append(call, Shape::Batch, "PutRecordBatch").await?;
+        let (incarnation, first, count) = self.append(call, Shape::Batch, "PutRecordBatch").await?;
         Ok(json_protocol::reply_bytes(call, batch_answer(incarnation, first, count)))
     }
 }

@@ -334,7 +334,11 @@ mod tests {
     #[test]
     fn what_is_not_the_shape_is_refused() {
         for body in [
-            "", "{", "[]", "null", "{\"DeliveryStreamName\":\"s\",\"Records\":[{\"Data\":\"YQ==\"}]",
+            "",
+            "{",
+            "[]",
+            "null",
+            "{\"DeliveryStreamName\":\"s\",\"Records\":[{\"Data\":\"YQ==\"}]",
             "{\"DeliveryStreamName\":\"s\",\"Records\":[{\"Data\":\"YQ==\"}]}x",
             "{\"DeliveryStreamName\":\"s\",\"Records\":[{\"Data\":\"YQ==\"},]}",
             "{\"DeliveryStreamName\":\"s\",\"Records\":[{\"Data\":\"YQ==\"}],}",
@@ -358,7 +362,8 @@ mod tests {
 
     #[test]
     fn members_that_are_given_twice_are_refused() {
-        let body = r#"{"DeliveryStreamName":"s","Records":[{"Data":"YQ=="}],"Records":[{"Data":"YQ=="}]}"#;
+        let body =
+            r#"{"DeliveryStreamName":"s","Records":[{"Data":"YQ=="}],"Records":[{"Data":"YQ=="}]}"#;
         assert_eq!(code(body, Shape::Batch), "SerializationException");
     }
 
