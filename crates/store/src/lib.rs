@@ -6,5 +6,7 @@
 //! and the local file system. What both promise: an answer of success means stable storage (I1),
 //! and an answer that was lost is a value of its own, never a guess (I9).
 
+pub mod data_dir;
 pub mod objects;
 pub mod records;
+pub mod space;

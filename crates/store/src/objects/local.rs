@@ -31,6 +31,7 @@ use super::{
     PartMeta, PutCondition, PutOptions, RangeOf, UploadMeta,
 };
 use crate::records::{Key, Operation, Outcome, Precondition, Records, Transaction};
+use crate::space::{Room, Space, SpaceLimits};
 use alluvium_base::{Clock, Random};
 use async_trait::async_trait;
 use blob::BlobId;
@@ -49,6 +50,8 @@ const IO_PERMITS: usize = 64;
 #[derive(Debug, Clone)]
 pub struct LocalObjects {
     shared: Arc<Shared>,
+    /// Bodies are taken while there is at least this much room.
+    needs: Room,
 }
 
 /// What the operations share.
@@ -63,6 +66,7 @@ struct Shared {
     cache: Cache,
     pins: Arc<Pins>,
     io: Arc<Semaphore>,
+    space: Space,
 }
 
 impl LocalObjects {
@@ -117,8 +121,24 @@ impl LocalObjects {
             cache: Cache::new(),
             pins: Pins::new(root.to_path_buf()),
             io: Arc::new(Semaphore::new(IO_PERMITS)),
+            space: Space::new(root, SpaceLimits::default()),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), needs: Room::Low })
+    }
+
+    /// The same objects for clients' calls: their bodies are refused while there is room enough
+    /// for delivery to go on, which must not be stopped by them (DURABILITY section 8).
+    pub fn for_clients(&self) -> Self {
+        Self { shared: self.shared.clone(), needs: Room::Plenty }
+    }
+
+    /// Whether there is room for bodies. Deletions, copies and completions need none to speak of.
+    fn check_room(&self) -> Result<(), ObjectsError> {
+        if self.shared.space.room() >= self.needs {
+            return Ok(());
+        }
+        metrics::counter!("alluvium_object_puts_refused_total", "reason" => "room").increment(1);
+        Err(ObjectsError::Full(self.shared.space.explain()))
     }
 
     /// Removes blobs of earlier starts that no entry names: how many.
@@ -251,6 +271,7 @@ impl Objects for LocalObjects {
     ) -> Result<ObjectMeta, ObjectsError> {
         let (bucket, key) = (bucket.to_string(), key.to_string());
         self.shared.check_names(&bucket, &key)?;
+        self.check_room()?;
         let condition = options.condition.clone();
         // Only the body is the caller's: when it goes away while sending, nothing is published.
         let received = self.shared.receive(body, options, finish).await?;
@@ -269,6 +290,7 @@ impl Objects for LocalObjects {
     ) -> Result<ObjectMeta, ObjectsError> {
         let (bucket, key) = (bucket.to_string(), key.to_string());
         self.shared.check_names(&bucket, &key)?;
+        self.check_room()?;
         self.to_the_end(|shared| async move {
             let condition = options.condition.clone();
             let received = shared.receive_bytes(bytes, options).await?;
@@ -354,6 +376,7 @@ impl Objects for LocalObjects {
         finish: FinishBody,
     ) -> Result<PartMeta, ObjectsError> {
         multipart::check_part_number(number)?;
+        self.check_room()?;
         // A part for nothing is refused before its bytes are taken.
         self.shared.get_upload(bucket, key, upload_id).await?;
         let received = self.shared.receive(body, options, finish).await?;

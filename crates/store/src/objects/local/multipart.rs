@@ -248,7 +248,8 @@ impl Shared {
         let mut by_number = HashMap::new();
         for (version, part) in parts {
             let key = index::part_key(upload_id, part.meta.number);
-            // No part may be replaced, or added, between this look and the transaction.
+            // No part may be replaced between this look and the transaction. One that is added
+            // meanwhile belongs to no upload any more: the next start's sweep removes it.
             preconditions.push(Precondition::AtVersion(key.clone(), version));
             operations.push(Operation::Delete(key));
             by_number.insert(part.meta.number, part);

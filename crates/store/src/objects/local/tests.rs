@@ -1,3 +1,5 @@
+//! What local objects do beyond the common contract: files, sweeps, faults, damage.
+
 use super::*;
 use crate::objects::{bucket_store::BucketStore, conformance};
 use crate::records::faulty::{Fault, FaultyRecords};

@@ -1,3 +1,5 @@
+//! What SQLite records do beyond the common contract: restarts, fencing, formats, plans.
+
 use super::*;
 use crate::records::{Operation, Precondition, conformance};
 use tempfile::TempDir;
