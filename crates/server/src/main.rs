@@ -9,6 +9,7 @@ mod cli;
 mod configuration;
 mod data_directory;
 mod door;
+mod engines;
 mod environment;
 mod identity;
 mod serve;

@@ -2,15 +2,13 @@
 
 use crate::admin::Admin;
 use crate::configuration::Configuration;
-use crate::door::{BodyLimits, Door, DoorParts, ListenLimits, Listener, Registered, Registry};
+use crate::door::{BodyLimits, Door, DoorParts, ListenLimits, Listener};
+use crate::engines::{Engines, Ground};
 use crate::identity::RootOnly;
 use crate::{data_directory, environment, telemetry};
 use alluvium_access::RootCredentials;
-use alluvium_base::{AccountId, Clock, OsRandom, Random, SystemClock};
-use alluvium_services::sts::StsService;
-use alluvium_wire::credentials::CredentialLookup;
+use alluvium_base::{AccountId, OsRandom, Random, SystemClock};
 use alluvium_wire::sigv4::Verifier;
-use alluvium_wire::{Protocol, limits};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
@@ -31,20 +29,13 @@ pub(crate) fn run(configuration: Configuration) -> Result<(), String> {
     runtime.block_on(serve(configuration))
 }
 
-/// What the engines and services share.
-struct Ground {
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    account: AccountId,
-    lookup: Arc<dyn CredentialLookup>,
-}
-
 async fn serve(configuration: Configuration) -> Result<(), String> {
     let dir = configuration.data_dir.clone();
     let unusable = |error: std::io::Error| format!("{} cannot be used: {error}", dir.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(unusable)?;
     data_directory::remove_endpoint(&dir).map_err(unusable)?;
     let ground = ground(&configuration)?;
+    let engines = Engines::open(&configuration, &ground).await?;
     let metrics = telemetry::start_metrics()?;
     let limits = ListenLimits {
         connections_max: configuration.max_connections,
@@ -57,7 +48,7 @@ async fn serve(configuration: Configuration) -> Result<(), String> {
     let admin = Arc::new(Admin::new(metrics, !local.ip().is_loopback()));
     let door = Arc::new(Door::new(DoorParts {
         verifier: Verifier::new(ground.lookup.clone(), ground.clock.clone()),
-        registry: registry(&ground),
+        registry: engines.registry(&configuration, &ground),
         admin: admin.clone(),
         clock: ground.clock.clone(),
         random: ground.random.clone(),
@@ -96,19 +87,6 @@ fn ground(configuration: &Configuration) -> Result<Ground, String> {
     };
     let lookup = Arc::new(RootOnly::new(root, &account));
     Ok(Ground { clock: Arc::new(SystemClock), random, account, lookup })
-}
-
-fn registry(_ground: &Ground) -> Registry {
-    let mut registry = Registry::default();
-    registry.add(Registered {
-        signing_name: "sts",
-        target_prefix: None,
-        protocol: Protocol::Query,
-        body_bytes_max: limits::STS_BODY_BYTES_MAX,
-        accepts_unsigned: false,
-        service: Arc::new(StsService),
-    });
-    registry
 }
 
 /// The URL by which clients on this machine reach the listener.
