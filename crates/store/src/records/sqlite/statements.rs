@@ -34,12 +34,11 @@ pub(super) const SCAN_AFTER: &str = "SELECT id, version, body FROM document \
 pub(super) const FIRST_ID: &str =
     "SELECT id FROM document WHERE collection = ?1 AND id >= ?2 ORDER BY id LIMIT 1";
 
-/// Begins a group: locks out every other writer, then tells the epoch and the last version.
-pub(super) const BEGIN: &str = "BEGIN IMMEDIATE; SELECT value FROM counter \
-     WHERE name IN ('epoch', 'version') ORDER BY name;";
-
-/// Remembers the last version of the group.
-pub(super) const SET_VERSION: &str = "UPDATE counter SET value = ? WHERE name = 'version'";
+/// Begins a group: locks out every other writer, takes as many versions as the group may need,
+/// then tells the epoch and the last version taken. One call, for each costs a thread hop.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE; \
+     UPDATE counter SET value = value + ?1 WHERE name = 'version'; \
+     SELECT value FROM counter WHERE name IN ('epoch', 'version') ORDER BY name;";
 
 /// A commit of our own that settles one that failed: it overwrites what was left of it.
 pub(super) const SETTLE: &str = "BEGIN IMMEDIATE; \

@@ -56,7 +56,10 @@ struct Change {
 struct Plan {
     outcomes: Vec<Outcome>,
     changes: HashMap<Key, Change>,
+    /// The version of the last transaction judged so far.
     last_version: u64,
+    /// The last of the versions that the group took; in the file once it is committed.
+    taken: u64,
 }
 
 /// Why a group was not committed.
@@ -162,7 +165,7 @@ impl Writer {
 
     async fn settle_outcomes(&mut self, plan: Plan, cause: &sqlx::Error) -> Vec<Outcome> {
         match self.settle().await {
-            Ok(last_version) if last_version >= plan.last_version => plan.outcomes,
+            Ok(last_version) if last_version >= plan.taken => plan.outcomes,
             Ok(_) => {
                 let reason = format!("the commit failed and nothing was done: {cause}");
                 vec![Outcome::Unavailable(reason); plan.outcomes.len()]
@@ -215,6 +218,10 @@ impl Writer {
                 return Err(failure);
             }
         };
+        if plan.changes.is_empty() {
+            roll_back(connection).await;
+            return Ok(plan);
+        }
         kill_point("records-before-commit");
         match sqlx::query("COMMIT").execute(&mut *connection).await {
             Ok(_) => {
@@ -250,7 +257,9 @@ async fn plan_and_write(
     epoch: Epoch,
     group: &[Transaction],
 ) -> Result<Plan, Failure> {
+    let wanted = i64::try_from(group.len()).unwrap_or(i64::MAX);
     let counters = sqlx::query(statements::BEGIN)
+        .bind(wanted)
         .fetch_all(&mut *connection)
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get::<i64, _>(0)).collect())
@@ -261,7 +270,8 @@ async fn plan_and_write(
         return Err(Failure::Fenced);
     }
     let named = versions_of(connection, group).await.map_err(Failure::Refused)?;
-    let mut plan = Plan { last_version: version.unsigned_abs(), ..Plan::default() };
+    let mut plan = Plan { taken: version.unsigned_abs(), ..Plan::default() };
+    plan.last_version = (version - wanted).unsigned_abs();
     for transaction in group {
         let outcome =
             plan.judge(connection, &named, transaction).await.map_err(Failure::Refused)?;
@@ -395,8 +405,6 @@ async fn write(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), sql
         }
         query.execute(&mut *connection).await?;
     }
-    let last_version = i64::try_from(plan.last_version).unwrap_or(i64::MAX);
-    sqlx::query(statements::SET_VERSION).bind(last_version).execute(connection).await?;
     Ok(())
 }
 
