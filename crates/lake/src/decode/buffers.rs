@@ -118,7 +118,8 @@ impl Bits {
     }
 }
 
-/// Values of any length, back to back. Offsets are 31 bits: a decoder's input is bounded below that.
+/// Values of any length, back to back. Offsets are 31 bits, and a decoder's input is bounded below
+/// that.
 #[derive(Debug)]
 pub(super) struct Bytes {
     pub(super) ends: Vec<i32>,

@@ -7,7 +7,7 @@ use arrow::array::{
     Float32Array, Float64Array, Int32Array, Int64Array, LargeBinaryArray, ListArray, MapArray,
     StringArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
-use arrow::buffer::{BooleanBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, FieldRef};
 use std::sync::Arc;
 
@@ -172,7 +172,7 @@ impl Values {
     pub(super) fn finish(&mut self, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
             Self::Boolean(bits) => {
-                let values = BooleanBuffer::from(bits.values.finish());
+                let values = bits.values.finish();
                 Arc::new(BooleanArray::new(values, bits.validity.take()))
             }
             Self::Int(v) => scalar(v, Int32Array::try_new)?,

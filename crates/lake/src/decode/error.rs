@@ -19,8 +19,8 @@ pub enum DecodeCode {
     SchemaTypeMismatch,
     /// A required column is missing or null, or no key names a column.
     MissingColumnWithinRecord,
-    /// The decoder holds [`MAX_INPUT_BYTES`](super::MAX_INPUT_BYTES): call `finish`, then push again.
-    /// The record itself may be fine.
+    /// The decoder holds [`MAX_INPUT_BYTES`](super::MAX_INPUT_BYTES): call `finish`, then push
+    /// again. The record itself may be fine.
     DecoderFull,
 }
 
@@ -57,7 +57,8 @@ impl RecordError {
         Self {
             code: DecodeCode::DecoderFull,
             message: format!(
-                "{input_bytes} bytes of records are buffered and the limit is {}; take the batch out first",
+                "{input_bytes} bytes of records are buffered and the limit is {}; \
+                 take the batch out first",
                 super::MAX_INPUT_BYTES
             ),
         }

@@ -9,24 +9,23 @@
 //! # Rules
 //! Names match a column exactly, case included. Fields without a column are skipped, but must be
 //! valid JSON and UTF-8. A record in which no key names a column, or that lacks a required one, is
-//! `Iceberg.MissingColumnWithinRecord`; a missing optional column is null. A key that appears twice is
-//! an error (AWS does not say which one wins). Values convert as the Firehose developer guide's
-//! "Supported data types" for Iceberg says; where it is silent the strict reading is taken, and nothing is
-//! rounded, cut or guessed:
+//! `Iceberg.MissingColumnWithinRecord`; a missing optional column is null. A key that appears twice
+//! is an error (AWS does not say which one wins). Values convert as the Firehose developer guide's
+//! "Supported data types" for Iceberg says; where it is silent the strict reading is taken, and
+//! nothing is rounded or guessed:
 //!
-//! | column | accepts |
-//! |---|---|
-//! | `boolean` | `true`, `false`, `"true"`, `"false"` (any case), `1`, `0` |
-//! | `int`, `long` | numbers and numeric strings of integral value in range (`1.0` is, `1.9` is not) |
-//! | `float`, `double` | numbers and numeric strings in range; `"NaN"`, `"Infinity"`, `"-Infinity"` |
-//! | `decimal(p,s)` | numbers and numeric strings that fit exactly |
-//! | `string` | strings only |
-//! | `binary`, `fixed(n)` | padded base64 (standard, URL-safe or MIME), or hex; `0x…` is always hex |
-//! | `date` | epoch days, or `yyyy-MM-dd` |
-//! | `time` | microseconds since midnight, or `HH:mm[:ss[.fraction]]` |
-//! | `timestamp`, `timestamptz` | epoch **microseconds**, or ISO 8601 with or without offset (none is UTC; a `timestamp` is kept in UTC); digits beyond microseconds are cut |
-//! | `uuid` | the 36-character form |
-//! | `list`, `map`, `struct` | JSON, or a string that holds JSON |
+//! - `boolean`: `true`, `false`, `"true"`, `"false"` (any case), `1`, `0`;
+//! - `int`, `long`: numbers and numeric strings of integral value in range (`1.0`, not `1.9`);
+//! - `float`, `double`: numbers and numeric strings in range, `"NaN"`, `"Infinity"`, `"-Infinity"`;
+//! - `decimal(p,s)`: numbers and numeric strings that fit exactly;
+//! - `string`: strings only;
+//! - `binary`, `fixed(n)`: padded base64 (standard, URL-safe, MIME), or hex; `0x…` is always hex;
+//! - `date`: epoch days, or `yyyy-MM-dd`;
+//! - `time`: microseconds since midnight, or `HH:mm[:ss[.fraction]]`;
+//! - `timestamp`, `timestamptz`: epoch **microseconds**, or ISO 8601 with or without offset (without
+//!   is UTC, and a `timestamp` is kept in UTC); of a fraction, what is beyond microseconds is cut;
+//! - `uuid`: the 36-character form;
+//! - `list`, `map`, `struct`: JSON, or a string that holds JSON.
 //!
 //! # Bounds (I8)
 //! Schemas nest at most [`MAX_SCHEMA_DEPTH`] levels, and decoding recurses along the schema only;
@@ -60,8 +59,8 @@ use iceberg::spec::Schema;
 use record::Fields;
 use std::sync::Arc;
 
-/// The most JSON one decoder takes between two calls of [`RecordDecoder::finish`]: text columns have
-/// 31-bit offsets, and no value grows while it is decoded.
+/// The most JSON one decoder takes between two calls of [`RecordDecoder::finish`]: text columns
+/// have 31-bit offsets, and no value grows while it is decoded.
 pub const MAX_INPUT_BYTES: usize = 1 << 30;
 
 /// Decodes JSON records into columns of one Iceberg schema.

@@ -26,14 +26,13 @@ const EXACT_POWERS: [f64; 23] = [
 
 /// A double from a JSON number, which the tokenizer has checked.
 ///
-/// Up to 15 digits without exponent one division of two exact doubles is correctly rounded (Clinger);
-/// the standard library does the rest.
+/// For short numbers without exponent one division of two exact doubles is correctly rounded
+/// (Clinger); the standard library does the rest.
 #[inline]
-pub(super) fn double(text: &str) -> Result<f64, NumberFault> {
-    let bytes = text.as_bytes();
-    let (negative, digits) = match bytes.split_first() {
+pub(super) fn double(text: &[u8]) -> Result<f64, NumberFault> {
+    let (negative, digits) = match text.split_first() {
         Some((b'-', rest)) => (true, rest),
-        _ => (false, bytes),
+        _ => (false, text),
     };
     if digits.len() > 16 {
         return double_slow(text);
@@ -59,7 +58,8 @@ pub(super) fn double(text: &str) -> Result<f64, NumberFault> {
 }
 
 #[cold]
-fn double_slow(text: &str) -> Result<f64, NumberFault> {
+fn double_slow(text: &[u8]) -> Result<f64, NumberFault> {
+    let text = std::str::from_utf8(text).map_err(|_| NumberFault::NotANumber)?;
     let value: f64 = text.parse().map_err(|_| NumberFault::NotANumber)?;
     if value.is_finite() { Ok(value) } else { Err(NumberFault::OutOfRange) }
 }
@@ -76,7 +76,7 @@ pub(super) fn double_text(text: &str) -> Result<f64, NumberFault> {
         "NaN" => Ok(f64::NAN),
         "Infinity" => Ok(f64::INFINITY),
         "-Infinity" => Ok(f64::NEG_INFINITY),
-        _ if looks_numeric(text) => double_slow(text),
+        _ if looks_numeric(text) => double_slow(text.as_bytes()),
         _ => Err(NumberFault::NotANumber),
     }
 }
@@ -237,12 +237,12 @@ mod tests {
             "5e-324",
         ] {
             assert_eq!(
-                double(text).map(f64::to_bits),
+                double(text.as_bytes()).map(f64::to_bits),
                 Ok(text.parse::<f64>().unwrap().to_bits()),
                 "{text}"
             );
         }
-        assert_eq!(double("1e999"), Err(NumberFault::OutOfRange));
+        assert_eq!(double(b"1e999"), Err(NumberFault::OutOfRange));
         assert_eq!(float("1e39"), Err(NumberFault::OutOfRange));
         assert_eq!(double_text("inf"), Err(NumberFault::NotANumber));
         assert!(double_text("NaN").unwrap().is_nan());

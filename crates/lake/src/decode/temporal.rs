@@ -113,8 +113,8 @@ impl Cursor<'_> {
         Some(local - self.offset()? * MICROS_PER_SECOND)
     }
 
-    /// `Z`, `±HH`, `±HHmm`, `±HH:mm` or nothing, in seconds; a zone name in brackets is passed over,
-    /// as the offset before it says it all.
+    /// `Z`, `±HH`, `±HHmm`, `±HH:mm` or nothing, in seconds; a zone name in brackets is passed
+    /// over, as the offset before it says it all.
     fn offset(&mut self) -> Option<i64> {
         let sign = match self.0.first() {
             None => return Some(0),

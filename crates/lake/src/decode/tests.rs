@@ -1,4 +1,5 @@
-//! What the decoder promises, and that it agrees with `serde_json` and, where that is sane, `arrow-json`.
+//! What the decoder promises, and that it agrees with `serde_json` and, where that is sane,
+//! `arrow-json`.
 
 use super::*;
 use arrow::array::{Array, AsArray};
@@ -123,7 +124,8 @@ fn a_bad_record_leaves_its_neighbours_alone() {
 #[test]
 fn keys_come_in_any_order_and_extra_fields_are_skipped() {
     let mut decoder = sensors();
-    decoder.push(br#" {"x":{"y":[1,{"z":null}]},"temperature":2,"sensor_id":"b\u00e9\n","Location":"no"} "#).unwrap();
+    let text = r#" {"x":{"y":[1,{"z":null}]},"temperature":2,"sensor_id":"b\u00e9\n","L":"n"} "#;
+    decoder.push(text.as_bytes()).unwrap();
     decoder.push(b"{\"sensor_id\":\"c\"}\r\n").unwrap();
     let batch = decoder.finish().unwrap();
     assert_eq!(batch.column(0).as_string::<i32>().value(0), "bé\n");
@@ -404,7 +406,7 @@ fn leaf() -> impl Strategy<Value = String> {
         "-?[0-9]{1,40}(\\.[0-9]{1,40})?([eE][+-]?[0-9]{1,5})?",
         ".{0,12}".prop_map(|v| Value::String(v).to_string()),
         "\"[0-9.eE+-]{0,12}\"",
-        "\"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?[Z+-]?[0-9:]{0,5}\"",
+        "\"[0-9]{4}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-9]{2}(:[0-9]{2})?(\\.[0-9]{1,9})?[Z+-]?\"",
         "\"[A-Za-z0-9+/_=-]{0,12}\"",
         Just(r#"{"m":{"a":[1]},"r":"x"}"#.to_string()),
     ]
@@ -412,7 +414,9 @@ fn leaf() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_row_or_an_error(records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..20)) {
+    fn any_bytes_are_a_row_or_an_error(
+        records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..20),
+    ) {
         let mut decoder = everything();
         for record in &records {
             let rows = decoder.rows();
@@ -424,7 +428,10 @@ proptest! {
     }
 
     #[test]
-    fn any_json_shaped_text_is_a_row_or_an_error(cells in prop::collection::vec((0..16_usize, leaf()), 0..12), cut in any::<prop::sample::Index>()) {
+    fn any_json_shaped_text_is_a_row_or_an_error(
+        cells in prop::collection::vec((0..16_usize, leaf()), 0..12),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let mut text = String::from("{");
         for (at, (column, value)) in cells.iter().enumerate() {
             let name = if *column == 14 { "n".to_string() } else { format!("c{column}") };
@@ -435,7 +442,9 @@ proptest! {
         let whole = decoder.push(text.as_bytes());
         // A record that is taken is JSON for everybody, and one that is no JSON is never taken.
         if whole.is_ok() {
-            prop_assert!(serde_json::from_str::<Value>(&text).is_ok() || text.contains(['e', 'E']), "{}", text);
+            let json = serde_json::from_str::<Value>(&text).is_ok();
+            // serde_json refuses 1e999 where it is skipped, too.
+            prop_assert!(json || text.contains(['e', 'E']), "{}", text);
         }
         let part = &text.as_bytes()[..cut.index(text.len())];
         prop_assert!(decoder.push(part).is_err());
@@ -444,22 +453,32 @@ proptest! {
     }
 
     #[test]
-    fn rows_are_what_serde_json_reads(rows in prop::collection::vec((".{0,20}", any::<i64>(), any::<Option<f64>>(), prop::option::of(".{0,9}")), 1..30)) {
+    fn rows_are_what_serde_json_reads(
+        rows in prop::collection::vec(
+            (".{0,20}", any::<i64>(), any::<Option<f64>>(), prop::option::of(".{0,9}")),
+            1..30,
+        ),
+    ) {
         let mut decoder = sensors();
         let mut model = Vec::new();
         for (id, at, temperature, location) in rows {
             let temperature = temperature.filter(|t| t.is_finite());
-            let record = json!({"sensor_id": id, "timestamp": at, "temperature": temperature, "location": location});
+            let record = json!({
+                "sensor_id": id, "timestamp": at, "temperature": temperature, "location": location
+            });
             let text = record.to_string();
             decoder.push(text.as_bytes()).unwrap();
             model.push(serde_json::from_str::<Value>(&text).unwrap());
         }
         let batch = decoder.finish().unwrap();
         for (row, model) in model.iter().enumerate() {
-            prop_assert_eq!(batch.column(0).as_string::<i32>().value(row), model["sensor_id"].as_str().unwrap());
-            prop_assert_eq!(batch.column(1).as_primitive::<Int64Type>().value(row), model["timestamp"].as_i64().unwrap());
+            let id = batch.column(0).as_string::<i32>().value(row);
+            prop_assert_eq!(Some(id), model["sensor_id"].as_str());
+            let at = batch.column(1).as_primitive::<Int64Type>().value(row);
+            prop_assert_eq!(Some(at), model["timestamp"].as_i64());
             let location = batch.column(2).as_string::<i32>();
-            prop_assert_eq!(location.is_valid(row).then(|| location.value(row)), model["location"].as_str());
+            let location = location.is_valid(row).then(|| location.value(row));
+            prop_assert_eq!(location, model["location"].as_str());
             let temperature = batch.column(3).as_primitive::<Float64Type>();
             let expected = model["temperature"].as_f64();
             // serde_json's own reading of a double may be one unit off; the text decides.
@@ -472,7 +491,9 @@ proptest! {
     }
 
     #[test]
-    fn doubles_are_those_of_the_standard_library(text in "-?(0|[1-9][0-9]{0,18})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?") {
+    fn doubles_are_those_of_the_standard_library(
+        text in "-?(0|[1-9][0-9]{0,18})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?",
+    ) {
         let mut decoder = single(primitive(PrimitiveType::Double));
         decoder.push(format!("{{\"c\":{text}}}").as_bytes()).unwrap();
         let value = decoder.finish().unwrap().column(0).as_primitive::<Float64Type>().value(0);
@@ -480,15 +501,25 @@ proptest! {
     }
 
     #[test]
-    fn sane_records_read_as_arrow_json_reads_them(rows in prop::collection::vec(("[a-zé\\n\"]{0,9}", any::<i32>(), any::<bool>(), prop::collection::vec(any::<Option<i32>>(), 0..4)), 1..20)) {
-        let list = Type::List(ListType::new(NestedField::list_element(4, primitive(PrimitiveType::Int), false).into()));
+    fn sane_records_read_as_arrow_json_reads_them(
+        rows in prop::collection::vec(
+            (
+                "[a-zé\\n\"]{0,9}", any::<i32>(), any::<bool>(),
+                prop::collection::vec(any::<Option<i32>>(), 0..4),
+            ),
+            1..20,
+        ),
+    ) {
+        let element = NestedField::list_element(4, primitive(PrimitiveType::Int), false);
+        let list = Type::List(ListType::new(element.into()));
         let mut decoder = decoder(vec![
             optional(1, "s", primitive(PrimitiveType::String)),
             optional(2, "i", primitive(PrimitiveType::Int)),
             optional(3, "b", primitive(PrimitiveType::Boolean)),
             optional(5, "l", list),
         ]);
-        let mut reference = arrow::json::ReaderBuilder::new(Arc::clone(decoder.schema())).build_decoder().unwrap();
+        let schema = Arc::clone(decoder.schema());
+        let mut reference = arrow::json::ReaderBuilder::new(schema).build_decoder().unwrap();
         for (s, i, b, l) in rows {
             let record = json!({"s": s, "i": i, "b": b, "l": l}).to_string();
             decoder.push(record.as_bytes()).unwrap();

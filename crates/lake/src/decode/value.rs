@@ -14,7 +14,7 @@ pub(super) struct Source<'j> {
 }
 
 impl<'j> Source<'j> {
-    /// `tape` is where the tokenizer puts strings with escapes; it is handed on from record to record.
+    /// `tape` is where the tokenizer puts strings with escapes; records hand it on.
     pub(super) fn new(data: &'j [u8], tape: Vec<u8>) -> Self {
         Self { data, json: Jiter::with_tape(data, tape) }
     }
@@ -42,11 +42,14 @@ impl<'j> Source<'j> {
 
     /// The number at the current position, as it is written.
     #[inline]
-    fn number(&mut self, peek: Peek) -> Decoded<&'j str> {
+    fn number_bytes(&mut self, peek: Peek) -> Decoded<&'j [u8]> {
         let start = self.json.current_index();
         self.json.known_number_bytes(peek)?;
-        let data: &'j [u8] = self.data;
-        std::str::from_utf8(&data[start..self.json.current_index()])
+        Ok(self.json.slice_to_current(start))
+    }
+
+    fn number(&mut self, peek: Peek) -> Decoded<&'j str> {
+        std::str::from_utf8(self.number_bytes(peek)?)
             .map_err(|_| Fault::malformed("a number is written in ASCII"))
     }
 
@@ -141,7 +144,7 @@ fn decode_value(values: &mut Values, source: &mut Source<'_>, peek: Peek) -> Res
     }
     match values {
         Values::Double(scalars) if peek.is_num() => {
-            scalars.push(number::double(source.number(peek)?)?);
+            scalars.push(number::double(source.number_bytes(peek)?)?);
         }
         Values::Float(scalars) if peek.is_num() => {
             scalars.push(number::float(source.number(peek)?)?);

@@ -1,14 +1,14 @@
 //! Record batches become Parquet data files of an Iceberg table, with the statistics that readers
 //! prune by.
 //!
-//! A [`TableWriter`] splits batches by the table's default partition spec (every transform of format
-//! version 2), keeps one Parquet file open per partition, in memory, and yields [`PendingFile`]s: the
-//! bytes, where they go and the `DataFile` that describes them. [`publish`] puts them. Until a commit
-//! names them they are part of nothing (I5).
+//! A [`TableWriter`] splits batches by the table's default partition spec (every transform of
+//! format version 2), keeps one Parquet file open per partition, in memory, and yields
+//! [`PendingFile`]s: the bytes, where they go and the `DataFile` that describes them. [`publish`]
+//! puts them. Until a commit names them they are part of nothing (I5).
 //!
 //! Names are derived from the caller's prefix and the order in which files were opened, so the same
-//! input makes the same names, and a retry makes no second object (I3). Open partitions and bytes are
-//! bounded: beyond [`WriteOptions`]' limits the largest file is finished early (I8).
+//! input makes the same names, and a retry makes no second object (I3). Open partitions and bytes
+//! are bounded: beyond [`WriteOptions`]' limits the largest file is finished early (I8).
 //!
 //! Table properties that are honoured: `write.parquet.compression-codec` (zstd, snappy, gzip, lz4,
 //! lz4_raw, brotli, uncompressed) and `-level`, `write.parquet.row-group-size-bytes`,
@@ -77,7 +77,8 @@ impl WriteOptions {
 pub enum WriteError {
     /// The table is of a format version that is not written.
     #[error(
-        "tables of Iceberg format version {0} are not written; create the table with format-version 2"
+        "tables of Iceberg format version {0} are not written; \
+         create the table with format-version 2"
     )]
     FormatVersion(u8),
     /// The table's properties, location, partition spec or schema ask for what is not built.
@@ -171,8 +172,8 @@ impl TableWriter {
         open + self.finished.iter().map(|file| file.bytes.len()).sum::<usize>()
     }
 
-    /// Appends the rows of a batch whose columns are the table's, in its order. Types that differ only in
-    /// form (views, other field metadata) are cast.
+    /// Appends the rows of a batch whose columns are the table's, in its order. Types that differ
+    /// only in form (views, other field metadata) are cast.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
         if batch.num_rows() == 0 {
             return Ok(());

@@ -113,7 +113,8 @@ fn compression(properties: &HashMap<String, String>) -> Result<Compression, Writ
         "uncompressed" | "none" => Compression::UNCOMPRESSED,
         _ => {
             return Err(WriteError::Unsupported(format!(
-                "property {CODEC} is '{codec}'; known are zstd, snappy, gzip, lz4, brotli, uncompressed"
+                "property {CODEC} is '{codec}'; \
+                 known are zstd, snappy, gzip, lz4, brotli, uncompressed"
             )));
         }
     })

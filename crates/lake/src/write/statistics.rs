@@ -94,8 +94,8 @@ fn count(metrics: &mut Metrics, id: i32, at: usize, groups: &[RowGroupMetaData])
 
 type BoundedColumn<'a> = (&'a ColumnDescriptor, &'a PrimitiveType, MetricsMode);
 
-/// Bounds over all row groups. A row group without bounds has only nulls and NaNs there, or its values
-/// were not kept: then there are none for the file.
+/// Bounds over all row groups. A row group without bounds has only nulls and NaNs there, or its
+/// values were not kept: then there are none for the file.
 fn bound(
     metrics: &mut Metrics,
     id: i32,

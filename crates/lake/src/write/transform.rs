@@ -91,8 +91,7 @@ fn illegal(transform: &str, data_type: &DataType) -> WriteError {
     WriteError::Unsupported(format!("partition transform {transform} of a column of {data_type}"))
 }
 
-/// Hours and days of any timestamp fit 32 bits: 2^63 microseconds are 2.6 thousand million hours, beyond them;
-/// such times, 245,000 years off, share the last partition.
+/// Timestamps reach 292,000 years, and 32 bits of hours 245,000; those beyond share the last hour.
 fn cut(units: i64) -> i32 {
     i32::try_from(units).unwrap_or(if units < 0 { i32::MIN } else { i32::MAX })
 }
@@ -111,8 +110,8 @@ fn days(column: &ArrayRef) -> Result<ArrayRef, WriteError> {
 
 /// The civil year and month (0 to 11) of a day, by the proleptic Gregorian calendar.
 ///
-/// Years are counted from March, so that leap days come last (Hinnant, "chrono-compatible low-level date
-/// algorithms").
+/// Years are counted from March, so that leap days come last (Hinnant, "chrono-compatible
+/// low-level date algorithms").
 pub(super) fn year_and_month(day: i32) -> (i32, i32) {
     let shifted = i64::from(day) + 719_468;
     let era = shifted.div_euclid(146_097);
