@@ -2,20 +2,28 @@
 
 use crate::configuration::Configuration;
 use crate::door::{Registered, Registry};
-use alluvium_base::{AccountId, Clock, Random, RequestId};
+use alluvium_base::{AccountId, Clock, Random, RequestId, SequenceNumber};
+use alluvium_delivery::lane_log::{JournalLog, LaneLog};
+use alluvium_delivery::pending::Pending;
+use alluvium_delivery::streams::Streams;
+use alluvium_delivery::{Engine, EngineOptions, EngineParts, Intake, recovery};
 use alluvium_lake::catalog::Catalog;
 use alluvium_lake::{Lake, LakeOptions};
+use alluvium_log::{Journal, JournalOptions};
+use alluvium_services::firehose::FirehoseService;
 use alluvium_services::iceberg_rest::IcebergRest;
 use alluvium_services::s3::{S3Credential, S3Credentials, S3Dependencies, S3Gateway};
 use alluvium_services::sts::StsService;
+use alluvium_store::data_dir::{DataDir, DataDirOptions};
 use alluvium_store::objects::Objects;
 use alluvium_store::objects::local::LocalObjects;
-use alluvium_store::records::Records;
 use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
+use alluvium_store::records::{Key, Operation, Outcome, Records, Transaction};
 use alluvium_wire::credentials::CredentialLookup;
 use alluvium_wire::{Protocol, RawService, Reply, Service, limits};
 use async_trait::async_trait;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the engines and services share.
 pub(crate) struct Ground {
@@ -30,6 +38,25 @@ pub(crate) struct Engines {
     records: Arc<dyn Records>,
     objects: Arc<dyn Objects>,
     lake: Lake,
+    journal: Journal,
+    streams: Arc<Streams>,
+    delivery: Engine,
+    log: Arc<dyn LaneLog>,
+    /// Held as long as anything may be written.
+    _directory: DataDir,
+}
+
+/// The document that holds the log's reserved mark (DURABILITY section 2).
+const RESERVED: &str = "log-reserved";
+
+/// Takes the data directory: the first thing that a server does.
+pub(crate) fn own(configuration: &Configuration) -> Result<DataDir, String> {
+    let options = DataDirOptions { allow_any_file_system: configuration.allow_unsafe_file_system };
+    DataDir::open(&configuration.data_dir, options).map_err(|error| error.to_string())
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 impl Engines {
@@ -37,32 +64,65 @@ impl Engines {
     pub(crate) async fn open(
         configuration: &Configuration,
         ground: &Ground,
+        directory: DataDir,
     ) -> Result<Self, String> {
-        let records = SqliteRecords::open(&configuration.records_path, SqliteOptions::default())
-            .await
-            .map_err(|error| error.to_string())?;
-        let records: Arc<dyn Records> = Arc::new(records);
+        let options = SqliteOptions { epoch_floor: directory.epoch(), ..SqliteOptions::default() };
+        let sqlite =
+            SqliteRecords::open(&configuration.records_path, options).await.map_err(text)?;
+        let epoch = sqlite.epoch();
+        let records: Arc<dyn Records> = Arc::new(sqlite);
+        let (clock, random) = (ground.clock.clone(), ground.random.clone());
         let objects = LocalObjects::open(
             &configuration.objects_dir,
             records.clone(),
-            ground.clock.clone(),
-            ground.random.clone(),
+            clock.clone(),
+            random.clone(),
         )
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(text)?;
         let objects: Arc<dyn Objects> = Arc::new(objects);
-        let catalog = Catalog::new(
-            records.clone(),
-            objects.clone(),
-            ground.clock.clone(),
-            ground.random.clone(),
-            ground.account.clone(),
-        );
+        let account = ground.account.clone();
+        let catalog =
+            Catalog::new(records.clone(), objects.clone(), clock.clone(), random.clone(), account);
         let options = LakeOptions {
             commit_interval: configuration.table_commit_interval,
             ..LakeOptions::default()
         };
-        Ok(Self { records, objects, lake: Lake::new(catalog, options) })
+        let lake = Lake::new(catalog, options);
+        let pending = Pending::new();
+        let options = JournalOptions::new(epoch, clock.clone(), random.clone());
+        let journal = open_journal(configuration, &records, options, &pending).await?;
+        let log: Arc<dyn LaneLog> = Arc::new(JournalLog(journal.clone()));
+        let account = ground.account.clone();
+        let streams = Streams::open(records.clone(), clock.clone(), random, account);
+        let streams = Arc::new(streams.await.map_err(text)?);
+        let parts = EngineParts {
+            streams: streams.clone(),
+            log: log.clone(),
+            pending,
+            lake: lake.clone(),
+            clock,
+            options: EngineOptions::default(),
+        };
+        let delivery = Engine::start(parts).await.map_err(text)?;
+        Ok(Self { records, objects, lake, journal, streams, delivery, log, _directory: directory })
+    }
+
+    /// Why the process must end, when it must: the log failed, or another process took over.
+    pub(crate) fn failure(&self) -> impl Future<Output = String> + Send + 'static {
+        let (journal, delivery) = (self.journal.clone(), self.delivery.clone());
+        async move {
+            tokio::select! {
+                why = journal.failed() => format!("the log failed: {why}"),
+                () = delivery.fenced() => "another process owns the data directory".to_string(),
+            }
+        }
+    }
+
+    /// Delivers what is cut, within the limit, and closes the log. The rest is safe in the log.
+    pub(crate) async fn close(&self, limit: Duration) {
+        self.delivery.drain(limit).await;
+        self.journal.close().await;
     }
 
     /// The services over the engines.
@@ -75,6 +135,18 @@ impl Engines {
             body_bytes_max: limits::STS_BODY_BYTES_MAX,
             accepts_unsigned: false,
             service: Arc::new(StsService),
+        });
+        registry.add(Registered {
+            signing_name: "firehose",
+            target_prefix: Some("Firehose_20150804"),
+            protocol: Protocol::AwsJson11,
+            body_bytes_max: limits::FIREHOSE_BODY_BYTES_MAX,
+            accepts_unsigned: false,
+            service: Arc::new(FirehoseService::new(
+                self.streams.clone(),
+                Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
+                ground.account.clone(),
+            )),
         });
         registry.iceberg = Some(Arc::new(Registered {
             signing_name: "s3tables",
@@ -100,6 +172,56 @@ impl Engines {
         }))));
         registry
     }
+}
+
+/// Opens the log above everything that the documents say was handed out.
+async fn open_journal(
+    configuration: &Configuration,
+    records: &Arc<dyn Records>,
+    mut options: JournalOptions,
+    pending: &Arc<Pending>,
+) -> Result<Journal, String> {
+    let floors = recovery::floors(records.as_ref()).await.map_err(text)?;
+    let reserved = records.get(&Key::new(RESERVED, "mark")).await.map_err(text)?;
+    options.reserved = match reserved {
+        Some(document) => Some(serde_json::from_slice(&document.body).map_err(text)?),
+        None => None,
+    };
+    options.reserve = Some(reserve(records.clone()));
+    options.lanes = floors.lanes;
+    options.expected_log_id = floors.log_id;
+    options.accept_log_loss = configuration.accept_log_loss;
+    options.budget_bytes = configuration.log_budget_bytes;
+    let (directory, observer) = (configuration.log_dir.clone(), pending.observer());
+    // Recovery reads files: not on the threads that answer requests.
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&directory, options, observer));
+    let (journal, report) = opened.await.map_err(text)?.map_err(text)?;
+    tracing::info!(
+        log_id = %report.log_id, segments = report.segments, blocks = report.blocks,
+        unreleased_bytes = report.unreleased_bytes, torn_tail = report.torn_tail,
+        "the log is open"
+    );
+    for (lane, why) in &report.quarantined {
+        tracing::error!("lane {lane} is quarantined: {why}; run `alluvium log check`");
+    }
+    for lane in report.unknown_lanes {
+        tracing::warn!("lane {lane} is in the log and belongs to no stream");
+    }
+    Ok(journal)
+}
+
+/// Stores the log's mark in the records; called from the log's own threads, which may block.
+fn reserve(records: Arc<dyn Records>) -> alluvium_log::options::Reserve {
+    let runtime = tokio::runtime::Handle::current();
+    Arc::new(move |mark: SequenceNumber| {
+        let body = serde_json::to_vec(&mark).map_err(text)?;
+        let operation = Operation::Put(Key::new(RESERVED, "mark"), body.into());
+        let transaction = Transaction { preconditions: Vec::new(), operations: vec![operation] };
+        match runtime.block_on(records.transact(transaction)) {
+            Outcome::Committed { .. } => Ok(()),
+            other => Err(format!("the log's mark could not be stored: {other:?}")),
+        }
+    })
 }
 
 /// The wire's credentials in the form that S3 asks for.

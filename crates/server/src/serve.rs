@@ -5,12 +5,12 @@ use crate::configuration::Configuration;
 use crate::door::{BodyLimits, Door, DoorParts, ListenLimits, Listener};
 use crate::engines::{Engines, Ground};
 use crate::identity::RootOnly;
-use crate::{data_directory, environment, telemetry};
+use crate::{data_directory, engines, environment, telemetry};
 use alluvium_access::RootCredentials;
 use alluvium_base::{AccountId, OsRandom, Random, SystemClock};
 use alluvium_wire::sigv4::Verifier;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,10 +32,10 @@ pub(crate) fn run(configuration: Configuration) -> Result<(), String> {
 async fn serve(configuration: Configuration) -> Result<(), String> {
     let dir = configuration.data_dir.clone();
     let unusable = |error: std::io::Error| format!("{} cannot be used: {error}", dir.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(unusable)?;
+    let directory = engines::own(&configuration)?;
     data_directory::remove_endpoint(&dir).map_err(unusable)?;
     let ground = ground(&configuration)?;
-    let engines = Engines::open(&configuration, &ground).await?;
+    let engines = Engines::open(&configuration, &ground, directory).await?;
     let metrics = telemetry::start_metrics()?;
     let limits = ListenLimits {
         connections_max: configuration.max_connections,
@@ -65,12 +65,18 @@ async fn serve(configuration: Configuration) -> Result<(), String> {
     announce(&configuration, local, &ground.account);
     data_directory::write_endpoint(&dir, &url(local)).map_err(unusable)?;
     admin.set_ready(true);
+    let failure = failure_stops(engines.failure(), &stop);
     let drained = listener.serve(door, stop, configuration.drain_timeout).await;
     admin.set_ready(false);
     data_directory::remove_endpoint(&dir).map_err(unusable)?;
     if !drained {
         tracing::warn!("calls were still in flight after {:?}", configuration.drain_timeout);
     }
+    if let Some(why) = failure.lock().take() {
+        // What the log holds is recovered by the next start; nothing more may be written.
+        return Err(why);
+    }
+    engines.close(configuration.drain_timeout).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -113,6 +119,22 @@ fn announce(configuration: &Configuration, local: SocketAddr, account: &AccountI
              data can be read on the way; put TLS in front of it"
         );
     }
+}
+
+/// Stops the server when it must end, and keeps the reason.
+fn failure_stops(
+    failure: impl Future<Output = String> + Send + 'static,
+    stop: &CancellationToken,
+) -> Arc<Mutex<Option<String>>> {
+    let reason = Arc::new(Mutex::new(None));
+    let (kept, stop) = (reason.clone(), stop.clone());
+    tokio::spawn(async move {
+        let why = failure.await;
+        tracing::error!("{why}");
+        *kept.lock() = Some(why);
+        stop.cancel();
+    });
+    reason
 }
 
 async fn upkeep(admin: Arc<Admin>) {

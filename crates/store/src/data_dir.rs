@@ -56,7 +56,7 @@ pub enum DataDirError {
     /// Its file system is no local disk.
     #[error(
         "the data directory '{path}' is on {file_system}, which may lose what was acknowledged: \
-         use a local disk, or allow it by --allow-any-file-system"
+         use a local disk, or allow it by --allow-unsafe-file-system"
     )]
     FileSystem {
         /// The directory.
