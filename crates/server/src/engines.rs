@@ -36,7 +36,8 @@ pub(crate) struct Ground {
 /// Everything below the services.
 pub(crate) struct Engines {
     records: Arc<dyn Records>,
-    objects: Arc<dyn Objects>,
+    /// As clients of S3 reach them: refused earlier than the lake's own when the disk is low.
+    client_objects: Arc<dyn Objects>,
     lake: Lake,
     journal: Journal,
     streams: Arc<Streams>,
@@ -80,10 +81,11 @@ impl Engines {
         )
         .await
         .map_err(text)?;
+        let client_objects: Arc<dyn Objects> = Arc::new(objects.for_clients());
         let objects: Arc<dyn Objects> = Arc::new(objects);
         let account = ground.account.clone();
         let catalog =
-            Catalog::new(records.clone(), objects.clone(), clock.clone(), random.clone(), account);
+            Catalog::new(records.clone(), objects, clock.clone(), random.clone(), account);
         let options = LakeOptions {
             commit_interval: configuration.table_commit_interval,
             ..LakeOptions::default()
@@ -105,7 +107,7 @@ impl Engines {
             options: EngineOptions::default(),
         };
         let delivery = Engine::start(parts).await.map_err(text)?;
-        Ok(Self { records, objects, lake, journal, streams, delivery, log, _directory: directory })
+        Ok(Self { records, client_objects, lake, journal, streams, delivery, log, _directory: directory })
     }
 
     /// Why the process must end, when it must: the log failed, or another process took over.
@@ -162,7 +164,7 @@ impl Engines {
             )) as Arc<dyn Service>,
         }));
         registry.s3 = Some(Arc::new(S3Door(S3Gateway::new(S3Dependencies {
-            objects: self.objects.clone(),
+            objects: self.client_objects.clone(),
             records: self.records.clone(),
             clock: ground.clock.clone(),
             random: ground.random.clone(),
