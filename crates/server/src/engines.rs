@@ -107,7 +107,16 @@ impl Engines {
             options: EngineOptions::default(),
         };
         let delivery = Engine::start(parts).await.map_err(text)?;
-        Ok(Self { records, client_objects, lake, journal, streams, delivery, log, _directory: directory })
+        Ok(Self {
+            records,
+            client_objects,
+            lake,
+            journal,
+            streams,
+            delivery,
+            log,
+            _directory: directory,
+        })
     }
 
     /// Why the process must end, when it must: the log failed, or another process took over.
