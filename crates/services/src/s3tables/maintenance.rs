@@ -1,0 +1,169 @@
+//! Maintenance settings and what the jobs report.
+//!
+//! Snapshot management takes effect in every commit. Compaction and the removal of unreferenced
+//! files are kept without effect until upkeep exists, so their status is honestly "not yet run".
+
+use super::address::bucket;
+use super::error::{bad_request, catalog, load};
+use super::model::{MaintenanceValue, PutMaintenance};
+use super::{Answer, Request, no_content, ok};
+use alluvium_lake::catalog::{SettingsOf, TableRecord};
+use alluvium_lake::commit::references;
+use alluvium_wire::Problem;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+const COMPACTION: &str = "icebergCompaction";
+const SNAPSHOTS: &str = "icebergSnapshotManagement";
+const UNREFERENCED: &str = "icebergUnreferencedFileRemoval";
+
+/// What holds where nothing was set (S3 Tables user guide, maintenance).
+fn default_of(kind: &str) -> Value {
+    let settings = match kind {
+        COMPACTION => json!({ "targetFileSizeMB": 512, "strategy": "auto" }),
+        SNAPSHOTS => json!({ "minSnapshotsToKeep": 1, "maxSnapshotAgeHours": 120 }),
+        _ => json!({ "unreferencedDays": 3, "nonCurrentDays": 10 }),
+    };
+    json!({ "status": "enabled", "settings": { kind: settings } })
+}
+
+/// The value with the call's members in the place of those that were there.
+fn merged(kind: &str, mut value: Value, input: MaintenanceValue) -> Result<Value, Problem> {
+    match input.status.as_deref() {
+        None => {}
+        Some(status @ ("enabled" | "disabled")) => value["status"] = status.into(),
+        Some(other) => {
+            return Err(bad_request(format!("value.status '{other}' is enabled or disabled")));
+        }
+    }
+    for (name, members) in input.settings.unwrap_or_default() {
+        if name != kind {
+            return Err(bad_request(format!("value.settings.{name} does not go with {kind}")));
+        }
+        for (member, setting) in members {
+            check_setting(&member, &setting, &value["settings"][kind])?;
+            value["settings"][kind][&member] = setting;
+        }
+    }
+    Ok(value)
+}
+
+fn check_setting(member: &str, setting: &Value, known: &Value) -> Result<(), Problem> {
+    if known.get(member).is_none() {
+        return Err(bad_request(format!("value.settings member '{member}' is not supported")));
+    }
+    let (least, most) = match member {
+        "strategy" => {
+            let strategies = ["auto", "binpack", "sort", "z-order"];
+            let fits = setting.as_str().is_some_and(|s| strategies.contains(&s));
+            return match fits {
+                true => Ok(()),
+                false => Err(bad_request("strategy is auto, binpack, sort or z-order")),
+            };
+        }
+        "targetFileSizeMB" => (64, 512),
+        _ => (1, i64::from(i32::MAX)),
+    };
+    match setting.as_i64().is_some_and(|number| (least..=most).contains(&number)) {
+        true => Ok(()),
+        false => Err(bad_request(format!("{member} is a number from {least} to {most}"))),
+    }
+}
+
+fn table_configuration(table: &TableRecord) -> BTreeMap<&'static str, Value> {
+    let of = |kind: &'static str| {
+        (kind, table.maintenance.get(kind).cloned().unwrap_or_else(|| default_of(kind)))
+    };
+    BTreeMap::from([of(COMPACTION), of(SNAPSHOTS)])
+}
+
+pub(super) fn get_table(request: &Request<'_>, table: &TableRecord) -> Answer {
+    ok(json!({
+        "tableARN": request.lake.catalog().table_arn(table).to_string(),
+        "configuration": table_configuration(table),
+    }))
+}
+
+pub(super) async fn put_table(request: &Request<'_>, table: &TableRecord, kind: &str) -> Answer {
+    let input: PutMaintenance = request.input()?;
+    let mut configuration = table_configuration(table);
+    let Some(value) = configuration.remove(kind) else {
+        return Err(bad_request(format!("type '{kind}' is {COMPACTION} or {SNAPSHOTS}")));
+    };
+    let value = merged(kind, value, input.value)?;
+    let strategy = value["settings"][kind]["strategy"].as_str();
+    if matches!(strategy, Some("sort" | "z-order")) {
+        let loaded = request.lake.load(table.id).await.map_err(load)?;
+        if loaded.metadata.default_sort_order().is_unsorted() {
+            let reason = "strategy sort and z-order need a table with a sort order";
+            return Err(bad_request(reason));
+        }
+    }
+    let lake = request.lake.catalog();
+    lake.set_table_maintenance(table.id, kind, value).await.map_err(catalog)?;
+    no_content()
+}
+
+pub(super) async fn get_bucket(request: &Request<'_>, arn: &str) -> Answer {
+    let found = bucket(request, arn).await?;
+    let lake = request.lake.catalog();
+    let settings = lake.settings(SettingsOf::Bucket(found.id)).await.map_err(catalog)?;
+    let value = settings.get(UNREFERENCED).cloned().unwrap_or_else(|| default_of(UNREFERENCED));
+    ok(json!({
+        "tableBucketARN": lake.bucket_arn(&found.region, &found.name).to_string(),
+        "configuration": { UNREFERENCED: value },
+    }))
+}
+
+pub(super) async fn put_bucket(request: &Request<'_>, arn: &str, kind: &str) -> Answer {
+    let input: PutMaintenance = request.input()?;
+    if kind != UNREFERENCED {
+        return Err(bad_request(format!("type '{kind}' is {UNREFERENCED}")));
+    }
+    let found = bucket(request, arn).await?;
+    let (lake, of) = (request.lake.catalog(), SettingsOf::Bucket(found.id));
+    let settings = lake.settings(of).await.map_err(catalog)?;
+    let value = settings.get(kind).cloned().unwrap_or_else(|| default_of(kind));
+    let value = merged(kind, value, input.value)?;
+    lake.put_setting(of, kind, Some(value)).await.map_err(catalog)?;
+    no_content()
+}
+
+pub(super) async fn job_status(request: &Request<'_>, table: &TableRecord) -> Answer {
+    let mut status = Map::new();
+    for (kind, value) in table_configuration(table) {
+        let disabled = value["status"] == "disabled";
+        let said = if disabled { "Disabled" } else { "Not_Yet_Run" };
+        status.insert(kind.to_string(), json!({ "status": said }));
+        if kind == SNAPSHOTS && !disabled && table.metadata_location.is_some() {
+            status.insert(kind.to_string(), snapshot_status(request, table).await?);
+        }
+    }
+    status.insert(UNREFERENCED.to_string(), json!({ "status": "Not_Yet_Run" }));
+    ok(json!({
+        "tableARN": request.lake.catalog().table_arn(table).to_string(),
+        "status": status,
+    }))
+}
+
+/// Snapshot management fails on tables whose snapshots others look after, as on AWS.
+async fn snapshot_status(request: &Request<'_>, table: &TableRecord) -> Result<Value, Problem> {
+    let loaded = request.lake.load(table.id).await.map_err(load)?;
+    let metadata = &loaded.metadata;
+    let expires = metadata.properties().keys().any(|key| key.starts_with("history.expire."));
+    let refs = references(metadata).map_err(super::error::commit)?;
+    if expires || refs.keys().any(|name| name != "main") {
+        return Ok(json!({
+            "status": "Failed",
+            "failureMessage": "the table has tags, branches or history.expire properties",
+        }));
+    }
+    // It runs within commits: it has run once there was one.
+    Ok(match metadata.current_snapshot() {
+        None => json!({ "status": "Not_Yet_Run" }),
+        Some(snapshot) => json!({
+            "status": "Successful",
+            "lastRunTimestamp": super::address::iso(snapshot.timestamp_ms()),
+        }),
+    })
+}
