@@ -100,7 +100,7 @@ async fn a_table_is_described_by_names_and_by_arn_and_its_parts_are_kept() {
     assert_eq!(found["tableARN"], made["tableARN"]);
     assert_eq!(found["versionToken"], made["versionToken"]);
     assert_eq!(found["namespace"], json!(["ns"]));
-    assert_eq!(found["createdAt"], "2026-09-21T13:46:40.000Z");
+    assert_eq!(found["createdAt"], "2026-09-21T14:13:20.000Z");
     let arn = made["tableARN"].as_str().unwrap().replace('/', "%2F");
     let again = client.ok("GET", &format!("/get-table?tableArn={arn}"), Value::Null).await;
     assert_eq!(again, found);
