@@ -147,9 +147,9 @@ impl Lake {
             }
             TableDefinition::Schema { schema, spec, order, properties, version } => {
                 let definition = (*schema, spec, order, properties, version);
-                self.from_schema(record.warehouse_location(), definition)?
+                self.metadata_of_schema(record.warehouse_location(), definition)?
             }
-            TableDefinition::Updates(updates) => self.from_updates(record, updates).await?,
+            TableDefinition::Updates(updates) => self.first_of_updates(record, updates).await?,
         };
         let draft = draft(self, metadata, None, Vec::new(), None)?;
         for (file, _) in draft.files {
@@ -159,7 +159,7 @@ impl Lake {
         Ok(Some((draft.metadata, draft.location)))
     }
 
-    fn from_schema(
+    fn metadata_of_schema(
         &self,
         home: String,
         definition: (
@@ -179,7 +179,7 @@ impl Lake {
         stamp(built.metadata, None, self.catalog().clock.now_ms())
     }
 
-    async fn from_updates(
+    async fn first_of_updates(
         &self,
         record: &TableRecord,
         updates: Vec<TableUpdate>,
@@ -252,7 +252,7 @@ impl Lake {
         let catalog = self.catalog();
         let record = fresh_record(catalog, new, &namespace);
         let definition = (*schema, spec, order, properties, version);
-        let metadata = self.from_schema(record.warehouse_location(), definition)?;
+        let metadata = self.metadata_of_schema(record.warehouse_location(), definition)?;
         // Judges the size as a commit would.
         metadata_bytes(&metadata, "staged.metadata.json")?;
         self.inner
