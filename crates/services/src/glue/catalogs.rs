@@ -18,10 +18,7 @@ pub(super) enum CatalogOf {
 }
 
 /// The catalog that `CatalogId` names; the account's default one when it is not given.
-pub(super) async fn resolve(
-    request: &Request<'_>,
-    id: Option<&str>,
-) -> Result<CatalogOf, Problem> {
+pub(super) async fn resolve(request: &Request<'_>, id: Option<&str>) -> Result<CatalogOf, Problem> {
     let account = request.lake.catalog().account().as_str();
     let Some(id) = id.filter(|id| *id != account) else { return Ok(CatalogOf::Links) };
     let absent = || not_found(format!("catalog '{id}' does not exist in account {account}"));

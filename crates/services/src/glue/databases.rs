@@ -44,9 +44,9 @@ fn link_of(request: &Request<'_>, input: DatabaseInput) -> Result<ResourceLink, 
         }
     }
     let named = |value: Option<String>, member: &str| {
-        value.filter(|text| !text.is_empty()).ok_or_else(|| {
-            invalid(format!("DatabaseInput.TargetDatabase.{member} is missing"))
-        })
+        value
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| invalid(format!("DatabaseInput.TargetDatabase.{member} is missing")))
     };
     let mut shown = Map::new();
     if let Some(description) = input.description {
@@ -124,22 +124,22 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Value, Problem> {
     let input: GetDatabases = request.input()?;
     let limit = page_limit(input.max_results)?;
     let (lake, after) = (request.lake.catalog(), input.next_token.as_deref());
-    let (shapes, next): (Vec<Value>, _) = match resolve(request, input.catalog_id.as_deref()).await?
-    {
-        CatalogOf::Links => {
-            let region = &request.call.region;
-            let links = lake.list_resource_links(region, after, limit + 1).await;
-            let mut links = links.map_err(catalog)?;
-            let next = cut(&mut links, limit, |link| link.name.clone());
-            (links.iter().map(|link| link_shape(request, link)).collect(), next)
-        }
-        CatalogOf::Bucket(bucket) => {
-            let found = lake.list_namespaces(bucket.id, "", after, limit + 1).await;
-            let mut found = found.map_err(catalog)?;
-            let next = cut(&mut found, limit, |namespace| namespace.name.clone());
-            (found.iter().map(|n| namespace_shape(request, &bucket, n)).collect(), next)
-        }
-    };
+    let (shapes, next): (Vec<Value>, _) =
+        match resolve(request, input.catalog_id.as_deref()).await? {
+            CatalogOf::Links => {
+                let region = &request.call.region;
+                let links = lake.list_resource_links(region, after, limit + 1).await;
+                let mut links = links.map_err(catalog)?;
+                let next = cut(&mut links, limit, |link| link.name.clone());
+                (links.iter().map(|link| link_shape(request, link)).collect(), next)
+            }
+            CatalogOf::Bucket(bucket) => {
+                let found = lake.list_namespaces(bucket.id, "", after, limit + 1).await;
+                let mut found = found.map_err(catalog)?;
+                let next = cut(&mut found, limit, |namespace| namespace.name.clone());
+                (found.iter().map(|n| namespace_shape(request, &bucket, n)).collect(), next)
+            }
+        };
     let mut body = json!({ "DatabaseList": shapes });
     if let Some(next) = next {
         body["NextToken"] = next.into();

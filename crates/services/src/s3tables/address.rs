@@ -19,7 +19,9 @@ pub(super) fn segments(path: &str) -> Result<Vec<String>, Problem> {
     if tag && segments.len() > 2 {
         let arn = segments.split_off(1).join("/");
         segments.push(arn);
-    } else if segments.len() > 2 && segments[1].starts_with("arn:") && segments[1].ends_with(":bucket")
+    } else if segments.len() > 2
+        && segments[1].starts_with("arn:")
+        && segments[1].ends_with(":bucket")
     {
         let name = segments.remove(2);
         segments[1] = format!("{}/{name}", segments[1]);

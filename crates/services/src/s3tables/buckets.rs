@@ -24,7 +24,8 @@ fn shape(request: &Request<'_>, bucket: &TableBucketRecord) -> Value {
 pub(super) async fn create(request: &Request<'_>) -> Answer {
     let input: CreateTableBucket = request.input()?;
     // All is judged before anything is made.
-    let encryption = input.encryption_configuration.map(settings::checked_encryption).transpose()?;
+    let encryption =
+        input.encryption_configuration.map(settings::checked_encryption).transpose()?;
     let class = input.storage_class_configuration.map(settings::checked_class).transpose()?;
     settings::check_tags(&input.tags)?;
     let lake = request.lake.catalog();

@@ -4,9 +4,7 @@ use super::error::bad_request;
 use super::model::{IcebergMetadata, PartitionSpec, Schema, SchemaV2, WriteOrder};
 use alluvium_lake::commit::TableDefinition;
 use alluvium_wire::Problem;
-use iceberg::spec::{
-    FormatVersion, NestedField, SortOrder, Transform, Type, UnboundPartitionSpec,
-};
+use iceberg::spec::{FormatVersion, NestedField, SortOrder, Transform, Type, UnboundPartitionSpec};
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;

@@ -26,9 +26,7 @@ fn of_kind(kind: ErrorKind, message: String) -> Problem {
         ErrorKind::NotFound => not_found(message),
         ErrorKind::Conflict => conflict(message),
         ErrorKind::Denied => Problem::new("ForbiddenException", StatusCode::FORBIDDEN, message),
-        ErrorKind::Unavailable => {
-            Problem::new(INTERNAL, StatusCode::SERVICE_UNAVAILABLE, message)
-        }
+        ErrorKind::Unavailable => Problem::new(INTERNAL, StatusCode::SERVICE_UNAVAILABLE, message),
         ErrorKind::Unknown | ErrorKind::Fenced | ErrorKind::Corrupt | ErrorKind::Internal => {
             Problem::new(INTERNAL, StatusCode::INTERNAL_SERVER_ERROR, message)
         }

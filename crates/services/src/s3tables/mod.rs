@@ -124,9 +124,7 @@ async fn route_bucket(request: &Request<'_>, method: &str, path: &[&str]) -> Ans
         ("GET", [arn]) => buckets::get(request, arn).await,
         ("DELETE", [arn]) => buckets::delete(request, arn).await,
         ("GET", [arn, "maintenance"]) => maintenance::get_bucket(request, arn).await,
-        ("PUT", [arn, "maintenance", kind]) => {
-            maintenance::put_bucket(request, arn, kind).await
-        }
+        ("PUT", [arn, "maintenance", kind]) => maintenance::put_bucket(request, arn, kind).await,
         (_, [arn, part]) => {
             let bucket = address::bucket(request, arn).await?;
             settings::of_bucket(request, method, &bucket, part).await

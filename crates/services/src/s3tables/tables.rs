@@ -16,7 +16,8 @@ pub(super) async fn create(request: &Request<'_>, arn: &str, namespace: &str) ->
     if input.format != "ICEBERG" {
         return Err(bad_request(format!("format '{}' is not supported: ICEBERG", input.format)));
     }
-    let encryption = input.encryption_configuration.map(settings::checked_encryption).transpose()?;
+    let encryption =
+        input.encryption_configuration.map(settings::checked_encryption).transpose()?;
     let class = input.storage_class_configuration.map(settings::checked_class).transpose()?;
     settings::check_tags(&input.tags)?;
     let definition = definition(input.metadata.and_then(|metadata| metadata.iceberg))?;

@@ -76,7 +76,10 @@ async fn lake_with_table() -> (Client, Value) {
     client.ok("PUT", "/buckets", json!({"name": "lake", "tags": {"a": "b"}})).await;
     client.ok("PUT", &format!("/namespaces/{BUCKET}"), json!({"namespace": ["ns"]})).await;
     let table = client
-        .ok("PUT", &format!("/tables/{BUCKET}/ns"), json!({
+        .ok(
+            "PUT",
+            &format!("/tables/{BUCKET}/ns"),
+            json!({
             "name": "sensors", "format": "ICEBERG",
             "metadata": {"iceberg": {
                 "schema": {"fields": [
@@ -87,7 +90,8 @@ async fn lake_with_table() -> (Client, Value) {
                     {"source-id": 20, "transform": "day", "name": "at_day"}]},
                 "writeOrder": {"order-id": 1, "fields": [{"source-id": 10,
                     "transform": "identity", "direction": "asc", "null-order": "nulls-first"}]},
-                "properties": {"owner": "me"}}}}))
+                "properties": {"owner": "me"}}}}),
+        )
         .await;
     (client, table)
 }
