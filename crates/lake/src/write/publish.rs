@@ -102,3 +102,66 @@ async fn is_ours(objects: &dyn Objects, file: &PendingFile) -> Result<(), Publis
 fn failed(file: &PendingFile, source: ObjectsError) -> PublishError {
     PublishError::Objects { bucket: file.bucket.clone(), key: file.key.clone(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{TableWriter, WriteOptions, tests::longs};
+    use super::*;
+    use alluvium_base::{OsRandom, SystemClock};
+    use alluvium_store::objects::faulty::{Call, Fault, FaultyObjects};
+    use alluvium_store::objects::local::LocalObjects;
+    use alluvium_store::records::memory::MemoryRecords;
+    use std::sync::Arc;
+
+    async fn objects(directory: &std::path::Path) -> FaultyObjects {
+        let records = Arc::new(MemoryRecords::new());
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(OsRandom));
+        let local = LocalObjects::open_unswept(directory, records, clock, random).await.unwrap();
+        local.create_bucket("warehouse--table-s3").await.unwrap();
+        FaultyObjects::new(Arc::new(local))
+    }
+
+    fn files(values: std::ops::Range<i64>) -> Vec<PendingFile> {
+        let (metadata, rows) = longs(values);
+        let mut writer = TableWriter::new(&metadata, WriteOptions::new("batch-7")).unwrap();
+        writer.write(&rows).unwrap();
+        writer.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn publishing_again_is_success_and_other_bytes_are_a_conflict() {
+        let directory = tempfile::tempdir().unwrap();
+        let objects = objects(directory.path()).await;
+        let ours = files(0..10);
+        assert_eq!(ours.len(), 10);
+        let mut first = Vec::new();
+        publish(&objects, &ours, 4).await.unwrap();
+        for file in &ours {
+            first.push(objects.head(&file.bucket, &file.key).await.unwrap());
+        }
+        publish(&objects, &ours, 4).await.unwrap();
+        for (file, first) in ours.iter().zip(first) {
+            assert_eq!(first.etag, hex::encode(file.md5));
+            let again = objects.head(&file.bucket, &file.key).await.unwrap();
+            assert_eq!(again.version, first.version);
+        }
+        let mut other = files(0..1);
+        other[0].bytes = bytes::Bytes::from_static(b"other");
+        other[0].md5 =
+            md5::Digest::finalize(<md5::Md5 as md5::Digest>::new_with_prefix("other")).into();
+        let error = publish(&objects, &other, 4).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_is_read_back_and_a_lost_put_says_unknown() {
+        let directory = tempfile::tempdir().unwrap();
+        let objects = objects(directory.path()).await;
+        let ours = files(0..1);
+        let lost = || ObjectsError::Unknown("lost".into());
+        objects.arm(Call::Put, "", Fault::Before(lost()), 1);
+        assert_eq!(publish(&objects, &ours, 1).await.unwrap_err().kind(), ErrorKind::Unknown);
+        objects.arm(Call::Put, "", Fault::After(lost()), 1);
+        publish(&objects, &ours, 1).await.unwrap();
+    }
+}

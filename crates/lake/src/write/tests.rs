@@ -68,6 +68,13 @@ fn rows_of(file: &PendingFile) -> RecordBatch {
     arrow::compute::concat_batches(&schema, &batches).unwrap()
 }
 
+/// A table partitioned by its only column, and rows for it.
+pub(super) fn longs(values: std::ops::Range<i64>) -> (TableMetadata, RecordBatch) {
+    let metadata = table(&[("v", PrimitiveType::Long)], &[(1, Transform::Identity)], &[]);
+    let rows = batch(&metadata, vec![Arc::new(Int64Array::from_iter_values(values))]);
+    (metadata, rows)
+}
+
 fn options() -> WriteOptions {
     WriteOptions::new("batch-7")
 }
