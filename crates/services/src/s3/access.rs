@@ -1,9 +1,10 @@
 //! Who may call, and what a call may contain: runs after the signature and before the work.
 
 use super::error::refuse;
-use super::gateway::{OperationName, S3Credentials};
+use super::gateway::OperationName;
 use super::{members, warehouse};
 use alluvium_base::AccountId;
+use alluvium_wire::credentials::CredentialLookup;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3ErrorCode, S3Result};
@@ -11,13 +12,13 @@ use std::sync::Arc;
 
 /// The library's view of access keys.
 pub(super) struct Keys {
-    pub(super) credentials: Arc<dyn S3Credentials>,
+    pub(super) credentials: Arc<dyn CredentialLookup>,
 }
 
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        match self.credentials.find(access_key).await {
+        match self.credentials.find(access_key) {
             // The library computes the signature itself and so needs the secret.
             Some(found) => Ok(SecretKey::from(found.secret.expose())),
             None => Err(refuse(

@@ -7,11 +7,11 @@ use super::envelope;
 use super::host::DomainHost;
 use super::operations::Operations;
 use super::witness::Witness;
-use alluvium_base::{AccountId, Clock, Random, RequestId, Secret};
+use alluvium_base::{AccountId, Clock, Random, RequestId};
 use alluvium_store::objects::Objects;
 use alluvium_store::records::Records;
 use alluvium_wire::Reply;
-use async_trait::async_trait;
+use alluvium_wire::credentials::CredentialLookup;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -19,22 +19,6 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
-
-/// What is known of an access key.
-#[derive(Debug, Clone)]
-pub struct S3Credential {
-    /// The key that signs.
-    pub secret: Secret,
-    /// Whose it is.
-    pub account: AccountId,
-}
-
-/// Where access keys are looked up.
-#[async_trait]
-pub trait S3Credentials: Send + Sync + 'static {
-    /// The credential of an access key; `None` if there is no such key.
-    async fn find(&self, access_key_id: &str) -> Option<S3Credential>;
-}
 
 /// What S3 stands on.
 pub struct S3Dependencies {
@@ -47,7 +31,7 @@ pub struct S3Dependencies {
     /// Request ids.
     pub random: Arc<dyn Random>,
     /// Who may sign.
-    pub credentials: Arc<dyn S3Credentials>,
+    pub credentials: Arc<dyn CredentialLookup>,
     /// The account that owns all buckets.
     pub account: AccountId,
     /// The domain under which virtual hosts name buckets, such as `localhost`.

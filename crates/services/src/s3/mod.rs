@@ -43,7 +43,7 @@ mod warehouse;
 mod witness;
 mod writing;
 
-pub use gateway::{S3Credential, S3Credentials, S3Dependencies, S3Gateway};
+pub use gateway::{S3Dependencies, S3Gateway};
 
 #[cfg(test)]
 mod tests;
