@@ -10,10 +10,11 @@ use super::witness::Witness;
 use alluvium_base::{AccountId, Clock, Random, RequestId};
 use alluvium_store::objects::Objects;
 use alluvium_store::records::Records;
-use alluvium_wire::Reply;
 use alluvium_wire::credentials::CredentialLookup;
+use alluvium_wire::{RawService, Reply};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode};
@@ -143,6 +144,14 @@ impl S3Gateway {
                 ))
             }
         }
+    }
+}
+
+#[async_trait::async_trait]
+impl RawService for S3Gateway {
+    async fn call(&self, mut request: http::Request<Incoming>, request_id: RequestId) -> Reply {
+        request.extensions_mut().insert(request_id);
+        Self::call(self, request).await
     }
 }
 

@@ -28,7 +28,7 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-pub struct MemoryObjects(Mutex<State>);
+pub(super) struct MemoryObjects(Mutex<State>);
 
 type Outcome<T> = Result<T, ObjectsError>;
 
@@ -139,9 +139,12 @@ impl Objects for MemoryObjects {
         range: Option<RangeOf>,
     ) -> Outcome<(ObjectMeta, Range<u64>, Body)> {
         let mut state = self.0.lock();
-        let (meta, bytes) = state.bucket(bucket)?.objects.get(key).cloned().ok_or_else(|| {
-            ObjectsError::NotFound { bucket: bucket.into(), key: key.into() }
-        })?;
+        let (meta, bytes) = state
+            .bucket(bucket)?
+            .objects
+            .get(key)
+            .cloned()
+            .ok_or_else(|| ObjectsError::NotFound { bucket: bucket.into(), key: key.into() })?;
         let size = meta.size_bytes;
         let served = match range {
             None => 0..size,
@@ -171,7 +174,8 @@ impl Objects for MemoryObjects {
         for (key, (meta, _)) in &state.bucket(bucket)?.objects {
             let Some(rest) = key.strip_prefix(&request.prefix) else { continue };
             let group = request.delimiter.as_ref().and_then(|d| {
-                rest.find(d.as_str()).map(|at| format!("{}{}", request.prefix, &rest[..at + d.len()]))
+                rest.find(d.as_str())
+                    .map(|at| format!("{}{}", request.prefix, &rest[..at + d.len()]))
             });
             let shown = group.clone().unwrap_or_else(|| key.clone());
             let repeated = group.is_some() && page.common_prefixes.last() == group.as_ref();
