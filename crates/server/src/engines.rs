@@ -2,7 +2,7 @@
 
 use crate::configuration::Configuration;
 use crate::door::{Registered, Registry};
-use alluvium_base::{AccountId, Clock, Random, RequestId, SequenceNumber};
+use alluvium_base::{AccountId, Clock, Random, SequenceNumber};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
 use alluvium_delivery::streams::Streams;
@@ -12,7 +12,7 @@ use alluvium_lake::{Lake, LakeOptions};
 use alluvium_log::{Journal, JournalOptions};
 use alluvium_services::firehose::FirehoseService;
 use alluvium_services::iceberg_rest::IcebergRest;
-use alluvium_services::s3::{S3Credential, S3Credentials, S3Dependencies, S3Gateway};
+use alluvium_services::s3::{S3Dependencies, S3Gateway};
 use alluvium_services::sts::StsService;
 use alluvium_store::data_dir::{DataDir, DataDirOptions};
 use alluvium_store::objects::Objects;
@@ -20,8 +20,7 @@ use alluvium_store::objects::local::LocalObjects;
 use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
 use alluvium_store::records::{Key, Operation, Outcome, Records, Transaction};
 use alluvium_wire::credentials::CredentialLookup;
-use alluvium_wire::{Protocol, RawService, Reply, Service, limits};
-use async_trait::async_trait;
+use alluvium_wire::{Protocol, Service, limits};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,15 +171,15 @@ impl Engines {
                 ground.clock.clone(),
             )) as Arc<dyn Service>,
         }));
-        registry.s3 = Some(Arc::new(S3Door(S3Gateway::new(S3Dependencies {
+        registry.s3 = Some(Arc::new(S3Gateway::new(S3Dependencies {
             objects: self.client_objects.clone(),
             records: self.records.clone(),
             clock: ground.clock.clone(),
             random: ground.random.clone(),
-            credentials: Arc::new(S3Keys(ground.lookup.clone())),
+            credentials: ground.lookup.clone(),
             account: ground.account.clone(),
             domain: configuration.s3_domain.clone(),
-        }))));
+        })));
         registry
     }
 }
@@ -233,31 +232,4 @@ fn reserve(records: Arc<dyn Records>) -> alluvium_log::options::Reserve {
             other => Err(format!("the log's mark could not be stored: {other:?}")),
         }
     })
-}
-
-/// The wire's credentials in the form that S3 asks for.
-struct S3Keys(Arc<dyn CredentialLookup>);
-
-#[async_trait]
-impl S3Credentials for S3Keys {
-    async fn find(&self, access_key_id: &str) -> Option<S3Credential> {
-        let found = self.0.find(access_key_id)?;
-        let account = found.caller.account.clone();
-        Some(S3Credential { secret: found.secret.clone(), account })
-    }
-}
-
-/// S3 at the door: its bodies are streams, and it verifies signatures itself.
-struct S3Door(S3Gateway);
-
-#[async_trait]
-impl RawService for S3Door {
-    async fn call(
-        &self,
-        mut request: http::Request<hyper::body::Incoming>,
-        request_id: RequestId,
-    ) -> Reply {
-        request.extensions_mut().insert(request_id);
-        self.0.call(request).await
-    }
 }

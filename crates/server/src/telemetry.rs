@@ -6,7 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging. Fails when the filter is not one.
 pub(crate) fn start_logs(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter)
+    // The S3 library logs whole requests, signatures included, and every refusal as an error; the
+    // S3 service logs its calls itself.
+    let filter = EnvFilter::try_new(format!("{filter},s3s=off"))
         .map_err(|error| format!("--log-level {filter}: {error}: write it as info or debug"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
