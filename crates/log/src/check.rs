@@ -276,3 +276,9 @@ pub fn repair(
     })?;
     check(device, floors)
 }
+
+/// How many calls a side file of carried invocations holds, and whether all of it is sound.
+pub fn carried_calls(bytes: &[u8], seed: crate::block::Seed) -> (usize, bool) {
+    let (calls, sound) = crate::carried::decode_carried(bytes, seed);
+    (calls.len(), sound)
+}

@@ -85,7 +85,8 @@ impl Handle {
 }
 
 impl Journal {
-    /// Opens the log in a directory of the local file system. Blocks.
+    /// Opens the log in a directory of the local file system. Blocks, and may call `reserve`: use a
+    /// thread that may block.
     pub fn open(
         directory: &Path,
         options: JournalOptions,
@@ -333,7 +334,8 @@ impl Journal {
         }
     }
 
-    /// The lane's stream is deleted: drops all of its records.
+    /// The lane's stream is deleted: drops all of its records. Call it when no append to the lane is under
+    /// way any more, or the lane comes back with that append.
     pub fn forget_lane(&self, lane: LaneId) {
         let freed = self.0.shared.index.lock().forget(lane);
         self.0.shared.queue.lock().forgotten.push(lane);

@@ -57,6 +57,8 @@ fn fill(device: &dyn Device, name: &str, size_bytes: u64) -> io::Result<()> {
 #[derive(Debug)]
 struct State {
     ready: Vec<u64>,
+    /// Taken, and not counted among the segments yet.
+    in_transit: u64,
     next_number: u64,
     /// Superseded segments whose successor is durable now.
     retired: Vec<SegmentId>,
@@ -77,6 +79,7 @@ impl Spares {
         let next_number = ready.iter().max().map_or(1, |highest| highest + 1);
         let state = State {
             ready,
+            in_transit: 0,
             next_number,
             retired: Vec::new(),
             trouble: None,
@@ -91,6 +94,7 @@ impl Spares {
         let mut state = self.state.lock();
         loop {
             if let Some(number) = state.ready.pop() {
+                state.in_transit += 1;
                 state.nudged = true;
                 self.changed.notify_all();
                 return Ok(number);
@@ -107,7 +111,17 @@ impl Spares {
 
     /// Gives a spare back unused.
     pub(crate) fn give_back(&self, number: u64) {
-        self.state.lock().ready.push(number);
+        let mut state = self.state.lock();
+        state.in_transit -= 1;
+        state.ready.push(number);
+    }
+
+    /// What was taken is a segment now, and counted as one.
+    pub(crate) fn arrived(&self) {
+        let mut state = self.state.lock();
+        state.in_transit -= 1;
+        state.nudged = true;
+        self.changed.notify_all();
     }
 
     /// A superseded segment may be recycled now.
@@ -226,18 +240,18 @@ impl Keeper {
     /// Makes a spare when there is none and the budget has room.
     fn provide(&self) {
         let spares = &self.shared.spares;
-        let number = {
+        let (number, in_transit) = {
             let mut state = spares.state.lock();
             if !state.ready.is_empty() {
                 state.trouble = None;
                 return;
             }
             state.next_number += 1;
-            state.next_number - 1
+            (state.next_number - 1, state.in_transit)
         };
         let size_bytes = self.shared.identity.segment_bytes;
         let budget = (self.shared.budget_bytes / size_bytes).max(SEGMENTS_LEAST);
-        let used = self.shared.index.lock().segments.len() as u64;
+        let used = self.shared.index.lock().segments.len() as u64 + in_transit;
         let made = if used >= budget {
             Err(format!(
                 "its {used} segments reach the budget of {} bytes; delivery has to release records",

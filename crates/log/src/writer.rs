@@ -214,9 +214,9 @@ impl Writer {
         self.start.next_id = SegmentId(id.0 + 1);
         self.shared.durable.store(active.position(), Ordering::Release);
         self.start.active = Some(active);
-        match self.start.superseded.take() {
-            Some(old) => self.shared.spares.retire(old),
-            None => self.shared.spares.nudge(),
+        self.shared.spares.arrived();
+        if let Some(old) = self.start.superseded.take() {
+            self.shared.spares.retire(old);
         }
     }
 

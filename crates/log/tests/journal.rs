@@ -307,6 +307,8 @@ async fn append_whose_caller_vanished_is_kept_and_frees_its_permit() {
         let journal = journal.clone();
         async move { journal.append(append_of(1, 1, 30)).await }
     });
+    // One turn of this single-threaded runtime: the append is submitted.
+    tokio::task::yield_now().await;
     while !vanishing.is_finished() && disk.device.stalled() == 0 {
         tokio::task::yield_now().await;
     }
