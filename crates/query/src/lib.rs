@@ -1,1 +1,34 @@
-//! query
+//! SQL over the lake: Trino's dialect as Athena's users write it, on DataFusion.
+//!
+//! - [`Engine`] runs statements on threads of its own within bounds of memory, disk and time.
+//! - `dialect` reads a statement and says it in DataFusion's words; `functions` and `unnest` are what
+//!   Trino has and DataFusion has not, or means otherwise; [`render`] writes values as Athena does.
+//! - `names` finds tables in the lake's catalog; `table` reads them as Iceberg demands.
+//! - `create`, `insert` and `show` are the other statements.
+//!
+//! A query reads one snapshot of each table (I5), refuses by name what it does not support (I7), and
+//! is bounded in every direction (I8).
+//!
+//! Known differences from Trino: a cast of a double to an integer cuts instead of rounding; an array
+//! subscript out of range is null instead of an error; regular expressions have neither look-around nor
+//! back-references; values of type `json` are shown as `varchar`; `char` and `time` are not castable to;
+//! lambda expressions are refused.
+
+pub mod column_types;
+mod create;
+mod dialect;
+mod engine;
+mod error;
+mod functions;
+mod insert;
+pub mod names;
+mod output;
+pub mod render;
+mod show;
+mod table;
+mod unnest;
+
+pub use dialect::STATEMENT_MAX_BYTES;
+pub use engine::{Engine, EngineOptions, QueryRequest};
+pub use error::QueryError;
+pub use output::{Column, QueryOutput, Rows, StatementKind};

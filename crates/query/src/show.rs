@@ -1,0 +1,276 @@
+//! `SHOW …`, `DESCRIBE`, and `information_schema`.
+
+use crate::QueryError;
+use crate::column_types::hive_type;
+use crate::dialect::{Name, Statement};
+use crate::engine::Session;
+use crate::names::{AWS_DATA_CATALOG, CatalogName, Names, S3_TABLES_PREFIX};
+use crate::output::Column;
+use crate::table::columns::query_schema;
+use alluvium_lake::LoadedTable;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use iceberg::spec::Transform;
+use std::sync::Arc;
+
+/// A result of text columns.
+pub(crate) type Shown = (Vec<Column>, RecordBatch);
+
+/// Rows of text under these names.
+fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> Result<Shown, QueryError> {
+    let columns = names.iter().map(|name| Column::of(name, &DataType::Utf8)).collect();
+    let fields: Vec<Field> =
+        names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
+    let arrays = (0..N)
+        .map(|at| {
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row[at]))) as ArrayRef
+        })
+        .collect();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+        .map_err(|e| QueryError::Internal(e.to_string()))?;
+    Ok((columns, batch))
+}
+
+/// One column of text.
+pub(crate) fn one_column<'a>(
+    name: &str,
+    lines: impl Iterator<Item = &'a str>,
+) -> Result<Shown, QueryError> {
+    let rows: Vec<[String; 1]> = lines.map(|line| [line.to_string()]).collect();
+    table([name], &rows)
+}
+
+fn list(name: &str, mut items: Vec<String>, like: Option<&str>) -> Result<Shown, QueryError> {
+    if let Some(pattern) = like {
+        let pattern = like_pattern(pattern)?;
+        items.retain(|item| pattern.is_match(item));
+    }
+    items.sort();
+    one_column(name, items.iter().map(String::as_str))
+}
+
+/// Hive's `*` and `|`, and SQL's `%`.
+fn like_pattern(text: &str) -> Result<regex::Regex, QueryError> {
+    let escaped = regex::escape(&text.to_lowercase());
+    let pattern = escaped.replace("\\*", ".*").replace('%', ".*").replace("\\|", "|");
+    regex::Regex::new(&format!("^(?:{pattern})$"))
+        .map_err(|e| QueryError::Syntax(format!("'{text}' is not a pattern: {e}")))
+}
+
+/// Answers a statement of this kind.
+pub(crate) async fn show(session: &Session, statement: Statement) -> Result<Shown, QueryError> {
+    let names = &session.names;
+    match statement {
+        Statement::ShowCatalogs { like } => {
+            let mut found = vec![AWS_DATA_CATALOG.to_lowercase()];
+            let buckets = names.buckets().await?;
+            found.extend(buckets.into_iter().map(|b| format!("{S3_TABLES_PREFIX}{}", b.name)));
+            list("Catalog", found, like.as_deref())
+        }
+        Statement::ShowDatabases { catalog, like } => {
+            let catalog = match catalog {
+                None => names.catalog.clone(),
+                Some(text) => known_catalog(&text)?,
+            };
+            list("database_name", names.databases(&catalog).await?, like.as_deref())
+        }
+        Statement::ShowTables { database, like } => {
+            let (catalog, database) = match database.map(|d| d.0) {
+                None => (names.catalog.clone(), names.database.clone()),
+                Some(parts) => match parts.as_slice() {
+                    [database] => (names.catalog.clone(), database.clone()),
+                    [catalog, database] => (known_catalog(catalog)?, database.clone()),
+                    _ => return Err(QueryError::Syntax("SHOW TABLES IN a database".into())),
+                },
+            };
+            let place = names.database(&catalog, &database).await?;
+            list("tab_name", names.tables(&place).await?, like.as_deref())
+        }
+        Statement::ShowColumns { table } => {
+            let (_, loaded) = names.find(&table).await?;
+            let fields = loaded.metadata.current_schema().as_struct().fields();
+            let lower: Vec<String> = fields.iter().map(|f| f.name.to_lowercase()).collect();
+            one_column("field", lower.iter().map(String::as_str))
+        }
+        Statement::Describe { table } => describe(&names.find(&table).await?.1),
+        Statement::ShowCreateTable { table } => {
+            let (place, loaded) = names.find(&table).await?;
+            let text = create_statement(&place.namespace, &loaded);
+            one_column("createtab_stmt", text.lines())
+        }
+        Statement::ShowTableProperties { table } => {
+            let (_, loaded) = names.find(&table).await?;
+            let mut found: Vec<[String; 2]> = loaded
+                .metadata
+                .properties()
+                .iter()
+                .filter(|(key, _)| !key.starts_with("alluvium."))
+                .map(|(key, value)| [key.clone(), value.clone()])
+                .collect();
+            found.push(["table_type".into(), "ICEBERG".into()]);
+            found.sort();
+            self::table(["prpt_name", "prpt_value"], &found)
+        }
+        Statement::ShowPartitions { table } => {
+            names.find(&table).await?;
+            Err(QueryError::Unsupported(format!(
+                "SHOW PARTITIONS is not supported for Iceberg tables; SELECT * FROM {}",
+                partitions_table(&table)
+            )))
+        }
+        Statement::ShowFunctions { like } => {
+            let found = session.functions.functions().filter(|f| !f.contains('$'));
+            list("Function", found.map(str::to_string).collect(), like.as_deref())
+        }
+        other => Err(QueryError::Internal(format!("{other:?} shows nothing"))),
+    }
+}
+
+fn known_catalog(text: &str) -> Result<CatalogName, QueryError> {
+    CatalogName::parse(text).ok_or_else(|| QueryError::NotFound {
+        code: "CATALOG_NOT_FOUND",
+        message: format!("Catalog '{text}' does not exist"),
+    })
+}
+
+fn partitions_table(name: &Name) -> String {
+    let mut parts: Vec<String> = name.0.iter().map(|p| format!("\"{p}\"")).collect();
+    if let Some(last) = parts.last_mut() {
+        *last = format!("{}$partitions\"", last.trim_end_matches('"'));
+    }
+    parts.join(".")
+}
+
+fn transform_text(transform: Transform, column: &str) -> String {
+    match transform {
+        Transform::Identity => column.to_string(),
+        Transform::Bucket(n) => format!("bucket({n}, {column})"),
+        Transform::Truncate(n) => format!("truncate({n}, {column})"),
+        other => format!("{other}({column})"),
+    }
+}
+
+fn describe(table: &LoadedTable) -> Result<Shown, QueryError> {
+    let schema = table.metadata.current_schema();
+    let row = |a: &str, b: &str, c: &str| [a.to_string(), b.to_string(), c.to_string()];
+    let mut rows = vec![row("# Table schema:", "", ""), row("# col_name", "data_type", "comment")];
+    for field in schema.as_struct().fields() {
+        let doc = field.doc.as_deref().unwrap_or_default();
+        rows.push(row(&field.name.to_lowercase(), &hive_type(&field.field_type), doc));
+    }
+    rows.push(row("", "", ""));
+    rows.push(row("# Partition spec:", "", ""));
+    rows.push(row("# field_name", "field_transform", "column_name"));
+    for field in table.metadata.default_partition_spec().fields() {
+        let column = schema.name_by_field_id(field.source_id).unwrap_or_default();
+        rows.push(row(&field.name, &field.transform.to_string(), column));
+    }
+    self::table(["col_name", "data_type", "comment"], &rows)
+}
+
+fn create_statement(database: &str, table: &LoadedTable) -> String {
+    let schema = table.metadata.current_schema();
+    let columns: Vec<String> = schema
+        .as_struct()
+        .fields()
+        .iter()
+        .map(|f| {
+            let null = if f.required { " NOT NULL" } else { "" };
+            format!("  `{}` {}{null}", f.name.to_lowercase(), hive_type(&f.field_type))
+        })
+        .collect();
+    let partitions: Vec<String> = table
+        .metadata
+        .default_partition_spec()
+        .fields()
+        .iter()
+        .filter_map(|f| {
+            let column = schema.name_by_field_id(f.source_id)?;
+            Some(transform_text(f.transform, &format!("`{column}`")))
+        })
+        .collect();
+    let mut text =
+        format!("CREATE TABLE {database}.{} (\n{})\n", table.record.name, columns.join(",\n"));
+    if !partitions.is_empty() {
+        text.push_str(&format!("PARTITIONED BY ({})\n", partitions.join(", ")));
+    }
+    text.push_str(&format!("LOCATION '{}'\n", table.metadata.location()));
+    text.push_str("TBLPROPERTIES (\n  'table_type'='iceberg')");
+    text
+}
+
+/// The tables of `information_schema` over one catalog: `schemata`, `tables`, `columns`.
+pub(crate) async fn information_schema(
+    names: &Names,
+    catalog: &CatalogName,
+    table: &str,
+) -> Result<Arc<dyn TableProvider>, QueryError> {
+    let mut rows: Vec<(String, String, Option<(String, i64, String, bool)>)> = Vec::new();
+    for database in names.databases(catalog).await? {
+        if table == "schemata" {
+            rows.push((database, String::new(), None));
+            continue;
+        }
+        let place = names.database(catalog, &database).await?;
+        for name in names.tables(&place).await? {
+            if table == "tables" {
+                rows.push((database.clone(), name, None));
+                continue;
+            }
+            let Some(loaded) = names.table(&place, &name).await.ok().flatten() else { continue };
+            let Ok(schema) = query_schema(loaded.metadata.current_schema()) else { continue };
+            for (at, field) in schema.fields().iter().enumerate() {
+                let of = crate::render::trino_type(field.data_type());
+                let column = (field.name().clone(), at as i64 + 1, of, field.is_nullable());
+                rows.push((database.clone(), name.clone(), Some(column)));
+            }
+        }
+    }
+    let text = |pick: &dyn Fn(&(String, String, Option<(String, i64, String, bool)>)) -> String| {
+        Arc::new(StringArray::from_iter_values(rows.iter().map(pick))) as ArrayRef
+    };
+    let of_column = |pick: &dyn Fn(&(String, i64, String, bool)) -> String| {
+        text(&|row| row.2.as_ref().map(pick).unwrap_or_default())
+    };
+    let catalog_text = catalog.to_string();
+    let mut columns: Vec<(&str, ArrayRef)> = match table {
+        "schemata" => {
+            vec![
+                ("catalog_name", text(&|_| catalog_text.clone())),
+                ("schema_name", text(&|r| r.0.clone())),
+            ]
+        }
+        "tables" | "columns" => vec![
+            ("table_catalog", text(&|_| catalog_text.clone())),
+            ("table_schema", text(&|r| r.0.clone())),
+            ("table_name", text(&|r| r.1.clone())),
+        ],
+        other => {
+            return Err(QueryError::NotFound {
+                code: "TABLE_NOT_FOUND",
+                message: format!("Table '{catalog}.information_schema.{other}' does not exist"),
+            });
+        }
+    };
+    if table == "tables" {
+        columns.push(("table_type", text(&|_| "BASE TABLE".to_string())));
+    }
+    if table == "columns" {
+        let position = rows.iter().map(|r| r.2.as_ref().map(|c| c.1)).collect::<Int64Array>();
+        columns.push(("column_name", of_column(&|c| c.0.clone())));
+        columns.push(("ordinal_position", Arc::new(position)));
+        columns.push(("is_nullable", of_column(&|c| if c.3 { "YES" } else { "NO" }.into())));
+        columns.push(("data_type", of_column(&|c| c.2.clone())));
+    }
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
+        .collect();
+    let schema = Arc::new(Schema::new(fields));
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
+        .map_err(|e| QueryError::Internal(e.to_string()))?;
+    Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
+}
