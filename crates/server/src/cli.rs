@@ -2,8 +2,11 @@
 
 use crate::configuration::{self, Configuration, ServeOptions};
 use crate::environment::Target;
-use crate::serve;
+use crate::generate::{self, Load, SensorOptions};
+use crate::sql::{self, SqlOptions};
+use crate::{reference, serve};
 use alluvium_base::Region;
+use alluvium_wire::client::Connection;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +24,8 @@ Examples:
   alluvium serve                        everything, on 127.0.0.1:4566, data in ./alluvium-data
   eval \"$(alluvium env)\"                point the AWS CLI, boto3 and CDK at it
   aws sts get-caller-identity           see that it answers
+  alluvium generate sensors --stream sensors --for 50s
+  alluvium sql "SELECT count(*) FROM lake.readings"
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
@@ -39,6 +44,41 @@ Examples:
   eval \"$(alluvium env)\"
   eval \"$(alluvium env --data-dir /var/lib/alluvium --region eu-central-1)\"";
 
+const GENERATE_EXAMPLES: &str = "\
+Examples:
+  alluvium generate sensors --stream sensors                    200 readings a second
+  alluvium generate sensors --stream sensors --rate max --connections 4 --for 30s
+
+The stream must exist. The last line is JSON: records, bytes, seconds, records_per_s, ack_ms_p50,
+ack_ms_p99, ack_ms_max, failed.";
+
+const SQL_EXAMPLES: &str = "\
+Examples:
+  alluvium sql \"SELECT location, avg(temperature) FROM sensors.readings GROUP BY location\"
+  alluvium sql --format csv --catalog s3tablescatalog/lake --database sensors \"SHOW TABLES\"
+
+A name of two parts is looked for in AwsDataCatalog, then in the only table bucket that has the
+namespace. Interrupting stops the query.";
+
+/// What there is to generate.
+#[derive(Debug, Subcommand)]
+enum Generate {
+    /// Sensor readings into a delivery stream, at a rate or as fast as they are acknowledged
+    #[command(after_long_help = GENERATE_EXAMPLES)]
+    Sensors(SensorOptions),
+}
+
+/// How a command reaches a server and signs for it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reach {
+    /// The server's data directory [default: the AWS_* variables, else ./alluvium-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Region to sign for [default: AWS_REGION, else us-east-1]
+    #[arg(long)]
+    pub(crate) region: Option<Region>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
@@ -47,11 +87,20 @@ enum Command {
     /// Print the variables that point AWS's tools at a running server
     #[command(after_long_help = ENV_EXAMPLES)]
     Env(EnvOptions),
+    /// Generate records
+    #[command(subcommand)]
+    Generate(Generate),
+    /// Query a running server
+    #[command(after_long_help = SQL_EXAMPLES)]
+    Sql(SqlOptions),
     /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print the reference of all options, as in docs/configuration.md
+    #[command(hide = true)]
+    ConfigReference,
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +129,12 @@ pub(crate) fn run() -> ExitCode {
             Err(error) => fail(2, &error.to_string()),
         },
         Command::Env(options) => finish(env(options)),
+        Command::Generate(Generate::Sensors(options)) => finish(generate_sensors(&options)),
+        Command::Sql(options) => finish(query(&options)),
+        Command::ConfigReference => {
+            print!("{}", reference::configuration());
+            ExitCode::SUCCESS
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "alluvium", &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -103,5 +158,31 @@ fn env(options: EnvOptions) -> Result<(), String> {
     let dir = options.data_dir.unwrap_or_else(|| configuration::default_data_dir().to_path_buf());
     let target = Target::of_data_dir(&dir, options.region)?;
     print!("{}", target.exports());
+    Ok(())
+}
+
+/// One thread: the machine's others belong to the server.
+fn one_thread() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("threads cannot be started: {error}"))
+}
+
+fn generate_sensors(options: &SensorOptions) -> Result<(), String> {
+    let target = Target::reach(&options.reach)?;
+    let summary = one_thread()?.block_on(generate::run(Load::from(options), target.destination()))?;
+    println!("{summary}");
+    Ok(())
+}
+
+fn query(options: &SqlOptions) -> Result<(), String> {
+    let target = Target::reach(&options.reach)?;
+    let answer = one_thread()?.block_on(async {
+        let mut connection =
+            Connection::new(target.destination()).map_err(|error| error.to_string())?;
+        sql::run(options, &mut connection).await
+    })?;
+    print!("{answer}");
     Ok(())
 }

@@ -1,18 +1,29 @@
 //! How a command finds a server: the `AWS_*` variables, else the data directory.
 
-use crate::data_directory;
+use crate::cli::Reach;
+use crate::{configuration, data_directory};
 use alluvium_access::RootCredentials;
-use alluvium_base::Region;
+use alluvium_base::{Region, SystemClock};
+use alluvium_wire::client::Destination;
+use alluvium_wire::sigv4::sign::Signer;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The region unless something names one.
 pub(crate) const DEFAULT_REGION: &str = "us-east-1";
 
+fn default_region() -> Region {
+    DEFAULT_REGION.parse().expect("the default region has a region's form")
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// The root credentials of the environment, if both variables are set.
 pub(crate) fn given_root() -> Result<Option<RootCredentials>, String> {
-    let id = std::env::var("ALLUVIUM_ROOT_ACCESS_KEY_ID").ok().filter(|id| !id.is_empty());
-    let secret =
-        std::env::var("ALLUVIUM_ROOT_SECRET_ACCESS_KEY").ok().filter(|secret| !secret.is_empty());
+    let id = variable("ALLUVIUM_ROOT_ACCESS_KEY_ID");
+    let secret = variable("ALLUVIUM_ROOT_SECRET_ACCESS_KEY");
     match (id, secret) {
         (Some(id), Some(secret)) => {
             RootCredentials::given(&id, &secret).map(Some).map_err(|error| error.to_string())
@@ -41,10 +52,45 @@ impl Target {
             Some(root) => root,
             None => RootCredentials::load(dir).map_err(|error| error.to_string())?,
         };
-        let region = region.unwrap_or_else(|| {
-            DEFAULT_REGION.parse().expect("the default region has a region's form")
-        });
-        Ok(Self { endpoint, root, region })
+        Ok(Self { endpoint, root, region: region.unwrap_or_else(default_region) })
+    }
+
+    /// The server that a command was told of: its data directory, else the `AWS_*` variables, else
+    /// the default data directory.
+    pub(crate) fn reach(reach: &Reach) -> Result<Self, String> {
+        let region = match (&reach.region, variable("AWS_REGION"), variable("AWS_DEFAULT_REGION")) {
+            (Some(region), _, _) => Some(region.clone()),
+            (None, Some(region), _) | (None, None, Some(region)) => {
+                Some(region.parse().map_err(|error| format!("AWS_REGION: {error}"))?)
+            }
+            (None, None, None) => None,
+        };
+        if let Some(dir) = &reach.data_dir {
+            return Self::of_data_dir(dir, region);
+        }
+        let named = (
+            variable("AWS_ENDPOINT_URL"),
+            variable("AWS_ACCESS_KEY_ID"),
+            variable("AWS_SECRET_ACCESS_KEY"),
+        );
+        let (Some(endpoint), Some(id), Some(secret)) = named else {
+            return Self::of_data_dir(configuration::default_data_dir(), region);
+        };
+        let root = RootCredentials::given(&id, &secret).map_err(|error| error.to_string())?;
+        Ok(Self { endpoint, root, region: region.unwrap_or_else(default_region) })
+    }
+
+    /// Where and as whom a client calls.
+    pub(crate) fn destination(&self) -> Destination {
+        Destination {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            signer: Signer::new(
+                self.root.access_key_id.clone(),
+                self.root.secret_access_key.clone(),
+            ),
+            clock: Arc::new(SystemClock),
+        }
     }
 
     /// The lines that point AWS's tools at the server.

@@ -11,8 +11,11 @@ mod data_directory;
 mod door;
 mod engines;
 mod environment;
+mod generate;
 mod identity;
+mod reference;
 mod serve;
+mod sql;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
 //! that each protocol puts into its own envelope.
 
 pub mod body;
+pub mod client;
 pub mod credentials;
 pub mod input;
 pub mod json_protocol;
