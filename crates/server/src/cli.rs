@@ -25,7 +25,7 @@ Examples:
   eval \"$(alluvium env)\"                point the AWS CLI, boto3 and CDK at it
   aws sts get-caller-identity           see that it answers
   alluvium generate sensors --stream sensors --for 50s
-  alluvium sql "SELECT count(*) FROM lake.readings"
+  alluvium sql \"SELECT count(*) FROM sensors.readings\"
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
