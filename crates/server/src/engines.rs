@@ -1,5 +1,6 @@
 //! Opens the stores and engines in their order, and puts the services over them.
 
+use crate::admin::Admin;
 use crate::configuration::Configuration;
 use crate::door::{Registered, Registry};
 use alluvium_base::{AccountId, Clock, Random, SequenceNumber};
@@ -11,8 +12,10 @@ use alluvium_lake::catalog::Catalog;
 use alluvium_lake::{Lake, LakeOptions};
 use alluvium_log::{Journal, JournalOptions};
 use alluvium_services::firehose::FirehoseService;
+use alluvium_services::glue::GlueService;
 use alluvium_services::iceberg_rest::IcebergRest;
 use alluvium_services::s3::{S3Dependencies, S3Gateway};
+use alluvium_services::s3tables::S3TablesService;
 use alluvium_services::sts::StsService;
 use alluvium_store::data_dir::{DataDir, DataDirOptions};
 use alluvium_store::objects::Objects;
@@ -129,6 +132,21 @@ impl Engines {
         }
     }
 
+    /// Adds the log's state to `health`: red when it failed, or when a lane is quarantined.
+    pub(crate) fn add_checks(&self, admin: &mut Admin) {
+        let journal = self.journal.clone();
+        admin.check("log", move || {
+            if let Some(why) = journal.failure() {
+                return Err(why);
+            }
+            let quarantined = journal.quarantined();
+            if quarantined.is_empty() {
+                return Ok(());
+            }
+            Err(format!("{} quarantined lanes: run `alluvium log check`", quarantined.len()))
+        });
+    }
+
     /// Delivers what is cut, within the limit, and closes the log. The rest is safe in the log.
     pub(crate) async fn close(&self, limit: Duration) {
         self.delivery.drain(limit).await;
@@ -157,6 +175,22 @@ impl Engines {
                 Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
                 ground.account.clone(),
             )),
+        });
+        registry.add(Registered {
+            signing_name: "glue",
+            target_prefix: Some("AWSGlue"),
+            protocol: Protocol::AwsJson11,
+            body_bytes_max: limits::GLUE_BODY_BYTES_MAX,
+            accepts_unsigned: false,
+            service: Arc::new(GlueService::new(self.lake.clone())),
+        });
+        registry.add(Registered {
+            signing_name: "s3tables",
+            target_prefix: None,
+            protocol: Protocol::RestJson,
+            body_bytes_max: limits::S3TABLES_BODY_BYTES_MAX,
+            accepts_unsigned: false,
+            service: Arc::new(S3TablesService::new(self.lake.clone())),
         });
         registry.iceberg = Some(Arc::new(Registered {
             signing_name: "s3tables",

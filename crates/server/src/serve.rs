@@ -45,7 +45,9 @@ async fn serve(configuration: Configuration) -> Result<(), String> {
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", configuration.listen))?;
     let local = listener.local();
-    let admin = Arc::new(Admin::new(metrics, !local.ip().is_loopback()));
+    let mut admin = Admin::new(metrics, !local.ip().is_loopback());
+    engines.add_checks(&mut admin);
+    let admin = Arc::new(admin);
     let door = Arc::new(Door::new(DoorParts {
         verifier: Verifier::new(ground.lookup.clone(), ground.clock.clone()),
         registry: engines.registry(&configuration, &ground),
