@@ -171,7 +171,8 @@ fn one_thread() -> Result<tokio::runtime::Runtime, String> {
 
 fn generate_sensors(options: &SensorOptions) -> Result<(), String> {
     let target = Target::reach(&options.reach)?;
-    let summary = one_thread()?.block_on(generate::run(Load::from(options), target.destination()))?;
+    let summary =
+        one_thread()?.block_on(generate::run(Load::from(options), target.destination()))?;
     println!("{summary}");
     Ok(())
 }

@@ -32,7 +32,11 @@ impl Latencies {
 
     /// The latency in milliseconds below which this share (0 to 1) of the calls was.
     pub(super) fn quantile_ms(&self, share: f64) -> f64 {
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss
+        )]
         let wanted = (self.total as f64 * share).ceil() as u64;
         let mut seen = 0;
         for (index, count) in self.counts.iter().enumerate() {

@@ -42,7 +42,10 @@ const ASK_AFTER_MIN: Duration = Duration::from_millis(5);
 const ASK_AFTER_MAX: Duration = Duration::from_millis(250);
 
 /// Runs the statement and returns what to print. An interrupt stops the query.
-pub(crate) async fn run(options: &SqlOptions, connection: &mut Connection) -> Result<String, String> {
+pub(crate) async fn run(
+    options: &SqlOptions,
+    connection: &mut Connection,
+) -> Result<String, String> {
     let mut context = serde_json::Map::new();
     if let Some(catalog) = &options.catalog {
         context.insert("Catalog".into(), catalog.as_str().into());

@@ -16,9 +16,8 @@ impl Rows {
     pub(super) fn add_page(&mut self, page: &Value, skip_first: bool) {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         if self.columns.is_empty() {
-            let text = |column: &Value, name: &str| {
-                column[name].as_str().unwrap_or_default().to_string()
-            };
+            let text =
+                |column: &Value, name: &str| column[name].as_str().unwrap_or_default().to_string();
             let info = list(&page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]);
             self.columns = info.iter().map(|column| text(column, "Name")).collect();
             self.types = info.iter().map(|column| text(column, "Type")).collect();
@@ -115,9 +114,7 @@ fn is_number(kind: &str) -> bool {
 fn typed(kind: &str, text: &str) -> Value {
     let parsed = match kind {
         "boolean" => text.parse().ok().map(Value::Bool),
-        "tinyint" | "smallint" | "integer" | "bigint" => {
-            text.parse::<i64>().ok().map(Value::from)
-        }
+        "tinyint" | "smallint" | "integer" | "bigint" => text.parse::<i64>().ok().map(Value::from),
         "float" | "real" | "double" => {
             text.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map(Value::Number)
         }
