@@ -20,8 +20,6 @@ mod removal;
 mod scheduler;
 mod start;
 mod state;
-#[cfg(test)]
-mod tests;
 
 use crate::convert::Converter;
 use crate::lane_log::LaneLog;

@@ -1,0 +1,306 @@
+//! A whole delivery over real parts: a journal and objects on disk, records in memory behind faults, a
+//! clock that the test owns. `crash` drops everything that a process would lose.
+
+#![allow(dead_code)] // each test binary uses its own part of the rig
+
+use alluvium_base::{Clock, Epoch, LaneId, ManualClock, OsRandom, Random, Region, TableId};
+use alluvium_delivery::lane_log::{JournalLog, LaneLog};
+use alluvium_delivery::pending::Pending;
+use alluvium_delivery::stream::{BufferingHints, ErrorOutput, IcebergDestination, TableName};
+use alluvium_delivery::streams::{NewStream, Stream, Streams};
+use alluvium_delivery::{Engine, EngineOptions, EngineParts, Intake, intake, recovery};
+use alluvium_lake::catalog::NewTable;
+use alluvium_lake::commit::TableDefinition;
+use alluvium_lake::{Catalog, Lake, LakeOptions};
+use alluvium_log::{Invocation, Journal, JournalOptions};
+use alluvium_store::objects::faulty::FaultyObjects;
+use alluvium_store::objects::local::LocalObjects;
+use alluvium_store::objects::{ListRequest, Objects};
+use alluvium_store::records::Records;
+use alluvium_store::records::faulty::FaultyRecords;
+use alluvium_store::records::memory::MemoryRecords;
+use arrow::array::{Array, Int64Array};
+use bytes::Bytes;
+use iceberg::spec::{
+    FormatVersion, NestedField, PrimitiveType, Schema, SortOrder, Type, UnboundPartitionSpec,
+};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const ERRORS: &str = "errors-bucket";
+
+/// What outlives a crash.
+pub struct World {
+    pub clock: ManualClock,
+    pub memory: Arc<MemoryRecords>,
+    pub dir: tempfile::TempDir,
+    pub epoch: u64,
+    pub commit_interval: Duration,
+}
+
+/// One start of the process.
+pub struct Run {
+    pub records: Arc<FaultyRecords>,
+    pub objects: Arc<FaultyObjects>,
+    pub lake: Lake,
+    pub streams: Arc<Streams>,
+    pub engine: Engine,
+    pub intake: Intake,
+    pub journal: Journal,
+    pub clock: ManualClock,
+}
+
+pub fn region() -> Region {
+    "us-east-1".parse().unwrap()
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            clock: ManualClock::new(1_767_431_107_000),
+            memory: Arc::new(MemoryRecords::new()),
+            dir: tempfile::tempdir().unwrap(),
+            epoch: 0,
+            commit_interval: Duration::ZERO,
+        }
+    }
+
+    pub async fn start(&mut self) -> Run {
+        self.epoch += 1;
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let random: Arc<dyn Random> = Arc::new(OsRandom);
+        let records = Arc::new(FaultyRecords::new(self.memory.clone()));
+        let local = LocalObjects::open_unswept(
+            &self.dir.path().join("objects"),
+            self.memory.clone(),
+            clock.clone(),
+            random.clone(),
+        )
+        .await
+        .unwrap();
+        let objects = Arc::new(FaultyObjects::new(Arc::new(local)));
+        let account: alluvium_base::AccountId = "000000000000".parse().unwrap();
+        let catalog = Catalog::new(
+            records.clone(),
+            objects.clone(),
+            clock.clone(),
+            random.clone(),
+            account.clone(),
+        );
+        let commit_interval = self.commit_interval;
+        let lake = Lake::new(catalog, LakeOptions { commit_interval, ..LakeOptions::default() });
+        let floors = recovery::floors(records.as_ref()).await.unwrap();
+        let mut options = JournalOptions::new(Epoch(self.epoch), clock.clone(), random.clone());
+        options.segment_bytes = 1 << 20;
+        options.lanes = floors.lanes;
+        options.expected_log_id = floors.log_id;
+        let pending = Pending::new();
+        let log_dir = self.dir.path().join("log");
+        std::fs::create_dir_all(&log_dir).unwrap();
+        let (journal, _) = Journal::open(&log_dir, options, pending.observer()).unwrap();
+        let streams =
+            Arc::new(Streams::open(records.clone(), clock.clone(), random, account).await.unwrap());
+        let log: Arc<dyn LaneLog> = Arc::new(JournalLog(journal.clone()));
+        let engine = Engine::start(EngineParts {
+            streams: streams.clone(),
+            log: log.clone(),
+            pending,
+            lake: lake.clone(),
+            clock,
+            options: EngineOptions {
+                retry_pause: Duration::from_millis(1),
+                retry_pause_max: Duration::from_millis(5),
+                ..EngineOptions::default()
+            },
+        })
+        .await
+        .unwrap();
+        let intake = Intake::new(log, engine.clone());
+        let clock = self.clock.clone();
+        Run { records, objects, lake, streams, engine, intake, journal, clock }
+    }
+
+    /// A first start with an error bucket, a table `ns.t` and a stream `s` into it.
+    pub async fn begin(&mut self, hints: BufferingHints) -> (Run, Arc<Stream>, TableId) {
+        let run = self.start().await;
+        run.objects.create_bucket(ERRORS).await.unwrap();
+        let bucket = run.lake.catalog().create_table_bucket(&region(), "lake").await.unwrap();
+        run.lake.catalog().create_namespace(&bucket, "ns", BTreeMap::new()).await.unwrap();
+        let table = run.create_table("t").await;
+        let stream = run.create_stream("s", "t", hints).await;
+        (run, stream, table)
+    }
+}
+
+pub fn destination(table: &str, buffering: BufferingHints) -> IcebergDestination {
+    IcebergDestination {
+        role_arn: "arn:aws:iam::000000000000:role/r".into(),
+        catalog_arn: "arn:aws:glue:us-east-1:000000000000:catalog/s3tablescatalog/lake".into(),
+        table: TableName { database: "ns".into(), table: table.into(), error_prefix: None },
+        buffering,
+        retry_duration_s: 10,
+        errors: ErrorOutput {
+            role_arn: "arn:aws:iam::000000000000:role/r".into(),
+            bucket_arn: format!("arn:aws:s3:::{ERRORS}"),
+            prefix: None,
+            error_prefix: Some("e/!{firehose:error-output-type}/!{timestamp:yyyy}/".into()),
+            buffering: None,
+            logging: None,
+        },
+        logging: None,
+        processing_described: false,
+    }
+}
+
+pub const AT_ONCE: BufferingHints = BufferingHints { size_mib: 1, interval_s: 0 };
+
+pub fn record(id: i64) -> Vec<u8> {
+    format!("{{\"id\":{id}}}").into_bytes()
+}
+
+pub fn frames(records: &[Vec<u8>]) -> Bytes {
+    let mut out = Vec::new();
+    for record in records {
+        out.extend_from_slice(&u32::try_from(record.len()).unwrap().to_le_bytes());
+        out.extend_from_slice(record);
+    }
+    out.into()
+}
+
+fn schema() -> Schema {
+    let id = NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long));
+    Schema::builder().with_fields([id.into()]).build().unwrap()
+}
+
+impl Run {
+    pub async fn create_table(&self, name: &str) -> TableId {
+        let bucket = self.lake.catalog().table_bucket(&region(), "lake").await.unwrap();
+        let new = NewTable { bucket, namespace: "ns".into(), name: name.into() };
+        let definition = TableDefinition::Schema {
+            schema: Box::new(schema()),
+            spec: UnboundPartitionSpec::builder().build(),
+            order: SortOrder::unsorted_order(),
+            properties: HashMap::new(),
+            version: FormatVersion::V2,
+        };
+        self.lake.create_table(&new, definition).await.unwrap().record.id
+    }
+
+    pub async fn create_stream(
+        &self,
+        name: &str,
+        table: &str,
+        hints: BufferingHints,
+    ) -> Arc<Stream> {
+        let new = NewStream {
+            region: region(),
+            name: name.into(),
+            throughput_hint_mbs: None,
+            tags: BTreeMap::new(),
+            destination: destination(table, hints),
+        };
+        let stream = self.streams.create(new).await.unwrap();
+        self.engine.stream_changed(&stream);
+        stream
+    }
+
+    pub async fn put_raw(&self, stream: &Stream, records: &[Vec<u8>]) -> intake::Receipt {
+        self.call(stream, records, None).await
+    }
+
+    pub async fn call(
+        &self,
+        stream: &Stream,
+        records: &[Vec<u8>],
+        invocation: Option<Invocation>,
+    ) -> intake::Receipt {
+        let records = intake::Records {
+            frames: frames(records),
+            count: u32::try_from(records.len()).unwrap(),
+            arrival_ms: self.clock.now_ms(),
+            invocation,
+        };
+        self.intake.put(stream, records).await.unwrap()
+    }
+
+    pub async fn put(&self, stream: &Stream, ids: std::ops::Range<i64>) {
+        let records: Vec<Vec<u8>> = ids.map(record).collect();
+        self.put_raw(stream, &records).await;
+    }
+
+    /// Everything delivered, or a panic after half a minute.
+    pub async fn settle(&self) {
+        let settled = tokio::time::timeout(Duration::from_secs(30), self.engine.settled()).await;
+        assert!(settled.is_ok(), "not delivered: {:?}", self.engine.health());
+    }
+
+    /// As a crash: tasks end wherever they are. The log's files stay as they are.
+    pub async fn crash(self) {
+        self.engine.stop();
+        self.journal.close().await;
+    }
+
+    /// The ids in the table's current snapshot, sorted.
+    pub async fn ids(&self, table: TableId) -> Vec<i64> {
+        let loaded = self.lake.load(table).await.unwrap();
+        let Some(snapshot) = loaded.metadata.current_snapshot() else { return Vec::new() };
+        let mut ids = Vec::new();
+        for file in self.lake.manifest_list(&loaded.metadata, snapshot).await.unwrap().iter() {
+            let manifest = self.lake.manifests().manifest(file).await.unwrap();
+            for entry in manifest.entries().iter().filter(|entry| entry.is_alive()) {
+                ids.extend(self.ids_of(entry.file_path()).await);
+            }
+        }
+        ids.sort_unstable();
+        ids
+    }
+
+    pub async fn ids_of(&self, path: &str) -> Vec<i64> {
+        let (bucket, key) = path.strip_prefix("s3://").unwrap().split_once('/').unwrap();
+        let size = self.objects.head(bucket, key).await.unwrap().size_bytes;
+        let bytes = self.objects.get_ranges(bucket, key, &[0..size]).await.unwrap().remove(0);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
+        let mut ids = Vec::new();
+        for batch in reader {
+            let batch = batch.unwrap();
+            let column = batch.column_by_name("id").unwrap().clone();
+            let column = column.as_any().downcast_ref::<Int64Array>().unwrap();
+            ids.extend((0..column.len()).map(|row| column.value(row)));
+        }
+        ids
+    }
+
+    /// All lines of all error objects, with their keys.
+    pub async fn error_lines(&self) -> Vec<(String, serde_json::Value)> {
+        let request = ListRequest { limit: 1000, ..ListRequest::default() };
+        let mut lines = Vec::new();
+        for object in self.objects.list(ERRORS, request).await.unwrap().objects {
+            if object.key.ends_with(".parquet") {
+                continue;
+            }
+            let range = 0..object.size_bytes;
+            let bytes = self.objects.get_ranges(ERRORS, &object.key, &[range]).await.unwrap();
+            for line in bytes[0].split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+                lines.push((object.key.clone(), serde_json::from_slice(line).unwrap()));
+            }
+        }
+        lines
+    }
+
+    /// How many documents of a collection there are.
+    pub async fn documents(&self, collection: &'static str) -> usize {
+        let scan = alluvium_store::records::Scan {
+            collection,
+            prefix: String::new(),
+            after: None,
+            limit: 10_000,
+        };
+        self.records.scan(scan).await.unwrap().len()
+    }
+}
+
+pub fn lane(stream: &Stream) -> LaneId {
+    stream.lane
+}
