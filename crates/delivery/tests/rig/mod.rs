@@ -29,45 +29,47 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub const ERRORS: &str = "errors-bucket";
+pub(crate) const ERRORS: &str = "errors-bucket";
 
 /// What outlives a crash.
-pub struct World {
-    pub clock: ManualClock,
-    pub memory: Arc<MemoryRecords>,
-    pub dir: tempfile::TempDir,
-    pub epoch: u64,
-    pub commit_interval: Duration,
+pub(crate) struct World {
+    pub(crate) clock: ManualClock,
+    pub(crate) memory: Arc<MemoryRecords>,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) epoch: u64,
+    pub(crate) commit_interval: Duration,
+    pub(crate) batch_bytes_max: u64,
 }
 
 /// One start of the process.
-pub struct Run {
-    pub records: Arc<FaultyRecords>,
-    pub objects: Arc<FaultyObjects>,
-    pub lake: Lake,
-    pub streams: Arc<Streams>,
-    pub engine: Engine,
-    pub intake: Intake,
-    pub journal: Journal,
-    pub clock: ManualClock,
+pub(crate) struct Run {
+    pub(crate) records: Arc<FaultyRecords>,
+    pub(crate) objects: Arc<FaultyObjects>,
+    pub(crate) lake: Lake,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) engine: Engine,
+    pub(crate) intake: Intake,
+    pub(crate) journal: Journal,
+    pub(crate) clock: ManualClock,
 }
 
-pub fn region() -> Region {
+pub(crate) fn region() -> Region {
     "us-east-1".parse().unwrap()
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             clock: ManualClock::new(1_767_431_107_000),
             memory: Arc::new(MemoryRecords::new()),
             dir: tempfile::tempdir().unwrap(),
             epoch: 0,
             commit_interval: Duration::ZERO,
+            batch_bytes_max: 128 << 20,
         }
     }
 
-    pub async fn start(&mut self) -> Run {
+    pub(crate) async fn start(&mut self) -> Run {
         self.epoch += 1;
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let random: Arc<dyn Random> = Arc::new(OsRandom);
@@ -93,7 +95,7 @@ impl World {
         let lake = Lake::new(catalog, LakeOptions { commit_interval, ..LakeOptions::default() });
         let floors = recovery::floors(records.as_ref()).await.unwrap();
         let mut options = JournalOptions::new(Epoch(self.epoch), clock.clone(), random.clone());
-        options.segment_bytes = 1 << 20;
+        options.segment_bytes = 4 << 20;
         options.lanes = floors.lanes;
         options.expected_log_id = floors.log_id;
         let pending = Pending::new();
@@ -110,6 +112,7 @@ impl World {
             lake: lake.clone(),
             clock,
             options: EngineOptions {
+                batch_bytes_max: self.batch_bytes_max,
                 retry_pause: Duration::from_millis(1),
                 retry_pause_max: Duration::from_millis(5),
                 ..EngineOptions::default()
@@ -123,7 +126,7 @@ impl World {
     }
 
     /// A first start with an error bucket, a table `ns.t` and a stream `s` into it.
-    pub async fn begin(&mut self, hints: BufferingHints) -> (Run, Arc<Stream>, TableId) {
+    pub(crate) async fn begin(&mut self, hints: BufferingHints) -> (Run, Arc<Stream>, TableId) {
         let run = self.start().await;
         run.objects.create_bucket(ERRORS).await.unwrap();
         let bucket = run.lake.catalog().create_table_bucket(&region(), "lake").await.unwrap();
@@ -134,7 +137,7 @@ impl World {
     }
 }
 
-pub fn destination(table: &str, buffering: BufferingHints) -> IcebergDestination {
+pub(crate) fn destination(table: &str, buffering: BufferingHints) -> IcebergDestination {
     IcebergDestination {
         role_arn: "arn:aws:iam::000000000000:role/r".into(),
         catalog_arn: "arn:aws:glue:us-east-1:000000000000:catalog/s3tablescatalog/lake".into(),
@@ -154,13 +157,13 @@ pub fn destination(table: &str, buffering: BufferingHints) -> IcebergDestination
     }
 }
 
-pub const AT_ONCE: BufferingHints = BufferingHints { size_mib: 1, interval_s: 0 };
+pub(crate) const AT_ONCE: BufferingHints = BufferingHints { size_mib: 1, interval_s: 0 };
 
-pub fn record(id: i64) -> Vec<u8> {
+pub(crate) fn record(id: i64) -> Vec<u8> {
     format!("{{\"id\":{id}}}").into_bytes()
 }
 
-pub fn frames(records: &[Vec<u8>]) -> Bytes {
+pub(crate) fn frames(records: &[Vec<u8>]) -> Bytes {
     let mut out = Vec::new();
     for record in records {
         out.extend_from_slice(&u32::try_from(record.len()).unwrap().to_le_bytes());
@@ -175,7 +178,7 @@ fn schema() -> Schema {
 }
 
 impl Run {
-    pub async fn create_table(&self, name: &str) -> TableId {
+    pub(crate) async fn create_table(&self, name: &str) -> TableId {
         let bucket = self.lake.catalog().table_bucket(&region(), "lake").await.unwrap();
         let new = NewTable { bucket, namespace: "ns".into(), name: name.into() };
         let definition = TableDefinition::Schema {
@@ -188,7 +191,7 @@ impl Run {
         self.lake.create_table(&new, definition).await.unwrap().record.id
     }
 
-    pub async fn create_stream(
+    pub(crate) async fn create_stream(
         &self,
         name: &str,
         table: &str,
@@ -206,11 +209,11 @@ impl Run {
         stream
     }
 
-    pub async fn put_raw(&self, stream: &Stream, records: &[Vec<u8>]) -> intake::Receipt {
+    pub(crate) async fn put_raw(&self, stream: &Stream, records: &[Vec<u8>]) -> intake::Receipt {
         self.call(stream, records, None).await
     }
 
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         stream: &Stream,
         records: &[Vec<u8>],
@@ -225,25 +228,25 @@ impl Run {
         self.intake.put(stream, records).await.unwrap()
     }
 
-    pub async fn put(&self, stream: &Stream, ids: std::ops::Range<i64>) {
+    pub(crate) async fn put(&self, stream: &Stream, ids: std::ops::Range<i64>) {
         let records: Vec<Vec<u8>> = ids.map(record).collect();
         self.put_raw(stream, &records).await;
     }
 
     /// Everything delivered, or a panic after half a minute.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         let settled = tokio::time::timeout(Duration::from_secs(30), self.engine.settled()).await;
         assert!(settled.is_ok(), "not delivered: {:?}", self.engine.health());
     }
 
     /// As a crash: tasks end wherever they are. The log's files stay as they are.
-    pub async fn crash(self) {
+    pub(crate) async fn crash(self) {
         self.engine.stop();
         self.journal.close().await;
     }
 
     /// The ids in the table's current snapshot, sorted.
-    pub async fn ids(&self, table: TableId) -> Vec<i64> {
+    pub(crate) async fn ids(&self, table: TableId) -> Vec<i64> {
         let loaded = self.lake.load(table).await.unwrap();
         let Some(snapshot) = loaded.metadata.current_snapshot() else { return Vec::new() };
         let mut ids = Vec::new();
@@ -257,7 +260,7 @@ impl Run {
         ids
     }
 
-    pub async fn ids_of(&self, path: &str) -> Vec<i64> {
+    pub(crate) async fn ids_of(&self, path: &str) -> Vec<i64> {
         let (bucket, key) = path.strip_prefix("s3://").unwrap().split_once('/').unwrap();
         let size = self.objects.head(bucket, key).await.unwrap().size_bytes;
         let bytes = self.objects.get_ranges(bucket, key, &[0..size]).await.unwrap().remove(0);
@@ -273,7 +276,7 @@ impl Run {
     }
 
     /// All lines of all error objects, with their keys.
-    pub async fn error_lines(&self) -> Vec<(String, serde_json::Value)> {
+    pub(crate) async fn error_lines(&self) -> Vec<(String, serde_json::Value)> {
         let request = ListRequest { limit: 1000, ..ListRequest::default() };
         let mut lines = Vec::new();
         for object in self.objects.list(ERRORS, request).await.unwrap().objects {
@@ -290,7 +293,7 @@ impl Run {
     }
 
     /// How many documents of a collection there are.
-    pub async fn documents(&self, collection: &'static str) -> usize {
+    pub(crate) async fn documents(&self, collection: &'static str) -> usize {
         let scan = alluvium_store::records::Scan {
             collection,
             prefix: String::new(),
@@ -301,6 +304,6 @@ impl Run {
     }
 }
 
-pub fn lane(stream: &Stream) -> LaneId {
+pub(crate) fn lane(stream: &Stream) -> LaneId {
     stream.lane
 }

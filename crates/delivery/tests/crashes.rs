@@ -1,0 +1,191 @@
+//! The process ends between any two durable steps of a batch; every acknowledged record is in the table
+//! exactly once after the next start, and every bad one in one error line.
+
+mod rig;
+
+use alluvium_delivery::batch::{BATCHES, PROGRESS};
+use alluvium_store::objects::ObjectsError;
+use alluvium_store::objects::faulty::{Call, Fault as ObjectFault};
+use alluvium_store::records::Outcome;
+use alluvium_store::records::faulty::{Fault, Release};
+use rig::{AT_ONCE, Run, World, record};
+use std::time::Duration;
+
+/// Where the process ends.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    /// Nothing of the batch is recorded.
+    BeforeCut,
+    /// It is cut; no file is written.
+    BeforeFiles,
+    /// Its data files are written, its error objects not.
+    BeforeErrors,
+    /// All is written, not recorded.
+    BeforePrepared,
+    /// It is prepared, its commit not begun.
+    BeforeManifests,
+    /// Its metadata is being written.
+    BeforeMetadata,
+    /// The pointer is about to move.
+    BeforePointer,
+}
+
+const ALL: [At; 7] = [
+    At::BeforeCut,
+    At::BeforeFiles,
+    At::BeforeErrors,
+    At::BeforePrepared,
+    At::BeforeManifests,
+    At::BeforeMetadata,
+    At::BeforePointer,
+];
+
+fn batch() -> Vec<Vec<u8>> {
+    vec![record(1), b"not json".to_vec(), record(2), Vec::new(), record(3)]
+}
+
+async fn stalled(gate: &Release) {
+    tokio::time::timeout(Duration::from_secs(30), gate.stalled()).await.expect("it gets there");
+}
+
+/// Lets the engine come to the place, and no further.
+async fn stop_at(run: &Run, at: At, put: impl Future<Output = ()>) {
+    let gate = Release::new();
+    let object = |text: &str| {
+        run.objects.arm(Call::Put, text, ObjectFault::Stall(gate.clone()), 1);
+    };
+    match at {
+        At::BeforeCut => run.records.arm(Some(PROGRESS), Fault::Stall(gate.clone()), 1),
+        At::BeforeFiles => object(".parquet"),
+        At::BeforeErrors => object("iceberg-failed"),
+        At::BeforePrepared => {
+            let last = Release::new();
+            let stall = ObjectFault::Stall(last.clone());
+            run.objects.arm(Call::Put, "iceberg-failed", stall, 1);
+            put.await;
+            stalled(&last).await;
+            run.records.arm(Some(BATCHES), Fault::Stall(gate.clone()), 1);
+            last.release();
+            stalled(&gate).await;
+            return;
+        }
+        At::BeforeManifests => object(".avro"),
+        At::BeforeMetadata => object(".metadata.json"),
+        At::BeforePointer => run.records.arm(Some("checkpoint"), Fault::Stall(gate.clone()), 1),
+    }
+    put.await;
+    stalled(&gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_before_any_step_neither_loses_nor_doubles() {
+    for at in ALL {
+        let mut world = World::new();
+        let (run, stream, table) = world.begin(AT_ONCE).await;
+        stop_at(&run, at, async {
+            run.put_raw(&stream, &batch()).await;
+        })
+        .await;
+        run.crash().await;
+        let run = world.start().await;
+        run.settle().await;
+        assert_eq!(run.ids(table).await, vec![1, 2, 3], "{at:?}");
+        assert_eq!(run.error_lines().await.len(), 1, "{at:?}");
+        assert_eq!(run.documents(BATCHES).await, 0, "{at:?}");
+        let stream = run.streams.get(&rig::region(), "s").unwrap();
+        run.put(&stream, 4..6).await;
+        run.settle().await;
+        assert_eq!(run.ids(table).await, vec![1, 2, 3, 4, 5], "{at:?}");
+        run.crash().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crashes_one_after_another_at_every_step_add_up() {
+    let mut world = World::new();
+    let (mut run, _, table) = world.begin(AT_ONCE).await;
+    let mut expected = Vec::new();
+    for (round, at) in ALL.into_iter().enumerate() {
+        let stream = run.streams.get(&rig::region(), "s").unwrap();
+        let from = round as i64 * 10;
+        let mut records: Vec<Vec<u8>> = (from..from + 10).map(record).collect();
+        expected.extend(from..from + 10);
+        records.push(b"[1]".to_vec());
+        stop_at(&run, at, async {
+            run.put_raw(&stream, &records).await;
+        })
+        .await;
+        run.crash().await;
+        run = world.start().await;
+        run.settle().await;
+        assert_eq!(run.ids(table).await, expected, "{at:?}");
+        assert_eq!(run.error_lines().await.len(), round + 1, "{at:?}");
+    }
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_answers_at_every_transaction_are_resolved_by_reading_back() {
+    for collection in [PROGRESS, BATCHES, "checkpoint"] {
+        for fault in [Fault::DoThenUnknown, Fault::SkipThenUnknown] {
+            let mut world = World::new();
+            let (run, stream, table) = world.begin(AT_ONCE).await;
+            run.records.arm(Some(collection), fault.clone(), 1);
+            run.put_raw(&stream, &batch()).await;
+            run.settle().await;
+            run.put(&stream, 4..6).await;
+            run.settle().await;
+            assert_eq!(run.ids(table).await, vec![1, 2, 3, 4, 5], "{collection} {fault:?}");
+            assert_eq!(run.error_lines().await.len(), 1, "{collection} {fault:?}");
+            run.crash().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_that_fail_for_a_while_hold_the_batch_and_lose_nothing() {
+    let mut world = World::new();
+    let (run, stream, table) = world.begin(AT_ONCE).await;
+    let full = || ObjectsError::Full("no room".into());
+    let unknown = || ObjectsError::Unknown("no answer".into());
+    for key in [".parquet", "iceberg-failed", ".avro", ".metadata.json"] {
+        run.objects.arm(Call::Put, key, ObjectFault::Before(full()), 3);
+        run.objects.arm(Call::Put, key, ObjectFault::After(unknown()), 1);
+    }
+    for collection in [PROGRESS, BATCHES] {
+        let answer = Outcome::Unavailable("busy".into());
+        run.records.arm(Some(collection), Fault::Answer(answer), 2);
+    }
+    run.put_raw(&stream, &batch()).await;
+    run.settle().await;
+    assert_eq!(run.ids(table).await, vec![1, 2, 3]);
+    assert_eq!(run.error_lines().await.len(), 1);
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_engine_stops_and_says_so() {
+    let mut world = World::new();
+    let (run, stream, _) = world.begin(AT_ONCE).await;
+    run.records.arm(Some(PROGRESS), Fault::Answer(Outcome::Fenced), 1);
+    let fenced = run.engine.fenced();
+    run.put(&stream, 0..1).await;
+    tokio::time::timeout(Duration::from_secs(30), fenced).await.expect("it is told");
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_finishes_what_is_cut_and_leaves_the_rest_in_the_log() {
+    let mut world = World::new();
+    let hints = alluvium_delivery::stream::BufferingHints { size_mib: 128, interval_s: 900 };
+    let (run, stream, table) = world.begin(hints).await;
+    run.put(&stream, 0..10).await;
+    run.engine.drain(Duration::from_secs(10)).await;
+    assert!(run.ids(table).await.is_empty());
+    run.crash().await;
+    world.clock.advance(900_000);
+    let run = world.start().await;
+    run.settle().await;
+    assert_eq!(run.ids(table).await, (0..10).collect::<Vec<_>>());
+    run.crash().await;
+}
