@@ -18,7 +18,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The collection of [`StreamDocument`]s, by `REGION/NAME`.
@@ -111,7 +111,8 @@ pub struct Stream {
     state: RwLock<(u64, Arc<StreamDocument>)>,
     closing: AtomicBool,
     puts: AtomicU64,
-    counters: PutCounters,
+    /// Made at the first put: the exporter is installed after the streams are read.
+    counters: OnceLock<PutCounters>,
 }
 
 /// Handles of a stream's counters, so that a put does not look them up.
@@ -143,14 +144,7 @@ impl Stream {
             lane: document.lane,
             closing: AtomicBool::new(document.status == StreamStatus::Deleting),
             puts: AtomicU64::new(0),
-            counters: PutCounters {
-                records: metrics::counter!(
-                    "alluvium_stream_records_total", "stream" => label(&document)
-                ),
-                bytes: metrics::counter!(
-                    "alluvium_stream_bytes_total", "stream" => label(&document)
-                ),
-            },
+            counters: OnceLock::new(),
             state: RwLock::new((version, Arc::new(document))),
         }
     }
@@ -174,8 +168,17 @@ impl Stream {
 
     /// Counts an acknowledged call.
     pub(crate) fn count_put(&self, count: u32, size_bytes: u64) {
-        self.counters.records.increment(u64::from(count));
-        self.counters.bytes.increment(size_bytes);
+        let counters = self.counters.get_or_init(|| {
+            let name = label(&self.document());
+            PutCounters {
+                records: metrics::counter!(
+                    "alluvium_stream_records_total", "stream" => name.clone()
+                ),
+                bytes: metrics::counter!("alluvium_stream_bytes_total", "stream" => name),
+            }
+        });
+        counters.records.increment(u64::from(count));
+        counters.bytes.increment(size_bytes);
     }
 
     /// Whether it takes no more records.
