@@ -18,8 +18,8 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The collection of [`StreamDocument`]s, by `REGION/NAME`.
 pub const STREAMS: &str = "delivery-stream";

@@ -68,8 +68,9 @@ async fn a_batch_waits_for_its_interval_or_its_size() {
     run.engine.stream_changed(&stream);
     run.settle().await;
     assert_eq!(run.ids(table).await.len(), 10);
-    let large: Vec<Vec<u8>> =
-        (0..20).map(|id| format!("{{\"id\":{id},\"pad\":\"{}\"}}", "x".repeat(60_000)).into()).collect();
+    let large: Vec<Vec<u8>> = (0..20)
+        .map(|id| format!("{{\"id\":{id},\"pad\":\"{}\"}}", "x".repeat(60_000)).into())
+        .collect();
     run.put_raw(&stream, &large).await;
     run.settle().await;
     assert_eq!(run.ids(table).await.len(), 30);

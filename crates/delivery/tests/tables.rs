@@ -125,10 +125,8 @@ async fn a_column_added_between_conversion_and_commit_does_not_hold_the_batch() 
         NestedField::optional(2, "extra", Type::Primitive(PrimitiveType::String)).into(),
     ];
     let schema = Schema::builder().with_fields(fields).build().unwrap();
-    let updates = vec![
-        TableUpdate::AddSchema { schema },
-        TableUpdate::SetCurrentSchema { schema_id: -1 },
-    ];
+    let updates =
+        vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }];
     let lake = run.lake.clone();
     let altered =
         tokio::spawn(async move { lake.commit(table, TableChange::update(vec![], updates)).await });
@@ -159,8 +157,7 @@ async fn a_rollback_does_not_bring_records_again() {
             max_ref_age_ms: None,
         },
     };
-    let updates =
-        vec![TableUpdate::SetSnapshotRef { ref_name: "main".into(), reference }];
+    let updates = vec![TableUpdate::SetSnapshotRef { ref_name: "main".into(), reference }];
     run.lake.commit(table, TableChange::update(vec![], updates)).await.unwrap();
     run.crash().await;
     let run = world.start().await;
