@@ -201,9 +201,9 @@ def test_config_announces_what_is_there(lake_server, make_table):
     [
         ("GET", "config", 400, "BadRequestException"),
         ("GET", "config?warehouse=nothing", 400, "BadRequestException"),
-        ("GET", "config?warehouse=arn:aws:s3tables:us-east-1:000000000000:bucket/absent", 404, "NoSuchWarehouseException"),
-        ("GET", "config?warehouse=arn:aws:s3tables:us-east-1:999999999999:bucket/other", 403, "ForbiddenException"),
-        ("GET", "config?warehouse=arn:aws:s3tables:eu-west-1:000000000000:bucket/other", 400, "BadRequestException"),
+        ("GET", "config?warehouse=arn%3Aaws%3As3tables%3Aus-east-1%3A000000000000%3Abucket%2Fabsent", 404, "NoSuchWarehouseException"),
+        ("GET", "config?warehouse=arn%3Aaws%3As3tables%3Aus-east-1%3A999999999999%3Abucket%2Fother", 403, "ForbiddenException"),
+        ("GET", "config?warehouse=arn%3Aaws%3As3tables%3Aeu-west-1%3A000000000000%3Abucket%2Fother", 400, "BadRequestException"),
         ("GET", "{p}/namespaces/absent", 404, "NoSuchNamespaceException"),
         ("GET", "{p}/namespaces/a%1Fb", 400, "UnsupportedOperationException"),
         ("GET", "{p}/namespaces/sensors/tables/absent", 404, "NoSuchTableException"),

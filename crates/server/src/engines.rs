@@ -14,7 +14,10 @@ use alluvium_log::{Journal, JournalOptions};
 use alluvium_services::firehose::FirehoseService;
 use alluvium_services::glue::GlueService;
 use alluvium_services::iceberg_rest::IcebergRest;
+<<<<<<< HEAD
 use alluvium_services::s3::{S3Dependencies, S3Gateway};
+=======
+use alluvium_services::s3::{S3Credential, S3Credentials, S3Dependencies, S3Gateway};
 use alluvium_services::s3tables::S3TablesService;
 use alluvium_services::sts::StsService;
 use alluvium_store::data_dir::{DataDir, DataDirOptions};
@@ -163,6 +166,22 @@ impl Engines {
             body_bytes_max: limits::STS_BODY_BYTES_MAX,
             accepts_unsigned: false,
             service: Arc::new(StsService),
+        });
+        registry.add(Registered {
+            signing_name: "s3tables",
+            target_prefix: None,
+            protocol: Protocol::RestJson,
+            body_bytes_max: limits::S3TABLES_BODY_BYTES_MAX,
+            accepts_unsigned: false,
+            service: Arc::new(S3TablesService::new(self.lake.clone())),
+        });
+        registry.add(Registered {
+            signing_name: "glue",
+            target_prefix: Some("AWSGlue"),
+            protocol: Protocol::AwsJson11,
+            body_bytes_max: limits::GLUE_BODY_BYTES_MAX,
+            accepts_unsigned: false,
+            service: Arc::new(GlueService::new(self.lake.clone())),
         });
         registry.add(Registered {
             signing_name: "firehose",

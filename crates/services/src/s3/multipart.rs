@@ -132,7 +132,7 @@ impl Operations {
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let input = request.input;
         let number = part_number(input.part_number)?;
-        let size_bytes = body_size(input.content_length)?;
+        let size_bytes = body_size(input.content_length, &request.headers)?;
         let declared = Declared::read(&request.headers)?;
         let md5 = content_md5(input.content_md5.as_deref())?;
         self.buckets.require(&input.bucket).await?;

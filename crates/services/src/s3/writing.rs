@@ -34,9 +34,11 @@ pub(super) fn put_condition(headers: &HeaderMap, bucket: &str) -> S3Result<PutCo
     warehouse::condition(bucket, asked)
 }
 
-/// Refuses bodies of no stated or of too great length.
-pub(super) fn body_size(content_length: Option<i64>) -> S3Result<u64> {
-    let Some(length) = content_length else {
+/// Refuses bodies of no stated or of too great length. A chunked body (`Transfer-Encoding`, as the
+/// C++ SDK sends it) states its length in `x-amz-decoded-content-length`.
+pub(super) fn body_size(content_length: Option<i64>, headers: &HeaderMap) -> S3Result<u64> {
+    let decoded = || headers.get("x-amz-decoded-content-length")?.to_str().ok()?.parse().ok();
+    let Some(length) = content_length.or_else(decoded) else {
         return Err(refuse(
             S3ErrorCode::MissingContentLength,
             "You must provide the Content-Length HTTP header.",
@@ -62,7 +64,7 @@ impl Operations {
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let input = request.input;
         self.buckets.require(&input.bucket).await?;
-        let size_bytes = body_size(input.content_length)?;
+        let size_bytes = body_size(input.content_length, &request.headers)?;
         let declared = Declared::read(&request.headers)?;
         let md5 = content_md5(input.content_md5.as_deref())?;
         let condition = put_condition(&request.headers, &input.bucket)?;
