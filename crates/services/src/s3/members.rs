@@ -10,7 +10,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 
 /// Headers that belong to the protocol and not to an operation. `x-amz-request-payer` says that
 /// the caller agrees to pay; nothing costs anything, so there is nothing to do for it.
-const PROTOCOL_HEADERS: [&str; 9] = [
+const PROTOCOL_HEADERS: [&str; 10] = [
     "x-amz-algorithm",
     "x-amz-content-sha256",
     "x-amz-date",
@@ -19,6 +19,8 @@ const PROTOCOL_HEADERS: [&str; 9] = [
     "x-amz-request-payer",
     "x-amz-sdk-checksum-algorithm",
     "x-amz-trailer",
+    // The C++ SDK, which PyArrow is built on, names the API version (2006-03-01, the only one).
+    "x-amz-api-version",
     "x-amz-user-agent",
 ];
 
