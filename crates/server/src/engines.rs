@@ -14,10 +14,7 @@ use alluvium_log::{Journal, JournalOptions};
 use alluvium_services::firehose::FirehoseService;
 use alluvium_services::glue::GlueService;
 use alluvium_services::iceberg_rest::IcebergRest;
-<<<<<<< HEAD
 use alluvium_services::s3::{S3Dependencies, S3Gateway};
-=======
-use alluvium_services::s3::{S3Credential, S3Credentials, S3Dependencies, S3Gateway};
 use alluvium_services::s3tables::S3TablesService;
 use alluvium_services::sts::StsService;
 use alluvium_store::data_dir::{DataDir, DataDirOptions};
