@@ -19,6 +19,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "alluvium",
         &["base", "store", "log", "access", "lake", "query", "delivery", "wire", "services"],
     ),
+    (
+        "alluvium-fuzz",
+        &["base", "store", "log", "access", "lake", "query", "delivery", "wire", "services"],
+    ),
 ];
 
 /// Licences that a binary under Apache-2.0 may contain without further duties than notices.

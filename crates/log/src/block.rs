@@ -66,7 +66,8 @@ pub const HEADER_BYTES_MAX: usize = HEADER_BYTES + LANES_MAX * LANE_BYTES;
 const FLAG_INVOCATION: u16 = 1;
 const FLAG_END_MARK: u16 = 2;
 const FLAGS_KNOWN: u16 = FLAG_INVOCATION | FLAG_END_MARK;
-const CRC_AT: usize = 156;
+/// Where the header keeps its own checksum.
+pub const CRC_AT: usize = 156;
 
 /// Seeds the CRC of headers; derived from the log's secret salt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

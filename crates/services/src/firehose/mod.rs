@@ -12,7 +12,7 @@ mod destination;
 mod error;
 mod model;
 mod put;
-mod scan;
+pub mod scan;
 #[cfg(test)]
 mod tests;
 

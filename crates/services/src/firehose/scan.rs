@@ -15,28 +15,28 @@ use serde::Deserialize;
 use std::borrow::Cow;
 
 /// `PutRecordBatch`: records in a call (Firehose quotas).
-pub(super) const RECORDS_MAX: usize = 500;
+pub const RECORDS_MAX: usize = 500;
 /// A record before base64: 1,000 KiB (Firehose quotas).
-pub(super) const RECORD_BYTES_MAX: usize = 1_024_000;
+pub const RECORD_BYTES_MAX: usize = 1_024_000;
 /// `PutRecordBatch`: all records before base64: 4 MiB (Firehose quotas).
-pub(super) const CALL_BYTES_MAX: usize = 4 << 20;
+pub const CALL_BYTES_MAX: usize = 4 << 20;
 /// The length that stands before each record.
 const FRAME_HEADER: usize = 4;
 
 /// A call's records, framed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Put<'a> {
+pub struct Put<'a> {
     /// `DeliveryStreamName`.
-    pub(super) stream: Cow<'a, str>,
+    pub stream: Cow<'a, str>,
     /// The records back to back.
-    pub(super) frames: Vec<u8>,
+    pub frames: Vec<u8>,
     /// How many.
-    pub(super) count: u32,
+    pub count: u32,
 }
 
 /// Which of the two operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub enum Shape {
     /// `{"DeliveryStreamName", "Record": {"Data"}}`
     One,
     /// `{"DeliveryStreamName", "Records": [{"Data"}]}`
@@ -44,7 +44,7 @@ pub(super) enum Shape {
 }
 
 /// Reads a body: the fast way, or else the exact one.
-pub(super) fn read(body: &[u8], shape: Shape) -> Result<Put<'_>, Problem> {
+pub fn read(body: &[u8], shape: Shape) -> Result<Put<'_>, Problem> {
     match fast(body, shape) {
         Some(put) => Ok(put),
         None => exact(body, shape),
@@ -156,7 +156,7 @@ fn plain_name(name: &[u8]) -> Option<&str> {
 }
 
 /// The body as SDKs write it; none for anything else.
-pub(super) fn fast(body: &[u8], shape: Shape) -> Option<Put<'_>> {
+pub fn fast(body: &[u8], shape: Shape) -> Option<Put<'_>> {
     let mut cursor = Cursor { body, at: 0 };
     let mut frames = Frames { bytes: vec![0; body.len()], used: 0, payload: 0, count: 0 };
     let mut stream = None;
@@ -209,7 +209,7 @@ struct BatchInput {
 }
 
 /// Any body, answered as AWS answers it.
-fn exact(body: &[u8], shape: Shape) -> Result<Put<'static>, Problem> {
+pub fn exact(body: &[u8], shape: Shape) -> Result<Put<'static>, Problem> {
     let (name, records) = match shape {
         Shape::One => {
             let input: OneInput = alluvium_wire::input::parse(body).map_err(|e| bad_input(&e))?;

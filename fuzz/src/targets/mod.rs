@@ -1,0 +1,82 @@
+//! The targets, one a module.
+
+mod log_block;
+mod log_segment;
+mod names;
+mod prefixes;
+mod put_body;
+mod records;
+mod signature;
+mod wire_input;
+
+/// A decoder under test.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Names its corpus.
+    pub name: &'static str,
+    /// Panics when what it checks does not hold.
+    pub run: fn(&[u8]),
+}
+
+const fn of(name: &'static str, run: fn(&[u8])) -> Target {
+    Target { name, run }
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    of("log_block", log_block::run),
+    of("log_segment", log_segment::run),
+    of("names", names::run),
+    of("prefixes", prefixes::run),
+    of("put_body", put_body::run),
+    of("records", records::run),
+    of("signature", signature::run),
+    of("wire_input", wire_input::run),
+];
+
+/// The input's first line and what comes after it.
+fn split_line(input: &[u8]) -> (&[u8], &[u8]) {
+    match input.iter().position(|byte| *byte == b'\n') {
+        Some(at) => (&input[..at], &input[at + 1..]),
+        None => (input, &[]),
+    }
+}
+
+/// Takes bytes off the front of an input; zero when it is used up.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn u8(&mut self) -> u8 {
+        match self.0.split_first() {
+            Some((first, rest)) => {
+                self.0 = rest;
+                *first
+            }
+            None => 0,
+        }
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_le_bytes([self.u8(), self.u8()])
+    }
+
+    fn take(&mut self, most: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(most.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Waits for a future that ends by itself.
+fn finish<F: Future>(future: F) -> F::Output {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime without I/O");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
