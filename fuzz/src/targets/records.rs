@@ -79,7 +79,7 @@ fn schema(choice: u8) -> Schema {
         1 => Type::Map(MapType::new(key, value)),
         _ => Type::Struct(nested),
     };
-    fields.push(field(20, "n", nested));
+    fields.push(field(20, "z", nested));
     if choice >= 64 {
         let last = fields.len() - 1;
         fields.swap(0, last);

@@ -75,6 +75,9 @@ pub fn check_link_name(name: &str) -> Result<(), CatalogError> {
     if !name.bytes().all(allowed) {
         return refuse(WHAT, name, "it consists of letters, digits, underscores, hyphens and dots");
     }
+    if name.bytes().all(|b| b == b'.') {
+        return refuse(WHAT, name, "it does not consist of dots alone");
+    }
     Ok(())
 }
 
@@ -130,5 +133,15 @@ mod tests {
         }
         assert!(check_namespace_name("aws_x").is_err());
         assert!(check_table_name("aws_x").is_ok());
+    }
+
+    #[test]
+    fn a_link_may_have_dots_in_its_name_but_not_nothing_else() {
+        for good in ["a", "a.b", ".a", "a-b_c"] {
+            assert!(check_link_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "...", "A", "a/b", "a\0", "a b"] {
+            assert!(check_link_name(bad).is_err(), "{bad}");
+        }
     }
 }
