@@ -35,7 +35,8 @@ fn every_target_has_a_corpus() {
 
 #[test]
 fn every_target_takes_nothing_and_noise() {
-    let noise: Vec<u8> = (0..2000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> =
+        (0..2000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     for target in TARGETS {
         for length in [0, 1, 2, 7, 160, 2000] {
             (target.run)(&noise[..length]);

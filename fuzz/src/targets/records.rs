@@ -67,7 +67,8 @@ fn schema(choice: u8) -> Schema {
         fields.push(field(at as i32 + 1, &name, Type::Primitive(primitive.clone())));
     }
     let element = Type::Primitive(primitives[usize::from(choice) % primitives.len()].clone());
-    let list = Type::List(ListType::new(NestedField::list_element(21, element.clone(), true).into()));
+    let list =
+        Type::List(ListType::new(NestedField::list_element(21, element.clone(), true).into()));
     let nested = StructType::new(vec![
         NestedField::required(24, "x", element.clone()).into(),
         NestedField::optional(25, "y", list.clone()).into(),
