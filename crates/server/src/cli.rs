@@ -3,6 +3,7 @@
 use crate::configuration::{self, Configuration, ServeOptions};
 use crate::environment::Target;
 use crate::generate::{self, Load, SensorOptions};
+use crate::log_tool::{self, LogOptions, RepairOptions};
 use crate::sql::{self, SqlOptions};
 use crate::{reference, serve};
 use alluvium_base::Region;
@@ -68,6 +69,22 @@ enum Generate {
     Sensors(SensorOptions),
 }
 
+/// What to do with the log.
+#[derive(Debug, Subcommand)]
+enum Log {
+    /// Read all of the log and say whether it is sound: exit 0, or 1 with what was found
+    Check(LogOptions),
+    /// Accept what `check` found as lost, so that the next start goes on without it
+    Repair(RepairOptions),
+}
+
+const LOG_EXAMPLES: &str = "\
+Examples:
+  alluvium log check --data-dir /var/lib/alluvium
+  alluvium log repair --data-dir /var/lib/alluvium --accept-damage 3:4096-8192
+
+The server must be stopped. Repair cuts and rewrites nothing: it records what is given up.";
+
 /// How a command reaches a server and signs for it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reach {
@@ -93,6 +110,9 @@ enum Command {
     /// Query a running server
     #[command(after_long_help = SQL_EXAMPLES)]
     Sql(SqlOptions),
+    /// Check or repair the log of a stopped server
+    #[command(subcommand, after_long_help = LOG_EXAMPLES)]
+    Log(Log),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -131,6 +151,12 @@ pub(crate) fn run() -> ExitCode {
         Command::Env(options) => finish(env(options)),
         Command::Generate(Generate::Sensors(options)) => finish(generate_sensors(&options)),
         Command::Sql(options) => finish(query(&options)),
+        Command::Log(Log::Check(options)) => sound(one_thread().and_then(|runtime| {
+            runtime.block_on(log_tool::run_check(&options))
+        })),
+        Command::Log(Log::Repair(options)) => sound(one_thread().and_then(|runtime| {
+            runtime.block_on(log_tool::run_repair(&options))
+        })),
         Command::ConfigReference => {
             print!("{}", reference::configuration());
             ExitCode::SUCCESS
@@ -145,6 +171,15 @@ pub(crate) fn run() -> ExitCode {
 fn finish(done: Result<(), String>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+/// A log that is not sound was reported already.
+fn sound(done: Result<bool, String>) -> ExitCode {
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) => fail(1, &error),
     }
 }

@@ -96,7 +96,7 @@ pub(crate) struct ServeOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_memory: Option<ByteSize>,
 
-    /// Memory for conversion and open Parquet files [default: 512MiB]
+    /// Log bytes that may be in conversion at once, in batches of up to 128MiB [default: 1GiB]
     #[arg(long, env = "ALLUVIUM_DELIVERY_MEMORY", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delivery_memory: Option<ByteSize>,
@@ -185,6 +185,8 @@ pub(crate) enum ConfigurationError {
 const MIB: u64 = 1 << 20;
 /// The largest body that a service takes must fit.
 const REQUEST_MEMORY_MIN: u64 = 64 * MIB;
+/// One batch at the largest size hint.
+const DELIVERY_MEMORY_MIN: u64 = 128 * MIB;
 /// Two segments and a spare, or nothing could be recycled.
 const LOG_BUDGET_MIN: u64 = 256 * MIB;
 
@@ -252,8 +254,8 @@ impl Configuration {
             delivery_memory_bytes: size(
                 "delivery-memory",
                 options.delivery_memory,
-                512,
-                REQUEST_MEMORY_MIN,
+                1024,
+                DELIVERY_MEMORY_MIN,
             )?,
             query_memory_bytes: size("query-memory", options.query_memory, 512, 32 * MIB)?,
             max_connections: options.max_connections.unwrap_or(4096).max(1),

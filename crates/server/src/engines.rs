@@ -106,7 +106,7 @@ impl Engines {
             pending,
             lake: lake.clone(),
             clock,
-            options: EngineOptions::default(),
+            options: delivery_options(configuration.delivery_memory_bytes),
         };
         let delivery = Engine::start(parts).await.map_err(text)?;
         Ok(Self {
@@ -192,22 +192,6 @@ impl Engines {
                 ground.account.clone(),
             )),
         });
-        registry.add(Registered {
-            signing_name: "glue",
-            target_prefix: Some("AWSGlue"),
-            protocol: Protocol::AwsJson11,
-            body_bytes_max: limits::GLUE_BODY_BYTES_MAX,
-            accepts_unsigned: false,
-            service: Arc::new(GlueService::new(self.lake.clone())),
-        });
-        registry.add(Registered {
-            signing_name: "s3tables",
-            target_prefix: None,
-            protocol: Protocol::RestJson,
-            body_bytes_max: limits::S3TABLES_BODY_BYTES_MAX,
-            accepts_unsigned: false,
-            service: Arc::new(S3TablesService::new(self.lake.clone())),
-        });
         registry.iceberg = Some(Arc::new(Registered {
             signing_name: "s3tables",
             target_prefix: None,
@@ -232,6 +216,13 @@ impl Engines {
         })));
         registry
     }
+}
+
+/// As many batches at once as the memory allows.
+fn delivery_options(memory_bytes: u64) -> EngineOptions {
+    let usual = EngineOptions::default();
+    let batches = usize::try_from(memory_bytes / usual.batch_bytes_max).unwrap_or(usize::MAX);
+    EngineOptions { batches_max: batches.max(1), ..usual }
 }
 
 /// Opens the log above everything that the documents say was handed out.

@@ -13,6 +13,7 @@ mod engines;
 mod environment;
 mod generate;
 mod identity;
+mod log_tool;
 mod reference;
 mod serve;
 mod sql;

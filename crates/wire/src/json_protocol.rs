@@ -90,7 +90,7 @@ pub fn refuse_as(version: &str, request_id: RequestId, problem: &Problem) -> Rep
     members.insert("__type".into(), problem.code.as_ref().into());
     members.insert("message".into(), problem.message.as_str().into());
     let json = serde_json::Value::Object(members).to_string();
-    respond(version, request_id, problem.status, json.into())
+    crate::protocol::coded(respond(version, request_id, problem.status, json.into()), problem)
 }
 
 /// A time as AWS JSON writes it: epoch seconds with a fraction, from milliseconds.

@@ -33,3 +33,13 @@ impl Protocol {
         }
     }
 }
+
+/// The code of a refusal, kept beside the answer for logs.
+#[derive(Debug, Clone)]
+pub struct RefusalCode(pub std::borrow::Cow<'static, str>);
+
+/// Keeps the code of a refusal beside its answer.
+pub(crate) fn coded(mut reply: Reply, problem: &Problem) -> Reply {
+    reply.extensions_mut().insert(RefusalCode(problem.code.clone()));
+    reply
+}

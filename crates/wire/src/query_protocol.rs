@@ -107,7 +107,7 @@ pub fn refuse(request_id: RequestId, namespace: Option<&str>, problem: &Problem)
         element("Message", &problem.message),
         element("RequestId", &request_id.to_string()),
     );
-    respond(request_id, problem.status, xml)
+    crate::protocol::coded(respond(request_id, problem.status, xml), problem)
 }
 
 /// A refusal in S3's form, for requests that never reach the S3 service.
@@ -118,5 +118,5 @@ pub fn refuse_s3(request_id: RequestId, problem: &Problem) -> Reply {
         element("Message", &problem.message),
         element("RequestId", &request_id.to_string()),
     );
-    respond(request_id, problem.status, xml)
+    crate::protocol::coded(respond(request_id, problem.status, xml), problem)
 }

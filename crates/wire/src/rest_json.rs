@@ -48,7 +48,7 @@ pub fn refuse(request_id: RequestId, problem: &Problem) -> Reply {
     if let Ok(code) = HeaderValue::from_str(&problem.code) {
         reply.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), code);
     }
-    reply
+    crate::protocol::coded(reply, problem)
 }
 
 /// A refusal as the Iceberg REST specification's `ErrorModel`.
@@ -58,7 +58,7 @@ pub fn refuse_iceberg(request_id: RequestId, problem: &Problem) -> Reply {
         "type": problem.code,
         "code": problem.status.as_u16(),
     }});
-    respond(request_id, problem.status, json.to_string().into())
+    crate::protocol::coded(respond(request_id, problem.status, json.to_string().into()), problem)
 }
 
 /// The refusal of a method and path that are no operation here, by their name (I7).

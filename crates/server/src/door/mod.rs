@@ -18,6 +18,7 @@ pub(crate) use registry::{Registered, Registry};
 
 use crate::admin::Admin;
 use alluvium_base::{Clock, Random, Region, RequestId};
+use alluvium_wire::protocol::RefusalCode;
 use alluvium_wire::request_id;
 use alluvium_wire::sigv4::{Admitted, Presented, SignatureProblem, Verified, Verifier, present};
 use alluvium_wire::{Call, Problem, Protocol, Reply, UnsignedCall};
@@ -355,10 +356,11 @@ fn log(ticket: &Ticket, method: &http::Method, reply: &Reply, took: std::time::D
     metrics::histogram!("alluvium_request_seconds", "service" => ticket.service).record(took);
     let (id, service, status, took_ms) =
         (ticket.id, ticket.service, status.as_u16(), took.as_millis());
+    let code = reply.extensions().get::<RefusalCode>().map_or("", |code| &code.0);
     if class == "failed" {
-        tracing::warn!(request_id = %id, service, %method, status, took_ms, "request failed");
+        tracing::warn!(request_id = %id, service, %method, status, code, took_ms, "request failed");
     } else if class == "refused" {
-        tracing::info!(request_id = %id, service, %method, status, took_ms, "request refused");
+        tracing::info!(request_id = %id, service, %method, status, code, took_ms, "request refused");
     } else {
         tracing::debug!(request_id = %id, service, %method, status, took_ms, "request answered");
     }
