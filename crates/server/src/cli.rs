@@ -151,12 +151,12 @@ pub(crate) fn run() -> ExitCode {
         Command::Env(options) => finish(env(options)),
         Command::Generate(Generate::Sensors(options)) => finish(generate_sensors(&options)),
         Command::Sql(options) => finish(query(&options)),
-        Command::Log(Log::Check(options)) => sound(one_thread().and_then(|runtime| {
-            runtime.block_on(log_tool::run_check(&options))
-        })),
-        Command::Log(Log::Repair(options)) => sound(one_thread().and_then(|runtime| {
-            runtime.block_on(log_tool::run_repair(&options))
-        })),
+        Command::Log(Log::Check(options)) => {
+            sound(one_thread().and_then(|runtime| runtime.block_on(log_tool::run_check(&options))))
+        }
+        Command::Log(Log::Repair(options)) => {
+            sound(one_thread().and_then(|runtime| runtime.block_on(log_tool::run_repair(&options))))
+        }
         Command::ConfigReference => {
             print!("{}", reference::configuration());
             ExitCode::SUCCESS

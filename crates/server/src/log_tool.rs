@@ -113,10 +113,7 @@ async fn examine(options: &LogOptions, decisions: &[Decision]) -> Result<bool, S
 }
 
 /// What the records know of each lane.
-async fn floors(
-    configuration: &Configuration,
-    epoch: Epoch,
-) -> Result<recovery::Floors, String> {
+async fn floors(configuration: &Configuration, epoch: Epoch) -> Result<recovery::Floors, String> {
     let options = SqliteOptions { epoch_floor: epoch, ..SqliteOptions::default() };
     let records = SqliteRecords::open(&configuration.records_path, options).await;
     let records: Arc<dyn Records> = Arc::new(records.map_err(|error| error.to_string())?);
@@ -163,9 +160,7 @@ fn describe_finding(finding: &Finding) -> String {
     match finding {
         Finding::Damage { segment, from, to, lanes, detail } => {
             let lanes = match lanes {
-                Some(lanes) => {
-                    lanes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                }
+                Some(lanes) => lanes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
                 None => "unknown".into(),
             };
             format!(

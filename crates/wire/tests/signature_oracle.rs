@@ -107,7 +107,8 @@ fn signed(case: &Case, service: &str, key: &str, location: SignatureLocation) ->
 
 fn cases() -> impl Strategy<Value = Case> {
     let segment = "[A-Za-z0-9._~-]{0,8}|(%[0-9A-F][0-9A-F]){1,3}|[a-z:@!$&'()*,;=]{1,6}";
-    let path = prop::collection::vec(segment, 0..4).prop_map(|parts| format!("/{}", parts.join("/")));
+    let path =
+        prop::collection::vec(segment, 0..4).prop_map(|parts| format!("/{}", parts.join("/")));
     let pair = ("[A-Za-z][A-Za-z0-9._~-]{0,8}", "[A-Za-z0-9._~ /:=é-]{0,8}");
     let query = prop::collection::vec(pair, 0..4).prop_map(|pairs| {
         let encode = |text: &str| {
@@ -118,7 +119,10 @@ fn cases() -> impl Strategy<Value = Case> {
             pairs.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
         if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
     });
-    let header = ("x-amz-[a-z]{3,8}|content-type|x-other", " {0,2}[a-zA-Z0-9/.]{1,6}( {1,3}[a-z]{1,4}){0,2} {0,2}");
+    let header = (
+        "x-amz-[a-z]{3,8}|content-type|x-other",
+        " {0,2}[a-zA-Z0-9/.]{1,6}( {1,3}[a-z]{1,4}){0,2} {0,2}",
+    );
     (
         prop::sample::select(vec!["GET", "POST", "PUT", "DELETE"]),
         path,
