@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::configuration::{self, Configuration, ServeOptions};
+use crate::demo::{self, DemoOptions};
 use crate::environment::Target;
 use crate::generate::{self, Load, SensorOptions};
 use crate::log_tool::{self, LogOptions, RepairOptions};
@@ -22,6 +23,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  alluvium demo                         see what it does, in a lake that is thrown away
   alluvium serve                        everything, on 127.0.0.1:4566, data in ./alluvium-data
   eval \"$(alluvium env)\"                point the AWS CLI, boto3 and CDK at it
   aws sts get-caller-identity           see that it answers
@@ -113,6 +115,8 @@ enum Command {
     /// Check or repair the log of a stopped server
     #[command(subcommand, after_long_help = LOG_EXAMPLES)]
     Log(Log),
+    /// Show it all: a throw-away lake, sensor readings through it, and what came out
+    Demo(DemoOptions),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -157,6 +161,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Log(Log::Repair(options)) => {
             sound(one_thread().and_then(|runtime| runtime.block_on(log_tool::run_repair(&options))))
         }
+        Command::Demo(options) => finish(demo::run(&options)),
         Command::ConfigReference => {
             print!("{}", reference::configuration());
             ExitCode::SUCCESS

@@ -8,6 +8,7 @@ mod byte_size;
 mod cli;
 mod configuration;
 mod data_directory;
+mod demo;
 mod door;
 mod engines;
 mod environment;

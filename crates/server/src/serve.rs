@@ -26,10 +26,11 @@ pub(crate) fn run(configuration: Configuration) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("threads cannot be started: {error}"))?;
-    runtime.block_on(serve(configuration))
+    runtime.block_on(serve(configuration, CancellationToken::new()))
 }
 
-async fn serve(configuration: Configuration) -> Result<(), String> {
+/// Serves until a signal, or until `stop` is cancelled.
+pub(crate) async fn serve(configuration: Configuration, stop: CancellationToken) -> Result<(), String> {
     let dir = configuration.data_dir.clone();
     let unusable = |error: std::io::Error| format!("{} cannot be used: {error}", dir.display());
     let directory = engines::own(&configuration)?;
@@ -61,7 +62,6 @@ async fn serve(configuration: Configuration) -> Result<(), String> {
         },
         requests_max: configuration.max_requests,
     }));
-    let stop = CancellationToken::new();
     stop_at_signal(&stop)?;
     tokio::spawn(upkeep(admin.clone()));
     announce(&configuration, local, &ground.account);

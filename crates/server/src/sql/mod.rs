@@ -37,6 +37,14 @@ pub(crate) struct SqlOptions {
     pub(crate) reach: Reach,
 }
 
+impl SqlOptions {
+    /// A statement alone, for a server that is at hand.
+    pub(crate) fn plain(statement: &str, format: Format) -> Self {
+        let reach = Reach { data_dir: None, region: None };
+        Self { statement: statement.into(), format, catalog: None, database: None, reach }
+    }
+}
+
 /// A running query is asked about after this long, then ever more rarely.
 const ASK_AFTER_MIN: Duration = Duration::from_millis(5);
 const ASK_AFTER_MAX: Duration = Duration::from_millis(250);

@@ -1,0 +1,230 @@
+//! `alluvium demo`: a throw-away lake, the IoT sensors' pipeline in it, readings through it, and
+//! what came out.
+//!
+//! It is the ordinary server in this process, on a free port and in a temporary directory, and
+//! ordinary signed calls to it: nothing here reaches into the engine.
+
+mod calls;
+
+use crate::configuration::{Configuration, ServeOptions};
+use crate::environment::Target;
+use crate::generate::{self, Load, Rate};
+use crate::sql::{self, Format, SqlOptions};
+use crate::{data_directory, serve, telemetry};
+use alluvium_base::{OsRandom, Random};
+use alluvium_wire::client::Connection;
+use calls::Pipeline;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoOptions {
+    /// How many readings to stream
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    records: u64,
+    /// Readings a second, or `max`
+    #[arg(long, default_value = "2000", value_name = "N|max")]
+    rate: Rate,
+    /// Keep the lake in this directory, which must not exist yet [default: a temporary one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// End after the queries, even on a terminal, instead of serving until Enter is pressed
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// The delivery stream's and the table bucket's name.
+pub(crate) const NAME: &str = "iot-demo";
+/// The namespace and the table.
+pub(crate) const NAMESPACE: &str = "sensors";
+pub(crate) const TABLE: &str = "readings";
+
+/// Delivery at interval 0 takes a second or so; a machine that needs longer than this has a fault.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// The queries of the IoT sample's document.
+const QUERIES: &[(&str, &str)] = &[
+    ("How many readings are there?", "SELECT count(*) AS readings FROM sensors.readings"),
+    (
+        "Average temperature by location",
+        "SELECT location, avg(temperature) AS avg_temp, count(*) AS reading_count \
+         FROM sensors.readings GROUP BY location ORDER BY avg_temp DESC",
+    ),
+    (
+        "High temperatures, newest first",
+        "SELECT sensor_id, temperature, humidity, timestamp, from_unixtime(timestamp) AS reading_time \
+         FROM sensors.readings WHERE temperature > 25 ORDER BY timestamp DESC LIMIT 5",
+    ),
+    (
+        "Activity by sensor",
+        "SELECT sensor_id, location, count(*) AS total_readings, avg(temperature) AS avg_temp, \
+         avg(humidity) AS avg_humidity, min(timestamp) AS first_reading, \
+         max(timestamp) AS last_reading FROM sensors.readings \
+         GROUP BY sensor_id, location ORDER BY sensor_id LIMIT 5",
+    ),
+];
+
+/// Runs the demonstration.
+pub(crate) fn run(options: &DemoOptions) -> Result<(), String> {
+    let home = Home::make(options.data_dir.as_deref())?;
+    let configuration = Configuration::resolve(ServeOptions {
+        listen: Some(([127, 0, 0, 1], 0).into()),
+        data_dir: Some(home.path.clone()),
+        log_level: Some("warn".into()),
+        ..ServeOptions::default()
+    })
+    .map_err(|error| error.to_string())?;
+    telemetry::start_logs(configuration.log_format, &configuration.log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("threads cannot be started: {error}"))?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let mut server = tokio::spawn(serve::serve(configuration, stop.clone()));
+        let shown = tokio::select! {
+            shown = show(options, &home) => shown,
+            ended = &mut server => {
+                return Err(match ended {
+                    Ok(Ok(())) => "interrupted".to_string(),
+                    Ok(Err(why)) => why,
+                    Err(error) => error.to_string(),
+                });
+            }
+        };
+        stop.cancel();
+        server.await.map_err(|error| error.to_string())??;
+        shown
+    })
+}
+
+/// The lake's directory, removed at the end if it is a temporary one.
+struct Home {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Home {
+    fn make(given: Option<&Path>) -> Result<Self, String> {
+        match given {
+            Some(path) if path.exists() => Err(format!(
+                "{} exists already: name a directory that does not, or serve it with `alluvium serve`",
+                path.display()
+            )),
+            Some(path) => Ok(Self { path: path.to_path_buf(), temporary: false }),
+            None => {
+                let name = format!("alluvium-demo-{}", OsRandom.uuid().simple());
+                Ok(Self { path: std::env::temp_dir().join(name), temporary: true })
+            }
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.temporary
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            eprintln!("alluvium: {} was not removed: {error}", self.path.display());
+        }
+    }
+}
+
+async fn show(options: &DemoOptions, home: &Home) -> Result<(), String> {
+    let started = Instant::now();
+    let target = ready(&home.path).await?;
+    println!("A lake is running at {} (ready in {} ms).", target.endpoint, started.elapsed().as_millis());
+    let mut connection =
+        Connection::new(target.destination()).map_err(|error| error.to_string())?;
+    let pipeline = Pipeline::create(&mut connection).await?;
+    println!("Made the table bucket '{NAME}', the table {NAMESPACE}.{TABLE} in it, the error bucket");
+    println!("'{}' and the delivery stream '{NAME}' into the table.\n", pipeline.error_bucket);
+    println!("Streaming {} sensor readings with PutRecordBatch, and one that lacks its sensor_id …", options.records);
+    pipeline.put_bad_record(&mut connection).await?;
+    let load = Load {
+        stream: NAME.into(),
+        rate: options.rate,
+        duration: None,
+        records: Some(options.records),
+        connections: 1,
+        batch: 500,
+        progress: true,
+    };
+    let summary = generate::run(load, target.destination()).await?;
+    println!("Acknowledged, that is synced to disk: {summary}");
+    let sent = Instant::now();
+    until_visible(&mut connection, options.records).await?;
+    println!("All of them were rows of the table {} ms later.\n", sent.elapsed().as_millis());
+    for (question, statement) in QUERIES {
+        println!("{question}\n  {statement}");
+        println!("{}", query(&mut connection, statement, Format::Table).await?);
+    }
+    let errors = pipeline.errors(&mut connection).await?;
+    println!("The reading that could not become a row, with its reason:\n{errors}");
+    look(&target, home, &pipeline);
+    if !options.no_wait && std::io::stdin().is_terminal() {
+        println!("\nThe lake goes on running; press Enter to end it.");
+        let line = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
+        let _ = line.await;
+    }
+    if home.temporary {
+        println!("\nThe throw-away lake is gone. Keep one with `alluvium demo --data-dir DIR`.");
+    } else {
+        println!("\nThe lake is kept: alluvium serve --data-dir {}", home.path.display());
+    }
+    Ok(())
+}
+
+fn look(target: &Target, home: &Home, pipeline: &Pipeline) {
+    let dir = home.path.display();
+    println!("Where to look, in another shell while it runs:");
+    println!("  eval \"$(alluvium env --data-dir {dir})\"");
+    println!("  alluvium sql 'SELECT * FROM {NAMESPACE}.{TABLE} LIMIT 10'");
+    println!("  aws firehose describe-delivery-stream --delivery-stream-name {NAME}");
+    println!("  aws s3 ls --recursive s3://{}/", pipeline.error_bucket);
+    println!("  curl {}/_alluvium/metrics", target.endpoint);
+    println!("  Iceberg REST: {}/iceberg, warehouse {}", target.endpoint, pipeline.bucket_arn);
+}
+
+/// The server's target, once it has written where it listens.
+async fn ready(dir: &Path) -> Result<Target, String> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        match data_directory::read_endpoint(dir) {
+            Ok(_) => return Target::of_data_dir(dir, None),
+            Err(why) if Instant::now() > deadline => return Err(why),
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+async fn query(
+    connection: &mut Connection,
+    statement: &str,
+    format: Format,
+) -> Result<String, String> {
+    sql::run(&SqlOptions::plain(statement, format), connection).await
+}
+
+async fn until_visible(connection: &mut Connection, records: u64) -> Result<(), String> {
+    let deadline = Instant::now() + VISIBLE_WITHIN;
+    let statement = format!("SELECT count(*) AS n FROM {NAMESPACE}.{TABLE}");
+    loop {
+        let answer = query(connection, &statement, Format::Csv).await?;
+        let count = answer.lines().last().unwrap_or_default().trim_matches('"');
+        if count.parse::<u64>().is_ok_and(|count| count >= records) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!(
+                "only {count} of {records} readings are in the table after {VISIBLE_WITHIN:?}"
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
