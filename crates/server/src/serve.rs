@@ -30,7 +30,10 @@ pub(crate) fn run(configuration: Configuration) -> Result<(), String> {
 }
 
 /// Serves until a signal, or until `stop` is cancelled.
-pub(crate) async fn serve(configuration: Configuration, stop: CancellationToken) -> Result<(), String> {
+pub(crate) async fn serve(
+    configuration: Configuration,
+    stop: CancellationToken,
+) -> Result<(), String> {
     let dir = configuration.data_dir.clone();
     let unusable = |error: std::io::Error| format!("{} cannot be used: {error}", dir.display());
     let directory = engines::own(&configuration)?;

@@ -99,8 +99,11 @@ impl Pipeline {
         let list = format!("/{}?list-type=2&prefix=errors%2F", self.error_bucket);
         loop {
             let listing = s3(connection, Method::GET, &list).await?;
-            if let Some(key) = listing.split("<Key>").nth(1).and_then(|rest| rest.split("</Key>").next()) {
-                let body = s3(connection, Method::GET, &format!("/{}/{key}", self.error_bucket)).await?;
+            if let Some(key) =
+                listing.split("<Key>").nth(1).and_then(|rest| rest.split("</Key>").next())
+            {
+                let body =
+                    s3(connection, Method::GET, &format!("/{}/{key}", self.error_bucket)).await?;
                 return Ok(format!("  s3://{}/{key}\n  {}", self.error_bucket, body.trim()));
             }
             if Instant::now() > deadline {

@@ -138,13 +138,22 @@ impl Drop for Home {
 async fn show(options: &DemoOptions, home: &Home) -> Result<(), String> {
     let started = Instant::now();
     let target = ready(&home.path).await?;
-    println!("A lake is running at {} (ready in {} ms).", target.endpoint, started.elapsed().as_millis());
+    println!(
+        "A lake is running at {} (ready in {} ms).",
+        target.endpoint,
+        started.elapsed().as_millis()
+    );
     let mut connection =
         Connection::new(target.destination()).map_err(|error| error.to_string())?;
     let pipeline = Pipeline::create(&mut connection).await?;
-    println!("Made the table bucket '{NAME}', the table {NAMESPACE}.{TABLE} in it, the error bucket");
+    println!(
+        "Made the table bucket '{NAME}', the table {NAMESPACE}.{TABLE} in it, the error bucket"
+    );
     println!("'{}' and the delivery stream '{NAME}' into the table.\n", pipeline.error_bucket);
-    println!("Streaming {} sensor readings with PutRecordBatch, and one that lacks its sensor_id …", options.records);
+    println!(
+        "Streaming {} sensor readings with PutRecordBatch, and one that lacks its sensor_id …",
+        options.records
+    );
     pipeline.put_bad_record(&mut connection).await?;
     let load = Load {
         stream: NAME.into(),
