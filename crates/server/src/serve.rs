@@ -67,9 +67,9 @@ pub(crate) async fn serve(
     }));
     stop_at_signal(&stop)?;
     tokio::spawn(upkeep(admin.clone()));
-    announce(&configuration, local, &ground.account);
     data_directory::write_endpoint(&dir, &url(local)).map_err(unusable)?;
     admin.set_ready(true);
+    announce(&configuration, local, &ground.account);
     let failure = failure_stops(engines.failure(), &stop);
     let drained = listener.serve(door, stop, configuration.drain_timeout).await;
     admin.set_ready(false);

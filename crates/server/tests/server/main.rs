@@ -1,0 +1,5 @@
+//! Tests of the real binary: its door, its life, its commands.
+
+mod door;
+mod lifecycle;
+mod support;
