@@ -32,7 +32,7 @@ impl CredentialLookup for One {
                 secret: Secret::new(SECRET.into()),
                 caller: Caller {
                     access_key_id: KEY.into(),
-                    account: "000000000000".parse().unwrap(),
+                    account: "000000000000".parse().expect("a request of the test's own making"),
                     arn: "arn:aws:iam::000000000000:root".into(),
                     user_id: "000000000000".into(),
                 },
@@ -72,7 +72,7 @@ fn signed(case: &Case, service: &str, key: &str, location: SignatureLocation) ->
     for (name, value) in &case.headers {
         request = request.header(name, value);
     }
-    let mut request = request.body(()).unwrap();
+    let mut request = request.body(()).expect("a request of the test's own making");
     let mut settings = SigningSettings::default();
     settings.signature_location = location;
     if location == SignatureLocation::QueryParams {
@@ -86,22 +86,30 @@ fn signed(case: &Case, service: &str, key: &str, location: SignatureLocation) ->
         .time(UNIX_EPOCH + Duration::from_millis(NOW_MS.unsigned_abs()))
         .settings(settings)
         .build()
-        .unwrap()
+        .expect("a request of the test's own making")
         .into();
     let uri = request.uri().to_string();
     let headers: Vec<(String, String)> = request
         .headers()
         .iter()
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_string()))
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                value.to_str().expect("a request of the test's own making").to_string(),
+            )
+        })
         .collect();
     let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let signable =
-        SignableRequest::new(case.method, &uri, headers, SignableBody::Bytes(&case.body)).unwrap();
-    let (instructions, _) = sign(signable, &params).unwrap().into_parts();
+        SignableRequest::new(case.method, &uri, headers, SignableBody::Bytes(&case.body))
+            .expect("a request of the test's own making");
+    let (instructions, _) =
+        sign(signable, &params).expect("a request of the test's own making").into_parts();
     instructions.apply_to_request_http1x(&mut request);
     // As it arrives at a server: the target only.
-    let target = request.uri().path_and_query().unwrap().to_string();
-    *request.uri_mut() = target.parse().unwrap();
+    let target =
+        request.uri().path_and_query().expect("a request of the test's own making").to_string();
+    *request.uri_mut() = target.parse().expect("a request of the test's own making");
     request.into_parts().0
 }
 

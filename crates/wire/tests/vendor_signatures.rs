@@ -30,7 +30,7 @@ impl CredentialLookup for Example {
                 secret: Secret::new(SECRET.into()),
                 caller: Caller {
                     access_key_id: access_key_id.into(),
-                    account: "000000000000".parse().unwrap(),
+                    account: "000000000000".parse().expect("an example is well formed"),
                     arn: "arn:aws:iam::000000000000:root".into(),
                     user_id: "000000000000".into(),
                 },
@@ -141,7 +141,7 @@ impl Case {
         let request = request
             .header("host", "example.amazonaws.com")
             .header("x-amz-date", "20150830T123600Z");
-        let (head, ()) = request.body(()).unwrap().into_parts();
+        let (head, ()) = request.body(()).expect("an example is well formed").into_parts();
         let mut names: Vec<String> = head.headers.keys().map(ToString::to_string).collect();
         names.sort();
         (head, names)

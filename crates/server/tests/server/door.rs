@@ -1,8 +1,8 @@
 //! What the door does with bad requests, on the real binary: each is refused with AWS's code, and
 //! the next good call works.
 
-use std::io::{Read, Write};
 use crate::support::{Answer, Server, SignedCall};
+use std::io::{Read, Write};
 
 #[test]
 fn unsigned_wrong_expired_and_unknown_are_refused_in_each_protocols_envelope() {
@@ -10,9 +10,21 @@ fn unsigned_wrong_expired_and_unknown_are_refused_in_each_protocols_envelope() {
     let minutes = 60_000;
     let cases: [(SignedCall, u16, &str); 8] = [
         (SignedCall { key: "AKIDNOBODY", ..SignedCall::identity() }, 403, "InvalidClientTokenId"),
-        (SignedCall { key: "AKIDNOBODY", ..SignedCall::streams() }, 400, "UnrecognizedClientException"),
-        (SignedCall { secret: "not-the-secret", ..SignedCall::identity() }, 403, "SignatureDoesNotMatch"),
-        (SignedCall { secret: "not-the-secret", ..SignedCall::streams() }, 400, "InvalidSignatureException"),
+        (
+            SignedCall { key: "AKIDNOBODY", ..SignedCall::streams() },
+            400,
+            "UnrecognizedClientException",
+        ),
+        (
+            SignedCall { secret: "not-the-secret", ..SignedCall::identity() },
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            SignedCall { secret: "not-the-secret", ..SignedCall::streams() },
+            400,
+            "InvalidSignatureException",
+        ),
         (SignedCall { off_ms: -6 * minutes, ..SignedCall::streams() }, 400, "Signature expired"),
         (SignedCall { off_ms: 6 * minutes, ..SignedCall::identity() }, 403, "not yet current"),
         (
@@ -141,7 +153,8 @@ fn slow_senders_are_cut_off() {
 #[test]
 fn a_request_over_the_limit_at_work_is_503_and_the_one_at_work_still_answered() {
     let server = Server::start(&["--max-requests", "1"]);
-    let expect = SignedCall { unsigned: vec![("expect", "100-continue")], ..SignedCall::identity() };
+    let expect =
+        SignedCall { unsigned: vec![("expect", "100-continue")], ..SignedCall::identity() };
     let request = server.signed(&expect);
     let head = request.len() - expect.body.len();
     let mut first = server.connect();

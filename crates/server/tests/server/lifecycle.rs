@@ -1,14 +1,15 @@
 //! Start, stop and the other commands, on the real binary.
 
+use crate::support::{Answer, Server, SignedCall, alluvium};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::io::Write;
-use crate::support::{Answer, Server, SignedCall, alluvium};
 
 #[test]
 fn sigterm_ends_the_call_in_flight_and_exits_0() {
     let mut server = Server::start(&[]);
-    let expect = SignedCall { unsigned: vec![("expect", "100-continue")], ..SignedCall::identity() };
+    let expect =
+        SignedCall { unsigned: vec![("expect", "100-continue")], ..SignedCall::identity() };
     let request = server.signed(&expect);
     let head = request.len() - expect.body.len();
     let mut stream = server.connect();
