@@ -266,7 +266,8 @@ async fn put_same(
         // Something of that name is there: an earlier try of this batch, whole or of other lines.
         // Writing the same bytes over the same bytes changes nothing that a reader can see.
         Err(ObjectsError::Precondition { .. }) => {
-            let there = objects.get_ranges(bucket, key, &[0..bytes.len() as u64]).await;
+            let whole = 0..bytes.len() as u64;
+            let there = objects.get_ranges(bucket, key, std::slice::from_ref(&whole)).await;
             let meta = objects.head(bucket, key).await?;
             if meta.size_bytes == bytes.len() as u64 && there.is_ok_and(|t| t.concat() == bytes) {
                 return Ok(());

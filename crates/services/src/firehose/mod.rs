@@ -13,8 +13,6 @@ mod error;
 mod model;
 mod put;
 pub mod scan;
-#[cfg(test)]
-mod tests;
 
 use alluvium_base::AccountId;
 use alluvium_delivery::intake::Intake;

@@ -1,1 +1,0 @@
-//! The operations, called as the door calls them.
