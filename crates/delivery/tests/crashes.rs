@@ -1,6 +1,8 @@
 //! The process ends between any two durable steps of a batch; every acknowledged record is in the table
 //! exactly once after the next start, and every bad one in one error line.
 
+#![allow(clippy::unwrap_used)] // tests unwrap
+
 mod rig;
 
 use alluvium_delivery::batch::{BATCHES, PROGRESS};

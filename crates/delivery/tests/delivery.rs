@@ -1,5 +1,7 @@
 //! Records become rows, and what cannot becomes an error object; nothing is in two places.
 
+#![allow(clippy::unwrap_used)] // tests unwrap
+
 mod rig;
 
 use alluvium_base::Clock;

@@ -1,5 +1,7 @@
 //! What happens to a stream when its table is not there, goes, comes back or changes meanwhile.
 
+#![allow(clippy::unwrap_used)] // tests unwrap
+
 mod rig;
 
 use alluvium_delivery::batch::BATCHES;

@@ -1,7 +1,7 @@
 //! A whole delivery over real parts: a journal and objects on disk, records in memory behind faults, a
 //! clock that the test owns. `crash` drops everything that a process would lose.
 
-#![allow(dead_code)] // each test binary uses its own part of the rig
+#![allow(dead_code, clippy::unwrap_used)] // tests unwrap, and each binary uses its own part
 
 use alluvium_base::{Clock, Epoch, LaneId, ManualClock, OsRandom, Random, Region, TableId};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
@@ -263,7 +263,8 @@ impl Run {
     pub(crate) async fn ids_of(&self, path: &str) -> Vec<i64> {
         let (bucket, key) = path.strip_prefix("s3://").unwrap().split_once('/').unwrap();
         let size = self.objects.head(bucket, key).await.unwrap().size_bytes;
-        let bytes = self.objects.get_ranges(bucket, key, &[0..size]).await.unwrap().remove(0);
+        let whole = std::slice::from_ref(&(0..size)).to_vec();
+        let bytes = self.objects.get_ranges(bucket, key, &whole).await.unwrap().remove(0);
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
         let mut ids = Vec::new();
         for batch in reader {
