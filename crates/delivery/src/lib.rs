@@ -4,7 +4,7 @@
 //! converts each to Parquet files and error objects, records that it is *prepared*, and commits it
 //! together with the stream's checkpoint. Each step is durable before the next begins, so that a
 //! process that dies between any two goes on from the documents (invariants I2, I3, I4, I6, I8;
-//! `docs/DURABILITY`, "A batch").
+//! DURABILITY, "A batch").
 //!
 //! Parts: [`stream`] what a stream is; [`streams`] all of them, as documents and in memory;
 //! [`destination`] which table a configuration names; [`lane_log`] what delivery asks of the log;

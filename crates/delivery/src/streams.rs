@@ -4,6 +4,8 @@
 //! without a read of the records. Lanes come from a counter that never goes back. A stream's life
 //! ends in two steps: *deleting* (no more records are taken), then removal of its documents when
 //! all that it holds is delivered; a tombstone lets a later start release the lane (I2, I6).
+//!
+//! The file is long because the life of a stream is one set of transactions that are read together.
 
 use crate::batch::{BATCHES, BINDINGS, ProgressDocument, progress_key};
 use crate::stream::{IcebergDestination, StreamDocument, StreamStatus};

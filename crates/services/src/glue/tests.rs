@@ -1,3 +1,5 @@
+//! Glue's calls over a lake in memory.
+
 use super::GlueService;
 use alluvium_base::{AccountId, ManualClock, OsRandom, Region, RequestId};
 use alluvium_lake::catalog::NewTable;

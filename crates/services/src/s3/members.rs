@@ -101,7 +101,46 @@ const READ_QUERY: &[&str] = &[
 ];
 
 fn members(operation: &str) -> Members {
+    if let Some(members) = members_of_write(operation) {
+        return members;
+    }
     match operation {
+        "AbortMultipartUpload" => Members { query: &["uploadId"], ..NOTHING },
+        "GetObject" | "HeadObject" => {
+            Members { headers: &["x-amz-checksum-mode"], query: READ_QUERY, ..NOTHING }
+        }
+        "GetObjectAttributes" => Members {
+            headers: &["x-amz-max-parts", "x-amz-object-attributes", "x-amz-part-number-marker"],
+            query: &["attributes", "versionId"],
+            ..NOTHING
+        },
+        "DeleteObject" => Members {
+            headers: &["x-amz-bypass-governance-retention"],
+            query: &["versionId"],
+            ..NOTHING
+        },
+        "DeleteObjects" => Members {
+            headers: &["x-amz-bypass-governance-retention"],
+            query: &["delete"],
+            checksums: true,
+            ..NOTHING
+        },
+        "CreateBucket" => Members {
+            headers: &[
+                "x-amz-acl",
+                "x-amz-bucket-namespace",
+                "x-amz-bucket-object-lock-enabled",
+                "x-amz-object-ownership",
+            ],
+            checksums: true,
+            ..NOTHING
+        },
+        other => Members { query: listing_query(other), ..NOTHING },
+    }
+}
+
+fn members_of_write(operation: &str) -> Option<Members> {
+    Some(match operation {
         "PutObject" => Members { headers: WRITE, checksums: true, metadata: true, ..NOTHING },
         "CopyObject" => Members {
             headers: &[
@@ -143,38 +182,8 @@ fn members(operation: &str) -> Members {
             checksums: true,
             ..NOTHING
         },
-        "AbortMultipartUpload" => Members { query: &["uploadId"], ..NOTHING },
-        "GetObject" | "HeadObject" => {
-            Members { headers: &["x-amz-checksum-mode"], query: READ_QUERY, ..NOTHING }
-        }
-        "GetObjectAttributes" => Members {
-            headers: &["x-amz-max-parts", "x-amz-object-attributes", "x-amz-part-number-marker"],
-            query: &["attributes", "versionId"],
-            ..NOTHING
-        },
-        "DeleteObject" => Members {
-            headers: &["x-amz-bypass-governance-retention"],
-            query: &["versionId"],
-            ..NOTHING
-        },
-        "DeleteObjects" => Members {
-            headers: &["x-amz-bypass-governance-retention"],
-            query: &["delete"],
-            checksums: true,
-            ..NOTHING
-        },
-        "CreateBucket" => Members {
-            headers: &[
-                "x-amz-acl",
-                "x-amz-bucket-namespace",
-                "x-amz-bucket-object-lock-enabled",
-                "x-amz-object-ownership",
-            ],
-            checksums: true,
-            ..NOTHING
-        },
-        other => Members { query: listing_query(other), ..NOTHING },
-    }
+        _ => return None,
+    })
 }
 
 fn listing_query(operation: &str) -> &'static [&'static str] {

@@ -1,3 +1,5 @@
+//! S3 Tables' calls over a lake in a directory.
+
 use super::S3TablesService;
 use alluvium_base::{AccountId, ManualClock, OsRandom, RequestId};
 use alluvium_lake::{Catalog, Lake, LakeOptions};

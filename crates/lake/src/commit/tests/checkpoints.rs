@@ -1,3 +1,5 @@
+//! Checkpoints move with the pointer, from their exact predecessor, or not at all.
+
 use crate::commit::{CommitError, QueuedAppend, TableChange};
 use crate::testing::{Bench, data_file, step, stream};
 use alluvium_base::BatchNumber;

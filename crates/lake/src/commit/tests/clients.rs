@@ -1,3 +1,5 @@
+//! What other clients commit: judged, rebased or refused.
+
 use crate::catalog::{CatalogError, NewTable};
 use crate::commit::{CommitError, TableChange, TableDefinition};
 use crate::testing::{Bench, data_file, definition, step, stream};

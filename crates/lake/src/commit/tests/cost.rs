@@ -1,3 +1,5 @@
+//! The cost of a commit does not grow with the commits behind it.
+
 use crate::commit::{TableChange, references};
 use crate::testing::{Bench, Counts, data_file, step, stream};
 use iceberg::TableUpdate;

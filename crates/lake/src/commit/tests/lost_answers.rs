@@ -1,3 +1,5 @@
+//! A commit whose answer was lost is resolved by reading back (I9).
+
 use crate::commit::{CommitError, TableChange};
 use crate::testing::{Bench, data_file, step, stream};
 use alluvium_store::records::Outcome;
