@@ -13,33 +13,33 @@ use alluvium_store::records::faulty::{Fault, Release};
 use rig::{AT_ONCE, Run, World, record};
 use std::time::Duration;
 
-/// Where the process ends.
+/// The step that the process does not live to do.
 #[derive(Debug, Clone, Copy)]
 enum At {
     /// Nothing of the batch is recorded.
-    BeforeCut,
+    Cut,
     /// It is cut; no file is written.
-    BeforeFiles,
+    Files,
     /// Its data files are written, its error objects not.
-    BeforeErrors,
+    Errors,
     /// All is written, not recorded.
-    BeforePrepared,
+    Prepared,
     /// It is prepared, its commit not begun.
-    BeforeManifests,
+    Manifests,
     /// Its metadata is being written.
-    BeforeMetadata,
+    Metadata,
     /// The pointer is about to move.
-    BeforePointer,
+    Pointer,
 }
 
 const ALL: [At; 7] = [
-    At::BeforeCut,
-    At::BeforeFiles,
-    At::BeforeErrors,
-    At::BeforePrepared,
-    At::BeforeManifests,
-    At::BeforeMetadata,
-    At::BeforePointer,
+    At::Cut,
+    At::Files,
+    At::Errors,
+    At::Prepared,
+    At::Manifests,
+    At::Metadata,
+    At::Pointer,
 ];
 
 fn batch() -> Vec<Vec<u8>> {
@@ -57,10 +57,10 @@ async fn stop_at(run: &Run, at: At, put: impl Future<Output = ()>) {
         run.objects.arm(Call::Put, text, ObjectFault::Stall(gate.clone()), 1);
     };
     match at {
-        At::BeforeCut => run.records.arm(Some(PROGRESS), Fault::Stall(gate.clone()), 1),
-        At::BeforeFiles => object(".parquet"),
-        At::BeforeErrors => object("iceberg-failed"),
-        At::BeforePrepared => {
+        At::Cut => run.records.arm(Some(PROGRESS), Fault::Stall(gate.clone()), 1),
+        At::Files => object(".parquet"),
+        At::Errors => object("iceberg-failed"),
+        At::Prepared => {
             let last = Release::new();
             let stall = ObjectFault::Stall(last.clone());
             run.objects.arm(Call::Put, "iceberg-failed", stall, 1);
@@ -71,9 +71,9 @@ async fn stop_at(run: &Run, at: At, put: impl Future<Output = ()>) {
             stalled(&gate).await;
             return;
         }
-        At::BeforeManifests => object(".avro"),
-        At::BeforeMetadata => object(".metadata.json"),
-        At::BeforePointer => run.records.arm(Some("checkpoint"), Fault::Stall(gate.clone()), 1),
+        At::Manifests => object(".avro"),
+        At::Metadata => object(".metadata.json"),
+        At::Pointer => run.records.arm(Some("checkpoint"), Fault::Stall(gate.clone()), 1),
     }
     put.await;
     stalled(&gate).await;
