@@ -32,15 +32,8 @@ enum At {
     Pointer,
 }
 
-const ALL: [At; 7] = [
-    At::Cut,
-    At::Files,
-    At::Errors,
-    At::Prepared,
-    At::Manifests,
-    At::Metadata,
-    At::Pointer,
-];
+const ALL: [At; 7] =
+    [At::Cut, At::Files, At::Errors, At::Prepared, At::Manifests, At::Metadata, At::Pointer];
 
 fn batch() -> Vec<Vec<u8>> {
     vec![record(1), b"not json".to_vec(), record(2), Vec::new(), record(3)]
