@@ -201,13 +201,15 @@ fn create_statement(database: &str, table: &LoadedTable) -> String {
     text
 }
 
-/// The tables of `information_schema` over one catalog: `schemata`, `tables`, `columns`.
-pub(crate) async fn information_schema(
+/// A schema, a table of it, and a column of that: name, position, type, whether it may be null.
+type InformationRow = (String, String, Option<(String, i64, String, bool)>);
+
+async fn information_rows(
     names: &Names,
     catalog: &CatalogName,
     table: &str,
-) -> Result<Arc<dyn TableProvider>, QueryError> {
-    let mut rows: Vec<(String, String, Option<(String, i64, String, bool)>)> = Vec::new();
+) -> Result<Vec<InformationRow>, QueryError> {
+    let mut rows: Vec<InformationRow> = Vec::new();
     for database in names.databases(catalog).await? {
         if table == "schemata" {
             rows.push((database, String::new(), None));
@@ -228,7 +230,17 @@ pub(crate) async fn information_schema(
             }
         }
     }
-    let text = |pick: &dyn Fn(&(String, String, Option<(String, i64, String, bool)>)) -> String| {
+    Ok(rows)
+}
+
+/// The tables of `information_schema` over one catalog: `schemata`, `tables`, `columns`.
+pub(crate) async fn information_schema(
+    names: &Names,
+    catalog: &CatalogName,
+    table: &str,
+) -> Result<Arc<dyn TableProvider>, QueryError> {
+    let rows = information_rows(names, catalog, table).await?;
+    let text = |pick: &dyn Fn(&InformationRow) -> String| {
         Arc::new(StringArray::from_iter_values(rows.iter().map(pick))) as ArrayRef
     };
     let of_column = |pick: &dyn Fn(&(String, i64, String, bool)) -> String| {

@@ -93,93 +93,94 @@ pub(crate) fn rewrite(query: &mut Query, context: &Context<'_>) -> Result<(), Qu
 
 /// Makes every quoted identifier lower case and double-quoted; output names are taken before.
 pub(crate) fn fold_case(query: &mut Query) {
-    struct Fold;
-    impl Fold {
-        fn ident(ident: &mut Ident) {
-            ident.value = ident.value.to_lowercase();
-            ident.quote_style = Some('"');
-        }
-        fn name(name: &mut ObjectName) {
-            for part in &mut name.0 {
-                if let ast::ObjectNamePart::Identifier(ident) = part {
-                    Self::ident(ident);
-                }
-            }
-        }
-        fn alias(alias: &mut Option<ast::TableAlias>) {
-            if let Some(alias) = alias {
-                Self::ident(&mut alias.name);
-                alias.columns.iter_mut().for_each(|c| Self::ident(&mut c.name));
-            }
-        }
-        fn select(select: &mut Select) {
-            for item in &mut select.projection {
-                match item {
-                    SelectItem::ExprWithAlias { alias, .. } => Self::ident(alias),
-                    SelectItem::QualifiedWildcard(
-                        ast::SelectItemQualifiedWildcardKind::ObjectName(name),
-                        _,
-                    ) => Self::name(name),
-                    _ => {}
-                }
-            }
-            for table in &mut select.from {
-                for join in &mut table.joins {
-                    if let Some(ast::JoinConstraint::Using(names)) =
-                        unnest_joins::constraint_mut(&mut join.join_operator)
-                    {
-                        names.iter_mut().for_each(Self::name);
-                    }
-                }
-            }
-        }
-        fn body(body: &mut SetExpr) {
-            match body {
-                SetExpr::Select(select) => Self::select(select),
-                SetExpr::SetOperation { left, right, .. } => {
-                    Self::body(left);
-                    Self::body(right);
-                }
-                _ => {}
-            }
-        }
-    }
-    impl VisitorMut for Fold {
-        type Break = ();
-        fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-            if let Some(with) = &mut query.with {
-                for cte in &mut with.cte_tables {
-                    Self::ident(&mut cte.alias.name);
-                    cte.alias.columns.iter_mut().for_each(|c| Self::ident(&mut c.name));
-                }
-            }
-            Self::body(&mut query.body);
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<()> {
-            Self::name(name);
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-            match factor {
-                TableFactor::Table { alias, .. }
-                | TableFactor::Derived { alias, .. }
-                | TableFactor::UNNEST { alias, .. }
-                | TableFactor::NestedJoin { alias, .. } => Self::alias(alias),
-                _ => {}
-            }
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Identifier(ident) => Self::ident(ident),
-                Expr::CompoundIdentifier(parts) => parts.iter_mut().for_each(Self::ident),
-                _ => {}
-            }
-            ControlFlow::Continue(())
-        }
-    }
     let _: ControlFlow<()> = query.visit(&mut Fold);
+}
+
+struct Fold;
+impl Fold {
+    fn ident(ident: &mut Ident) {
+        ident.value = ident.value.to_lowercase();
+        ident.quote_style = Some('"');
+    }
+    fn name(name: &mut ObjectName) {
+        for part in &mut name.0 {
+            if let ast::ObjectNamePart::Identifier(ident) = part {
+                Self::ident(ident);
+            }
+        }
+    }
+    fn alias(alias: &mut Option<ast::TableAlias>) {
+        if let Some(alias) = alias {
+            Self::ident(&mut alias.name);
+            alias.columns.iter_mut().for_each(|c| Self::ident(&mut c.name));
+        }
+    }
+    fn select(select: &mut Select) {
+        for item in &mut select.projection {
+            match item {
+                SelectItem::ExprWithAlias { alias, .. } => Self::ident(alias),
+                SelectItem::QualifiedWildcard(
+                    ast::SelectItemQualifiedWildcardKind::ObjectName(name),
+                    _,
+                ) => Self::name(name),
+                _ => {}
+            }
+        }
+        for table in &mut select.from {
+            for join in &mut table.joins {
+                if let Some(ast::JoinConstraint::Using(names)) =
+                    unnest_joins::constraint_mut(&mut join.join_operator)
+                {
+                    names.iter_mut().for_each(Self::name);
+                }
+            }
+        }
+    }
+    fn body(body: &mut SetExpr) {
+        match body {
+            SetExpr::Select(select) => Self::select(select),
+            SetExpr::SetOperation { left, right, .. } => {
+                Self::body(left);
+                Self::body(right);
+            }
+            _ => {}
+        }
+    }
+}
+impl VisitorMut for Fold {
+    type Break = ();
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let Some(with) = &mut query.with {
+            for cte in &mut with.cte_tables {
+                Self::ident(&mut cte.alias.name);
+                cte.alias.columns.iter_mut().for_each(|c| Self::ident(&mut c.name));
+            }
+        }
+        Self::body(&mut query.body);
+        ControlFlow::Continue(())
+    }
+    fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<()> {
+        Self::name(name);
+        ControlFlow::Continue(())
+    }
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::Table { alias, .. }
+            | TableFactor::Derived { alias, .. }
+            | TableFactor::UNNEST { alias, .. }
+            | TableFactor::NestedJoin { alias, .. } => Self::alias(alias),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Identifier(ident) => Self::ident(ident),
+            Expr::CompoundIdentifier(parts) => parts.iter_mut().for_each(Self::ident),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// The output names of a query's first `SELECT`, as the text spells them.

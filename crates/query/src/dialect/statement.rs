@@ -1,7 +1,8 @@
 //! What a statement asks for, before any name in it is looked up.
 //!
 //! The reader goes over tokens; the query inside `INSERT`, `EXPLAIN` and CTAS is `sqlparser`'s.
-//! Statements that Athena has and this product has not are refused by their name (I7).
+//! Statements that Athena has and this product has not are refused by their name (I7). The file is
+//! long because the grammar of the statements is one page that is read from top to bottom.
 
 use super::{AthenaDialect, NESTING_MAX, parse_error, tokens};
 use crate::QueryError;
