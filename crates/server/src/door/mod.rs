@@ -107,6 +107,7 @@ impl Door {
     ) -> Reply {
         let refuse = |problem: &Problem| ticket.protocol.refuse(ticket.id, problem);
         let Ok(permit) = self.at_work.clone().try_acquire_owned() else {
+            body::discard(&head, incoming).await;
             return refuse(&busy(ticket.protocol, "too many requests are at work"));
         };
         match route {
