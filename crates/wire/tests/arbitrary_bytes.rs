@@ -17,8 +17,25 @@ struct Shape {
 /// JSON-like text: brackets, quotes and members of the shape, in any order.
 fn tokens() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
-        "{", "}", "[", "]", ":", ",", "\"", "\\", "\"name\"", "\"nested\"", "\"list\"", "\"map\"",
-        "null", "1", "-", "1e999", "\"\\ud800\"", "true", " ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"",
+        "\\",
+        "\"name\"",
+        "\"nested\"",
+        "\"list\"",
+        "\"map\"",
+        "null",
+        "1",
+        "-",
+        "1e999",
+        "\"\\ud800\"",
+        "true",
+        " ",
     ]);
     prop::collection::vec(token, 0..60).prop_map(|tokens| tokens.concat())
 }
