@@ -259,8 +259,12 @@ impl Writer {
                 };
                 *tail = entry.last();
                 first.offset += u64::from(lane.count);
-                header.payload_crc =
-                    crc32c::crc32c_combine(header.payload_crc, *crc, size_bytes as usize);
+                // Combining costs more than a short payload's own CRC, and most calls have one lane.
+                header.payload_crc = if header.lanes.is_empty() {
+                    *crc
+                } else {
+                    crc32c::crc32c_combine(header.payload_crc, *crc, size_bytes as usize)
+                };
                 header.lanes.push(entry);
             }
             header.encode(self.shared.seed, &mut self.buffer);

@@ -16,12 +16,16 @@ const LOCATIONS: [&str; 5] =
 const TIME_AT: usize = 39;
 /// `:1700000000,` in base64.
 const TIME_CHARS: usize = 16;
+/// Digits of a stream's number.
+const NUMBER_DIGITS: usize = 5;
 
 /// A prepared body.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
     body: Vec<u8>,
     times: Vec<usize>,
+    /// Where the digits of the stream's number are, if the load goes to several streams.
+    number_at: Option<usize>,
     written_s: i64,
     /// Bytes of its records before base64.
     pub(super) payload_bytes: u64,
@@ -48,9 +52,16 @@ fn reading(number: u64) -> String {
 }
 
 impl Batch {
-    /// `count` readings, the first of this number.
-    pub(super) fn new(stream: &str, first: u64, count: u64) -> Self {
-        let mut body = format!("{{\"DeliveryStreamName\":\"{stream}\",\"Records\":[").into_bytes();
+    /// `count` readings, the first of this number. With `numbered`, `stream` is the beginning of
+    /// the names of several streams.
+    pub(super) fn new(stream: &str, numbered: bool, first: u64, count: u64) -> Self {
+        let mut body = format!("{{\"DeliveryStreamName\":\"{stream}").into_bytes();
+        let number_at = numbered.then(|| {
+            body.push(b'-');
+            body.extend_from_slice(&[b'0'; NUMBER_DIGITS]);
+            body.len() - NUMBER_DIGITS
+        });
+        body.extend_from_slice(b"\",\"Records\":[");
         let (mut times, mut payload_bytes) = (Vec::new(), 0);
         for number in first..first + count {
             if number > first {
@@ -64,12 +75,20 @@ impl Batch {
             body.extend_from_slice(b"\"}");
         }
         body.extend_from_slice(b"]}");
-        Self { body, times, written_s: -1, payload_bytes }
+        Self { body, times, number_at, written_s: -1, payload_bytes }
     }
 
     /// How many readings.
     pub(super) fn count(&self) -> u64 {
         self.times.len() as u64
+    }
+
+    /// Sends the next bodies to the stream of this number.
+    pub(super) fn to_stream(&mut self, number: u64) {
+        if let Some(at) = self.number_at {
+            let digits = format!("{number:0NUMBER_DIGITS$}");
+            self.body[at..at + NUMBER_DIGITS].copy_from_slice(digits.as_bytes());
+        }
     }
 
     /// The body, with this time in every reading.
@@ -93,7 +112,7 @@ mod tests {
 
     #[test]
     fn every_record_is_a_reading_with_the_time_asked_for() {
-        let mut batch = Batch::new("s", 7, 25);
+        let mut batch = Batch::new("s", false, 7, 25);
         for now in [1_700_000_000, 1_800_000_001] {
             let body: serde_json::Value = serde_json::from_slice(&batch.at(now)).unwrap();
             assert_eq!(body["DeliveryStreamName"], "s");
@@ -113,5 +132,13 @@ mod tests {
             }
             assert_eq!(total, batch.payload_bytes);
         }
+    }
+    #[test]
+    fn numbered_streams_are_named_in_the_body() {
+        let mut batch = Batch::new("s", true, 7, 2);
+        batch.to_stream(42);
+        let body: serde_json::Value = serde_json::from_slice(&batch.at(1_700_000_000)).unwrap();
+        assert_eq!(body["DeliveryStreamName"], "s-00042");
+        assert_eq!(body["Records"].as_array().unwrap().len(), 2);
     }
 }

@@ -25,6 +25,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) stream: String,
+    /// Of several, `stream` is the beginning of their names.
+    pub(crate) streams: Option<u32>,
     pub(crate) rate: Rate,
     pub(crate) duration: Option<Duration>,
     pub(crate) records: Option<u64>,
@@ -37,6 +39,7 @@ impl From<&SensorOptions> for Load {
     fn from(options: &SensorOptions) -> Self {
         Self {
             stream: options.stream.clone(),
+            streams: options.streams,
             rate: options.rate,
             duration: options.duration,
             records: options.records,
@@ -151,9 +154,13 @@ async fn send_all(shared: Arc<Shared>, mut connection: Connection) -> Result<Lat
         let fresh = shared.load.rate != Rate::Max
             || batch.as_ref().is_none_or(|batch| batch.count() != count);
         if fresh {
-            batch = Some(Batch::new(&shared.load.stream, first, count));
+            let numbered = shared.load.streams.is_some();
+            batch = Some(Batch::new(&shared.load.stream, numbered, first, count));
         }
         let batch = batch.as_mut().expect("a batch was just made where there was none");
+        if let Some(streams) = shared.load.streams {
+            batch.to_stream(first / shared.batch % u64::from(streams));
+        }
         let body = batch.at(SystemClock.now_ms() / 1000);
         let sent = Instant::now();
         let answer = connection.send("firehose", Method::POST, "/", headers()?, body).await;

@@ -19,6 +19,9 @@ pub(crate) struct SensorOptions {
     /// The delivery stream
     #[arg(long, value_name = "NAME")]
     pub(crate) stream: String,
+    /// Send to so many streams in turn: NAME-00000, NAME-00001 and so on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) streams: Option<u32>,
     /// Records a second, or `max` for as fast as they are acknowledged
     #[arg(long, default_value = "200", value_name = "N|max")]
     pub(crate) rate: Rate,
