@@ -157,6 +157,7 @@ async fn show(options: &DemoOptions, home: &Home) -> Result<(), String> {
     pipeline.put_bad_record(&mut connection).await?;
     let load = Load {
         stream: NAME.into(),
+        streams: None,
         rate: options.rate,
         duration: None,
         records: Some(options.records),
