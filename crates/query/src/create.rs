@@ -7,7 +7,7 @@ use crate::QueryError;
 use crate::column_types::{self, Ids};
 use crate::dialect::{CreateTable, Name, PartitionTerm, TableProperty, parse_partition_terms};
 use crate::engine::Session;
-use crate::insert;
+use crate::insert::{self, Written};
 use crate::names::{CatalogName, Database, catalog_error};
 use alluvium_base::ErrorKind;
 use alluvium_lake::catalog::NewTable;
@@ -62,14 +62,14 @@ async fn place(session: &Session, name: &Name) -> Result<(Database, String), Que
     Ok((place, table))
 }
 
-/// Makes a table; for a CTAS with data, how many rows it got.
+/// Makes a table; for a CTAS with data, what was written into it.
 pub(crate) async fn create_table(
     session: &Session,
     mut create: CreateTable,
-) -> Result<u64, QueryError> {
+) -> Result<Written, QueryError> {
     let (place, table) = place(session, &create.name).await?;
     if create.if_not_exists && session.names.table(&place, &table).await?.is_some() {
-        return Ok(0);
+        return Ok(Written::default());
     }
     if create.location.is_some() {
         return Err(QueryError::Unsupported(
@@ -109,11 +109,13 @@ pub(crate) async fn create_table(
     };
     let lake = session.names.readers.lake();
     let created = lake.create_table(&new, definition).await.map_err(create_error)?;
-    let Some((plan, _)) = planned.filter(|_| create.with_data) else { return Ok(0) };
+    let Some((plan, _)) = planned.filter(|_| create.with_data) else {
+        return Ok(Written::default());
+    };
     let id = created.record.id;
     let loaded = lake.load(id).await.map_err(crate::table::load_error)?;
     match insert::write(session, &loaded, plan).await {
-        Ok(rows) => Ok(rows),
+        Ok(written) => Ok(written),
         Err(error) => {
             if !matches!(error, QueryError::Unknown(_))
                 && let Err(left) = lake.catalog().drop_table(id, None).await

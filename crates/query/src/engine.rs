@@ -7,6 +7,7 @@
 
 use crate::dialect::rewrite::{self, Context, UNNAMED};
 use crate::dialect::statement::{self, Statement};
+use crate::directory::Directory;
 use crate::names::{ANY_CATALOG, CatalogName, LakeCatalogs, Names};
 use crate::output::{Column, QueryOutput, Rows, Sender, StatementKind};
 use crate::table::{FileReaders, STORE_URL};
@@ -171,6 +172,23 @@ impl Engine {
         statement::parse(sql).map(|s| kind(&s))
     }
 
+    /// Runs a future on the engine's threads, not on those that answer requests.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.inner.runtime {
+            runtime.spawn(work);
+        }
+    }
+
+    /// What catalogs hold, in a region.
+    pub fn directory(&self, region: Region) -> Directory {
+        Directory(Names {
+            readers: self.inner.readers.clone(),
+            region,
+            catalog: CatalogName::AwsData,
+            database: "default".into(),
+        })
+    }
+
     /// Names of all functions.
     pub(crate) fn functions(&self) -> impl Iterator<Item = &str> {
         self.inner.functions.iter().map(String::as_str)
@@ -309,6 +327,11 @@ fn kind(statement: &Statement) -> StatementKind {
     }
 }
 
+/// The column that statements which write show.
+fn rows_column() -> Vec<Column> {
+    vec![Column::of("rows", &arrow::datatypes::DataType::Int64)]
+}
+
 /// One statement under way.
 struct Work {
     engine: Engine,
@@ -336,15 +359,15 @@ impl Work {
                 self.stream(&session, physical).await
             }
             Statement::Insert(insert) => {
-                let count = insert::insert(&session, insert).await?;
-                let columns = vec![Column::of("rows", &arrow::datatypes::DataType::Int64)];
-                answer(QueryOutput::new(kind, columns, Some(count), scanned));
+                let written = insert::insert(&session, insert).await?;
+                answer(QueryOutput::new(kind, rows_column(), None, scanned).with_written(written));
                 Ok(())
             }
             Statement::CreateTable(table) => {
                 let ctas = table.query.is_some();
-                let count = create::create_table(&session, *table).await?;
-                answer(QueryOutput::new(kind, Vec::new(), ctas.then_some(count), scanned));
+                let written = create::create_table(&session, *table).await?;
+                let output = QueryOutput::new(kind, Vec::new(), None, scanned);
+                answer(if ctas { output.with_written(written) } else { output });
                 Ok(())
             }
             Statement::CreateDatabase { name, if_not_exists } => {

@@ -24,8 +24,16 @@ use std::sync::Arc;
 /// Files that are written to the object store at a time.
 const PUBLISHED_AT_ONCE: usize = 4;
 
-/// Runs an `INSERT`: how many rows it added.
-pub(crate) async fn insert(session: &Session, insert: Insert) -> Result<u64, QueryError> {
+/// What was written and committed.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) rows: u64,
+    /// The data files' locations.
+    pub(crate) files: Vec<String>,
+}
+
+/// Runs an `INSERT`: what it added.
+pub(crate) async fn insert(session: &Session, insert: Insert) -> Result<Written, QueryError> {
     let (_, table) = session.names.find(&insert.table).await?;
     let (plan, _) = session.plan(insert.query).await?;
     let plan = arrange(&table, &insert.columns, plan)?;
@@ -93,7 +101,7 @@ pub(crate) async fn write(
     session: &Session,
     table: &LoadedTable,
     plan: LogicalPlan,
-) -> Result<u64, QueryError> {
+) -> Result<Written, QueryError> {
     let id = session.random.uuid();
     let options = WriteOptions::new(format!("query-{id}"));
     let mut writer = TableWriter::new(&table.metadata, options).map_err(write_error)?;
@@ -111,14 +119,16 @@ pub(crate) async fn write(
     }
     send(session, writer.finish().map_err(write_error)?, &mut files).await?;
     if files.is_empty() {
-        return Ok(0);
+        return Ok(Written::default());
     }
+    let written =
+        Written { rows, files: files.iter().map(|f| f.file_path().to_string()).collect() };
     let summary = BTreeMap::from([("alluvium.query-id".to_string(), id.to_string())]);
     let spec_id = table.metadata.default_partition_spec_id();
     let change = TableChange::append(spec_id, files, summary);
     let lake = session.names.readers.lake();
     lake.commit(table.record.id, change).await.map_err(commit_error)?;
-    Ok(rows)
+    Ok(written)
 }
 
 async fn send(

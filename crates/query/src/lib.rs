@@ -17,6 +17,7 @@
 pub mod column_types;
 mod create;
 mod dialect;
+mod directory;
 mod engine;
 mod error;
 mod functions;
@@ -29,6 +30,7 @@ mod table;
 mod unnest;
 
 pub use dialect::STATEMENT_MAX_BYTES;
+pub use directory::Directory;
 pub use engine::{Engine, EngineOptions, QueryRequest};
 pub use error::QueryError;
 pub use output::{Column, QueryOutput, Rows, StatementKind};

@@ -1,6 +1,7 @@
 //! What a statement gives back.
 
 use crate::QueryError;
+use crate::insert::Written;
 use crate::render::athena_type;
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
@@ -62,6 +63,8 @@ pub struct QueryOutput {
     pub rows: Rows,
     /// Rows written, for `INSERT` and CTAS.
     pub update_count: Option<u64>,
+    /// Data files written, for `INSERT` and CTAS.
+    pub written_files: Vec<String>,
     scanned_bytes: Arc<AtomicU64>,
 }
 
@@ -72,7 +75,18 @@ impl QueryOutput {
         update_count: Option<u64>,
         scanned_bytes: Arc<AtomicU64>,
     ) -> Self {
-        Self { kind, columns, rows: Rows::none(), update_count, scanned_bytes }
+        Self {
+            kind,
+            columns,
+            rows: Rows::none(),
+            update_count,
+            written_files: Vec::new(),
+            scanned_bytes,
+        }
+    }
+
+    pub(crate) fn with_written(self, written: Written) -> Self {
+        Self { update_count: Some(written.rows), written_files: written.files, ..self }
     }
 
     pub(crate) fn with_rows(self, rows: Rows) -> Self {

@@ -1,0 +1,347 @@
+use super::{AthenaDependencies, AthenaService};
+use alluvium_base::{AccountId, ManualClock, OsRandom, RequestId};
+use alluvium_lake::{Catalog, Lake, LakeOptions};
+use alluvium_query::{Engine, EngineOptions};
+use alluvium_store::objects::Objects;
+use alluvium_store::objects::local::LocalObjects;
+use alluvium_store::records::Records;
+use alluvium_store::records::memory::MemoryRecords;
+use alluvium_wire::{Call, Caller, Service};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Client {
+    service: AthenaService,
+    parts: AthenaDependencies,
+    _directory: tempfile::TempDir,
+}
+
+impl Client {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (clock, random) = (Arc::new(ManualClock::new(1_790_000_000_000)), Arc::new(OsRandom));
+        let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+        let dir = directory.path().join("objects");
+        let objects =
+            LocalObjects::open(&dir, records.clone(), clock.clone(), random.clone()).await.unwrap();
+        let objects: Arc<dyn Objects> = Arc::new(objects);
+        let account: AccountId = "000000000000".parse().unwrap();
+        let catalog = Catalog::new(
+            records.clone(),
+            objects.clone(),
+            clock.clone(),
+            random.clone(),
+            account.clone(),
+        );
+        let lake = Lake::new(catalog, LakeOptions::default());
+        let region = "us-east-1".parse().unwrap();
+        let bucket = lake.catalog().create_table_bucket(&region, "lake").await.unwrap();
+        lake.catalog().create_namespace(&bucket, "ns", Default::default()).await.unwrap();
+        objects.create_bucket("out").await.unwrap();
+        let options = EngineOptions::new(directory.path().join("spill"));
+        let engine = Engine::new(lake, clock.clone(), random.clone(), options).unwrap();
+        let parts = AthenaDependencies { engine, records, objects, clock, random, account };
+        let service = AthenaService::open(parts.clone()).await.unwrap();
+        Self { service, parts, _directory: directory }
+    }
+
+    async fn call(&self, operation: &str, body: Value) -> Result<Value, (String, String)> {
+        let request = http::Request::builder()
+            .method("POST")
+            .uri("/")
+            .header("x-amz-target", format!("AmazonAthena.{operation}"))
+            .body(())
+            .unwrap();
+        let call = Call {
+            request_id: RequestId(uuid::Uuid::from_u128(1)),
+            signing_name: "athena".into(),
+            region: "us-east-1".parse().unwrap(),
+            caller: Caller {
+                access_key_id: "AKIA".into(),
+                account: "000000000000".parse().unwrap(),
+                arn: "arn:aws:iam::000000000000:root".into(),
+                user_id: "000000000000".into(),
+            },
+            head: Arc::new(request.into_parts().0),
+            body: body.to_string().into_bytes().into(),
+            body_sha256: [0; 32],
+            invocation: None,
+            arrival_ms: 0,
+            endpoint: "http://127.0.0.1:4566".into(),
+        };
+        let reply = self.service.call(call).await;
+        let status = reply.status();
+        let bytes = reply.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&bytes).unwrap();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let text = |member: &str| body[member].as_str().unwrap_or_default().to_string();
+        Err((text("__type"), text("message")))
+    }
+
+    async fn ok(&self, operation: &str, body: Value) -> Value {
+        self.call(operation, body).await.unwrap_or_else(|e| panic!("{operation}: {e:?}"))
+    }
+
+    async fn refused(&self, operation: &str, body: Value) -> String {
+        let (code, message) = self.call(operation, body).await.unwrap_err();
+        assert!(code == "InvalidRequestException" || code == "UnknownOperationException", "{code}");
+        message
+    }
+
+    async fn end(&self, id: &Value) -> Value {
+        for _ in 0..2000 {
+            let got = self.ok("GetQueryExecution", json!({ "QueryExecutionId": id })).await;
+            let state = got["QueryExecution"]["Status"]["State"].as_str().unwrap().to_string();
+            if state != "QUEUED" && state != "RUNNING" {
+                return got["QueryExecution"].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the query does not end");
+    }
+
+    async fn run(&self, sql: &str) -> Value {
+        let started = self
+            .ok(
+                "StartQueryExecution",
+                json!({
+                    "QueryString": sql,
+                    "QueryExecutionContext": { "Catalog": "s3tablescatalog/lake", "Database": "ns" },
+                    "ResultConfiguration": { "OutputLocation": "s3://out/results/" },
+                }),
+            )
+            .await;
+        self.end(&started["QueryExecutionId"]).await
+    }
+
+    async fn object(&self, location: &str) -> String {
+        let key = location.strip_prefix("s3://out/").unwrap();
+        let meta = self.parts.objects.head("out", key).await.unwrap();
+        let range = 0..meta.size_bytes;
+        let bytes = self.parts.objects.get_ranges("out", key, &[range]).await.unwrap();
+        String::from_utf8_lossy(&bytes[0]).into_owned()
+    }
+}
+
+fn cells(results: &Value) -> Vec<Vec<Value>> {
+    let rows = results["ResultSet"]["Rows"].as_array().unwrap();
+    let data = |row: &Value| row["Data"].as_array().unwrap().clone();
+    rows.iter().map(|row| data(row).iter().map(|d| d["VarCharValue"].clone()).collect()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_select_is_a_csv_with_a_header_and_pages_of_it() {
+    let client = Client::new().await;
+    let sql = "SELECT x AS \"Id\", CASE WHEN x = 2 THEN NULL ELSE 'say \"hi\",\nyou' END AS t \
+               FROM (VALUES 1, 2, 3) AS v (x) ORDER BY x";
+    let done = client.run(sql).await;
+    assert_eq!(done["Status"]["State"], "SUCCEEDED", "{done}");
+    assert_eq!(done["StatementType"], "DML");
+    let location = done["ResultConfiguration"]["OutputLocation"].as_str().unwrap();
+    let text =
+        "\"Id\",\"t\"\n\"1\",\"say \"\"hi\"\",\nyou\"\n\"2\",\n\"3\",\"say \"\"hi\"\",\nyou\"\n";
+    assert_eq!(client.object(location).await, text);
+    assert!(!client.object(&format!("{location}.metadata")).await.is_empty());
+    let id = &done["QueryExecutionId"];
+    let first =
+        client.ok("GetQueryResults", json!({ "QueryExecutionId": id, "MaxResults": 2 })).await;
+    assert_eq!(
+        cells(&first),
+        [vec![json!("Id"), json!("t")], vec![json!("1"), json!("say \"hi\",\nyou")]]
+    );
+    let info = &first["ResultSet"]["ResultSetMetadata"]["ColumnInfo"];
+    assert_eq!((&info[0]["Type"], &info[1]["Type"]), (&json!("bigint"), &json!("varchar")));
+    let ask = json!({ "QueryExecutionId": id, "NextToken": first["NextToken"] });
+    let second = client.ok("GetQueryResults", ask).await;
+    assert_eq!(
+        cells(&second),
+        [vec![json!("2"), Value::Null], vec![json!("3"), json!("say \"hi\",\nyou")]]
+    );
+    assert!(second.get("NextToken").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_write_text_manifests_and_counts() {
+    let client = Client::new().await;
+    let made = client.run("CREATE TABLE t (a int, b string)").await;
+    assert_eq!(
+        (&made["Status"]["State"], &made["StatementType"]),
+        (&json!("SUCCEEDED"), &json!("DDL")),
+        "{made}"
+    );
+    let inserted = client.run("INSERT INTO t VALUES (1, 'x'), (2, 'y')").await;
+    let manifest = inserted["Statistics"]["DataManifestLocation"].as_str().unwrap();
+    assert!(client.object(manifest).await.starts_with("s3://"));
+    let ask = json!({ "QueryExecutionId": inserted["QueryExecutionId"] });
+    assert_eq!(client.ok("GetQueryResults", ask).await["UpdateCount"], 2);
+    let shown = client.run("DESCRIBE t").await;
+    assert!(shown["ResultConfiguration"]["OutputLocation"].as_str().unwrap().ends_with(".txt"));
+    let ask = json!({ "QueryExecutionId": shown["QueryExecutionId"] });
+    let rows = cells(&client.ok("GetQueryResults", ask).await);
+    assert!(rows.contains(&vec![json!("a"), json!("int"), json!("")]), "{rows:?}");
+    let listed = json!({ "CatalogName": "s3tablescatalog/lake", "DatabaseName": "ns" });
+    let tables = client.ok("ListTableMetadata", listed).await;
+    assert_eq!(tables["TableMetadataList"][0]["Columns"][1]["Type"], "string");
+    let one =
+        json!({ "CatalogName": "s3tablescatalog/lake", "DatabaseName": "ns", "TableName": "nope" });
+    assert_eq!(client.call("GetTableMetadata", one).await.unwrap_err().0, "MetadataException");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_say_why_and_have_no_results() {
+    let client = Client::new().await;
+    for (sql, part) in [
+        ("SELECT 1 / 0", "DIVISION_BY_ZERO"),
+        ("SELEC 1", "SYNTAX_ERROR"),
+        ("SELECT * FROM nope", "TABLE_NOT_FOUND"),
+        ("SELECT 1 / (x - 500) FROM UNNEST(sequence(1, 1000)) AS t (x)", "DIVISION_BY_ZERO"),
+    ] {
+        let done = client.run(sql).await;
+        assert_eq!(done["Status"]["State"], "FAILED", "{sql}: {done}");
+        let reason = done["Status"]["StateChangeReason"].as_str().unwrap();
+        assert!(reason.contains(part), "{sql}: {reason}");
+        assert_eq!(done["Status"]["AthenaError"]["ErrorCategory"], 2);
+        let ask = json!({ "QueryExecutionId": done["QueryExecutionId"] });
+        assert!(client.refused("GetQueryResults", ask).await.contains("FAILED"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_starts_one_query_and_only_the_same() {
+    let client = Client::new().await;
+    let ask = |sql: &str| json!({ "QueryString": sql, "ClientRequestToken": "t".repeat(32) });
+    let first = client.ok("StartQueryExecution", ask("SELECT 1")).await;
+    assert_eq!(client.ok("StartQueryExecution", ask("SELECT 1")).await, first);
+    assert!(client.refused("StartQueryExecution", ask("SELECT 2")).await.contains("Idempotent"));
+    client.end(&first["QueryExecutionId"]).await;
+    let listed = client.ok("ListQueryExecutions", json!({})).await;
+    assert_eq!(listed["QueryExecutionIds"], json!([first["QueryExecutionId"]]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_location_results_are_managed_or_refused() {
+    let client = Client::new().await;
+    let started = client.ok("StartQueryExecution", json!({ "QueryString": "SELECT 1" })).await;
+    let done = client.end(&started["QueryExecutionId"]).await;
+    assert_eq!(done["Status"]["State"], "SUCCEEDED", "{done}");
+    assert!(done["ResultConfiguration"].get("OutputLocation").is_none());
+    client.ok("CreateWorkGroup", json!({ "Name": "strict" })).await;
+    let ask = json!({ "QueryString": "SELECT 1", "WorkGroup": "strict" });
+    assert!(
+        client.refused("StartQueryExecution", ask.clone()).await.contains("No output location")
+    );
+    let location = json!({ "OutputLocation": "s3://out/forced/" });
+    let updates = json!({ "ResultConfigurationUpdates": location });
+    client
+        .ok("UpdateWorkGroup", json!({ "WorkGroup": "strict", "ConfigurationUpdates": updates }))
+        .await;
+    let mut forced = ask;
+    forced["ResultConfiguration"] = json!({ "OutputLocation": "s3://out/own/" });
+    let started = client.ok("StartQueryExecution", forced).await;
+    let done = client.end(&started["QueryExecutionId"]).await;
+    let location = done["ResultConfiguration"]["OutputLocation"].as_str().unwrap();
+    assert!(location.starts_with("s3://out/forced/"), "{location}");
+    let missing = json!({ "QueryString": "SELECT 1", "ResultConfiguration": { "OutputLocation": "s3://none-such/" } });
+    assert!(client.refused("StartQueryExecution", missing).await.contains("none-such"));
+    assert!(
+        client
+            .refused("DeleteWorkGroup", json!({ "WorkGroup": "strict" }))
+            .await
+            .contains("not empty")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_query_is_cancelled_and_one_left_by_a_crash_failed() {
+    let client = Client::new().await;
+    let endless = "SELECT count(*) FROM UNNEST(sequence(1, 100000)) AS a (x) CROSS JOIN \
+                   UNNEST(sequence(1, 100000)) AS b (y) CROSS JOIN UNNEST(sequence(1, 100000)) AS c (z) \
+                   WHERE x + y + z = -1";
+    let started = client.ok("StartQueryExecution", json!({ "QueryString": endless })).await;
+    let id = &started["QueryExecutionId"];
+    // Another process starts on the same records while the query is open.
+    let next = AthenaService::open(client.parts.clone()).await.unwrap();
+    let got = client.ok("GetQueryExecution", json!({ "QueryExecutionId": id })).await;
+    assert_eq!(got["QueryExecution"]["Status"]["State"], "FAILED");
+    drop(next);
+    client.ok("StopQueryExecution", json!({ "QueryExecutionId": id })).await;
+    let again = client.ok("StartQueryExecution", json!({ "QueryString": endless })).await;
+    let id = &again["QueryExecutionId"];
+    client.ok("StopQueryExecution", json!({ "QueryExecutionId": id })).await;
+    assert_eq!(client.end(id).await["Status"]["State"], "CANCELLED");
+    client.service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_built_is_refused_by_name() {
+    let client = Client::new().await;
+    let with = |member: &str, value: Value| {
+        let mut body = json!({ "QueryString": "SELECT 1" });
+        body[member] = value;
+        body
+    };
+    for (body, part) in [
+        (with("ExecutionParameters", json!(["1"])), "ExecutionParameters"),
+        (
+            with(
+                "ResultReuseConfiguration",
+                json!({ "ResultReuseByAgeConfiguration": { "Enabled": true } }),
+            ),
+            "ResultReuse",
+        ),
+        (
+            with(
+                "ResultConfiguration",
+                json!({ "AclConfiguration": { "S3AclOption": "BUCKET_OWNER_FULL_CONTROL" } }),
+            ),
+            "AclConfiguration",
+        ),
+        (
+            with(
+                "ResultConfiguration",
+                json!({ "EncryptionConfiguration": { "EncryptionOption": "CSE_KMS" } }),
+            ),
+            "CSE_KMS",
+        ),
+        (with("ClientRequestToken", json!("short")), "32 to 128"),
+        (with("QueryString", json!(" ")), "empty"),
+        (with("QueryString", json!("x".repeat(262_145))), "262144"),
+        (with("WorkGroup", json!("nope")), "nope"),
+    ] {
+        let message = client.refused("StartQueryExecution", body).await;
+        assert!(message.contains(part), "{message}");
+    }
+    for operation in ["CreatePreparedStatement", "CreateDataCatalog", "StartSession"] {
+        assert!(client.refused(operation, json!({})).await.contains(operation));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn named_queries_and_work_groups_are_kept() {
+    let client = Client::new().await;
+    let named = json!({ "Name": "n", "Database": "ns", "QueryString": "SELECT 1" });
+    let made = client.ok("CreateNamedQuery", named).await;
+    let id = &made["NamedQueryId"];
+    let got = client.ok("GetNamedQuery", json!({ "NamedQueryId": id })).await;
+    assert_eq!(got["NamedQuery"]["WorkGroup"], "primary");
+    assert_eq!(client.ok("ListNamedQueries", json!({})).await["NamedQueryIds"], json!([id]));
+    client.ok("DeleteNamedQuery", json!({ "NamedQueryId": id })).await;
+    client.refused("GetNamedQuery", json!({ "NamedQueryId": id })).await;
+    client.ok("CreateWorkGroup", json!({ "Name": "g1", "Description": "d" })).await;
+    assert!(client.refused("CreateWorkGroup", json!({ "Name": "g1" })).await.contains("already"));
+    let listed = client.ok("ListWorkGroups", json!({})).await;
+    let names: Vec<&Value> =
+        listed["WorkGroups"].as_array().unwrap().iter().map(|g| &g["Name"]).collect();
+    assert_eq!(names, ["primary", "g1"]);
+    client.ok("DeleteWorkGroup", json!({ "WorkGroup": "g1" })).await;
+    client.refused("GetWorkGroup", json!({ "WorkGroup": "g1" })).await;
+    let catalogs = client.ok("ListDataCatalogs", json!({})).await;
+    assert_eq!(catalogs["DataCatalogsSummary"][1]["CatalogName"], "s3tablescatalog/lake");
+    let databases =
+        client.ok("ListDatabases", json!({ "CatalogName": "s3tablescatalog/lake" })).await;
+    assert_eq!(databases["DatabaseList"], json!([{ "Name": "ns" }]));
+}

@@ -1,0 +1,7 @@
+//! SQL over a lake in a temporary directory.
+
+mod bench;
+mod bounds;
+mod dialect;
+mod statements;
+mod tables;

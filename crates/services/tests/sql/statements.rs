@@ -1,0 +1,178 @@
+//! The samples' queries, and the statements around them.
+
+use crate::bench::Bench;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_samples_queries_have_their_answers() {
+    let bench = Bench::new().await;
+    bench.sensors().await;
+    assert_eq!(bench.one("SELECT COUNT(*) FROM \"ns\".\"sensors\"").await, "4");
+    assert_eq!(bench.rows("SELECT * FROM ns.sensors LIMIT 100").await.len(), 4);
+    assert_eq!(
+        bench
+            .rows(
+                "SELECT location, AVG(temperature) as avg_temp, COUNT(*) as reading_count \
+                 FROM ns.sensors GROUP BY location ORDER BY avg_temp DESC"
+            )
+            .await,
+        ["warehouse|25.0|2", "office|24.0|2"]
+    );
+    assert_eq!(
+        bench
+            .rows(
+                "SELECT sensor_id, temperature, humidity, timestamp, \
+                 from_unixtime(timestamp) as reading_time FROM ns.sensors \
+                 WHERE temperature > 25 ORDER BY timestamp DESC LIMIT 50"
+            )
+            .await,
+        [
+            "s1|29.5|42.0|1704067320|2024-01-01 00:02:00.000 UTC",
+            "s2|26.0|50.0|1704067260|2024-01-01 00:01:00.000 UTC"
+        ]
+    );
+    assert_eq!(
+        bench
+            .rows(
+                "SELECT sensor_id, location, COUNT(*) as total_readings, \
+                 AVG(temperature) as avg_temp, AVG(humidity) as avg_humidity, \
+                 MIN(timestamp) as first_reading, MAX(timestamp) as last_reading \
+                 FROM ns.sensors GROUP BY sensor_id, location ORDER BY sensor_id"
+            )
+            .await,
+        [
+            "s1|warehouse|2|25.0|41.0|1704067200|1704067320",
+            "s2|office|1|26.0|50.0|1704067260|1704067260",
+            "s3|office|1|22.0|∅|1704067380|1704067380"
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_resolve_with_the_context_or_look_for_the_only_bucket() {
+    let bench = Bench::new().await;
+    bench.sensors().await;
+    let count = "SELECT COUNT(*) FROM \"NS\".\"Sensors\"";
+    let (names, rows) = bench.run_in(count, None, None).await.unwrap();
+    assert_eq!((names, rows), (vec!["_col0".into()], vec![vec![Some("4".into())]]));
+    for sql in [
+        "SELECT count(*) FROM \"s3tablescatalog/lake\".\"ns\".\"sensors\"",
+        "SELECT count(*) FROM \"s3tablecatalog/lake\".ns.SENSORS",
+    ] {
+        assert_eq!(bench.run_in(sql, None, None).await.unwrap().1, [[Some("4".to_string())]]);
+    }
+    let strict = bench.run_in(count, Some("AwsDataCatalog"), None).await.unwrap_err();
+    assert!(strict.to_string().starts_with("SCHEMA_NOT_FOUND"), "{strict}");
+    let catalog = bench.lake.catalog();
+    let second = catalog.create_table_bucket(&crate::bench::region(), "other").await.unwrap();
+    catalog.create_namespace(&second, "ns", Default::default()).await.unwrap();
+    let both = bench.run_in(count, None, None).await.unwrap_err().to_string();
+    assert!(both.contains("s3tablescatalog/lake") && both.contains("other"), "{both}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resource_links_lead_to_their_tables() {
+    let bench = Bench::new().await;
+    bench.sensors().await;
+    let link = alluvium_lake::catalog::ResourceLink {
+        region: crate::bench::region(),
+        name: "linked".into(),
+        target_catalog: "000000000000:s3tablescatalog/lake".into(),
+        target_database: "ns".into(),
+        target_region: None,
+        created_ms: 0,
+        shown: Default::default(),
+    };
+    bench.lake.catalog().create_resource_link(link).await.unwrap();
+    let sql = "SELECT count(*) FROM linked.sensors";
+    for catalog in [None, Some("AwsDataCatalog")] {
+        assert_eq!(bench.run_in(sql, catalog, None).await.unwrap().1, [[Some("4".to_string())]]);
+    }
+    let refused = bench
+        .run_in("CREATE TABLE t (a int)", Some("AwsDataCatalog"), Some("linked"))
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("AwsDataCatalog is not supported"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_created_filled_shown_and_dropped() {
+    let bench = Bench::new().await;
+    bench
+        .one(
+            "CREATE TABLE events (id bigint NOT NULL, at timestamp, region string, \
+             tags array<string>, amount decimal(12,2)) \
+             PARTITIONED BY (day(at), bucket(4, id), region) TBLPROPERTIES ('table_type'='ICEBERG')",
+        )
+        .await;
+    bench
+        .one(
+            "INSERT INTO events SELECT id, at, region, ARRAY['a','b'], 1.5 FROM (VALUES \
+             (1, TIMESTAMP '2024-01-01 10:00:00', 'eu'), (2, TIMESTAMP '2024-01-02 10:00:00', 'us')) \
+             AS t (id, at, region)",
+        )
+        .await;
+    bench.one("INSERT INTO events (region, id) VALUES ('ap', 3)").await;
+    assert_eq!(
+        bench.rows("SELECT * FROM events ORDER BY id").await,
+        [
+            "1|2024-01-01 10:00:00.000000|eu|[a, b]|1.50",
+            "2|2024-01-02 10:00:00.000000|us|[a, b]|1.50",
+            "3|∅|ap|∅|∅"
+        ]
+    );
+    assert_eq!(
+        bench.one("SELECT id FROM events WHERE at < TIMESTAMP '2024-01-02 00:00:00'").await,
+        "1"
+    );
+    assert_eq!(bench.one("SELECT id FROM events WHERE id = 2").await, "2");
+    assert_eq!(bench.one("SELECT count(*) FROM \"events$partitions\"").await, "3");
+    let shown = bench.one("SHOW CREATE TABLE events").await;
+    assert!(shown.contains("PARTITIONED BY (day(`at`), bucket(4, `id`), `region`)"), "{shown}");
+    assert_eq!(bench.rows("SHOW TABLES").await, ["events"]);
+    assert_eq!(bench.rows("SHOW DATABASES").await, ["ns"]);
+    assert_eq!(bench.rows("SHOW CATALOGS").await, ["awsdatacatalog", "s3tablescatalog/lake"]);
+    assert_eq!(bench.rows("SHOW COLUMNS IN events").await[..2], ["id", "at"]);
+    assert!(bench.rows("DESCRIBE events").await.contains(&"amount|decimal(12,2)|".to_string()));
+    let ctas = "CREATE TABLE copy WITH (table_type = 'ICEBERG', partitioning = ARRAY['region']) AS \
+                SELECT id, region, id * 2 AS double_id FROM events";
+    bench.one(ctas).await;
+    assert_eq!(bench.one("SELECT sum(double_id) FROM copy").await, "12");
+    assert!(bench.error(ctas).await.contains("already exists"));
+    assert!(bench.error("CREATE TABLE x AS SELECT count(*) FROM events").await.contains("no name"));
+    assert!(bench.error("INSERT INTO events (id) VALUES (NULL)").await.contains("NOT NULL"));
+    assert!(bench.error("INSERT INTO events (id) VALUES ('x')").await.contains("TYPE_MISMATCH"));
+    bench.one("DROP TABLE copy").await;
+    assert!(bench.error("SELECT * FROM copy").await.starts_with("TABLE_NOT_FOUND"));
+    bench.one("DROP TABLE IF EXISTS copy").await;
+    let columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'events' \
+                   ORDER BY ordinal_position";
+    assert_eq!(bench.rows(columns).await[..2], ["id", "at"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_travel_and_metadata_tables_see_every_snapshot() {
+    let bench = Bench::new().await;
+    bench.sensors().await;
+    let ids =
+        bench.rows("SELECT snapshot_id FROM \"sensors$snapshots\" ORDER BY committed_at").await;
+    assert_eq!(ids.len(), 2);
+    let first = &ids[0];
+    let sql = format!("SELECT count(*) FROM sensors FOR VERSION AS OF {first}");
+    assert_eq!(bench.one(&sql).await, "2");
+    let sql = format!("SELECT s.sensor_id FROM sensors FOR VERSION AS OF {first} AS s ORDER BY 1");
+    assert_eq!(bench.rows(&sql).await, ["s1", "s2"]);
+    let now =
+        "SELECT count(*) FROM sensors FOR TIMESTAMP AS OF (current_timestamp + INTERVAL '1' DAY)";
+    assert_eq!(bench.one(now).await, "4");
+    let past =
+        "SELECT count(*) FROM sensors FOR TIMESTAMP AS OF TIMESTAMP '2020-01-01 00:00:00 UTC'";
+    assert!(bench.error(past).await.starts_with("SNAPSHOT_NOT_FOUND"));
+    for (kind, count) in
+        [("files", "2"), ("history", "2"), ("refs", "1"), ("manifests", "2"), ("partitions", "1")]
+    {
+        let sql = format!("SELECT count(*) FROM \"ns\".\"sensors${kind}\"");
+        assert_eq!(bench.one(&sql).await, count, "{kind}");
+    }
+    assert_eq!(bench.one("SELECT sum(record_count) FROM \"sensors$files\"").await, "4");
+    assert!(bench.error("SELECT * FROM \"sensors$pony\"").await.contains("$pony"));
+}
