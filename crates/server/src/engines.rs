@@ -11,6 +11,7 @@ use alluvium_delivery::{Engine, EngineOptions, EngineParts, Intake, recovery};
 use alluvium_lake::catalog::Catalog;
 use alluvium_lake::{Lake, LakeOptions};
 use alluvium_log::{Journal, JournalOptions};
+use alluvium_services::athena::{AthenaDependencies, AthenaService};
 use alluvium_services::firehose::FirehoseService;
 use alluvium_services::glue::GlueService;
 use alluvium_services::iceberg_rest::IcebergRest;
@@ -45,6 +46,7 @@ pub(crate) struct Engines {
     streams: Arc<Streams>,
     delivery: Engine,
     log: Arc<dyn LaneLog>,
+    athena: AthenaService,
     /// Held as long as anything may be written.
     _directory: DataDir,
 }
@@ -98,17 +100,26 @@ impl Engines {
         let journal = open_journal(configuration, &records, options, &pending).await?;
         let log: Arc<dyn LaneLog> = Arc::new(JournalLog(journal.clone()));
         let account = ground.account.clone();
-        let streams = Streams::open(records.clone(), clock.clone(), random, account);
+        let streams = Streams::open(records.clone(), clock.clone(), random.clone(), account);
         let streams = Arc::new(streams.await.map_err(text)?);
         let parts = EngineParts {
             streams: streams.clone(),
             log: log.clone(),
             pending,
             lake: lake.clone(),
-            clock,
+            clock: clock.clone(),
             options: delivery_options(configuration.delivery_memory_bytes),
         };
         let delivery = Engine::start(parts).await.map_err(text)?;
+        let athena = AthenaService::open(AthenaDependencies {
+            engine: query_engine(configuration, &lake, &clock, &random)?,
+            records: records.clone(),
+            objects: client_objects.clone(),
+            clock,
+            random,
+            account: ground.account.clone(),
+        })
+        .await?;
         Ok(Self {
             records,
             client_objects,
@@ -117,6 +128,7 @@ impl Engines {
             streams,
             delivery,
             log,
+            athena,
             _directory: directory,
         })
     }
@@ -149,6 +161,10 @@ impl Engines {
 
     /// Delivers what is cut, within the limit, and closes the log. The rest is safe in the log.
     pub(crate) async fn close(&self, limit: Duration) {
+        // Queries are stopped, their ends recorded; one that does not stop is FAILED at next start.
+        if tokio::time::timeout(limit, self.athena.close()).await.is_err() {
+            tracing::warn!("some queries did not stop in time");
+        }
         self.delivery.drain(limit).await;
         self.journal.close().await;
     }
@@ -171,6 +187,14 @@ impl Engines {
             body_bytes_max: limits::S3TABLES_BODY_BYTES_MAX,
             accepts_unsigned: false,
             service: Arc::new(S3TablesService::new(self.lake.clone())),
+        });
+        registry.add(Registered {
+            signing_name: "athena",
+            target_prefix: Some("AmazonAthena"),
+            protocol: Protocol::AwsJson11,
+            body_bytes_max: limits::ATHENA_BODY_BYTES_MAX,
+            accepts_unsigned: false,
+            service: Arc::new(self.athena.clone()),
         });
         registry.add(Registered {
             signing_name: "glue",
@@ -223,6 +247,26 @@ fn delivery_options(memory_bytes: u64) -> EngineOptions {
     let usual = EngineOptions::default();
     let batches = usize::try_from(memory_bytes / usual.batch_bytes_max).unwrap_or(usize::MAX);
     EngineOptions { batches_max: batches.max(1), ..usual }
+}
+
+/// The engine of SQL; what it spills lies in the data directory and is of no use after the process.
+fn query_engine(
+    configuration: &Configuration,
+    lake: &Lake,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<alluvium_query::Engine, String> {
+    let spill = configuration.data_dir.join("spill");
+    match std::fs::remove_dir_all(&spill) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(format!("{}: {error}", spill.display()));
+        }
+        _ => {}
+    }
+    let mut options = alluvium_query::EngineOptions::new(spill);
+    options.memory_limit_bytes =
+        usize::try_from(configuration.query_memory_bytes).unwrap_or(usize::MAX);
+    alluvium_query::Engine::new(lake.clone(), clock.clone(), random.clone(), options).map_err(text)
 }
 
 /// Opens the log above everything that the documents say was handed out.
