@@ -29,7 +29,7 @@ mod show;
 mod table;
 mod unnest;
 
-pub use dialect::STATEMENT_MAX_BYTES;
+pub use dialect::{STATEMENT_MAX_BYTES, translate};
 pub use directory::Directory;
 pub use engine::{Engine, EngineOptions, QueryRequest};
 pub use error::QueryError;

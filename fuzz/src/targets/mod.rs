@@ -1,5 +1,6 @@
 //! The targets, one a module.
 
+mod calls;
 mod log_block;
 mod log_segment;
 mod names;
@@ -7,6 +8,8 @@ mod prefixes;
 mod put_body;
 mod records;
 mod signature;
+mod sql;
+mod table_metadata;
 mod wire_input;
 
 /// A decoder under test.
@@ -24,6 +27,7 @@ const fn of(name: &'static str, run: fn(&[u8])) -> Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    of("calls", calls::run),
     of("log_block", log_block::run),
     of("log_segment", log_segment::run),
     of("names", names::run),
@@ -31,6 +35,8 @@ pub const TARGETS: &[Target] = &[
     of("put_body", put_body::run),
     of("records", records::run),
     of("signature", signature::run),
+    of("sql", sql::run),
+    of("table_metadata", table_metadata::run),
     of("wire_input", wire_input::run),
 ];
 
@@ -75,6 +81,7 @@ impl<'a> Bytes<'a> {
 fn finish<F: Future>(future: F) -> F::Output {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .expect("a runtime without I/O");
     }

@@ -12,6 +12,7 @@ use alluvium_delivery::{Engine, EngineOptions, EngineParts, Intake, intake, reco
 use alluvium_lake::catalog::NewTable;
 use alluvium_lake::commit::TableDefinition;
 use alluvium_lake::{Catalog, Lake, LakeOptions};
+use alluvium_log::device::memory::MemoryDevice;
 use alluvium_log::{Invocation, Journal, JournalOptions};
 use alluvium_store::objects::faulty::FaultyObjects;
 use alluvium_store::objects::local::LocalObjects;
@@ -39,6 +40,8 @@ pub(crate) struct World {
     pub(crate) epoch: u64,
     pub(crate) commit_interval: Duration,
     pub(crate) batch_bytes_max: u64,
+    /// The log's disk; a directory when there is none.
+    pub(crate) disk: Option<MemoryDevice>,
 }
 
 /// One start of the process.
@@ -66,6 +69,7 @@ impl World {
             epoch: 0,
             commit_interval: Duration::ZERO,
             batch_bytes_max: 128 << 20,
+            disk: None,
         }
     }
 
@@ -99,9 +103,7 @@ impl World {
         options.lanes = floors.lanes;
         options.expected_log_id = floors.log_id;
         let pending = Pending::new();
-        let log_dir = self.dir.path().join("log");
-        std::fs::create_dir_all(&log_dir).unwrap();
-        let (journal, _) = Journal::open(&log_dir, options, pending.observer()).unwrap();
+        let journal = self.journal(options, &pending);
         let streams =
             Arc::new(Streams::open(records.clone(), clock.clone(), random, account).await.unwrap());
         let log: Arc<dyn LaneLog> = Arc::new(JournalLog(journal.clone()));
@@ -123,6 +125,16 @@ impl World {
         let intake = Intake::new(log, engine.clone());
         let clock = self.clock.clone();
         Run { records, objects, lake, streams, engine, intake, journal, clock }
+    }
+
+    fn journal(&self, options: JournalOptions, pending: &Arc<Pending>) -> Journal {
+        if let Some(disk) = &self.disk {
+            let disk = Arc::new(disk.clone());
+            return Journal::open_device(disk, options, pending.observer()).unwrap().0;
+        }
+        let log_dir = self.dir.path().join("log");
+        std::fs::create_dir_all(&log_dir).unwrap();
+        Journal::open(&log_dir, options, pending.observer()).unwrap().0
     }
 
     /// A first start with an error bucket, a table `ns.t` and a stream `s` into it.

@@ -11,8 +11,8 @@ use iceberg::spec::{SnapshotReference, TableMetadata};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-/// Parses a metadata file, compressed or not.
-pub(crate) fn parse_metadata(bytes: &Bytes) -> Result<TableMetadata, String> {
+/// Parses a metadata file, compressed or not. The reason of a refusal is the library's.
+pub fn parse_metadata(bytes: &Bytes) -> Result<TableMetadata, String> {
     const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
     if !bytes.starts_with(&GZIP_MAGIC) {
         return serde_json::from_slice(bytes).map_err(|e| e.to_string());

@@ -36,12 +36,11 @@ mod update;
 pub use change::{Append, Committed, TableChange};
 pub use create::{CreateError, StagedTable, TableDefinition};
 pub use error::CommitError;
-pub use metadata_file::references;
+pub use metadata_file::{parse_metadata, references};
 pub use mirror::RESERVED_PREFIX;
 pub use queue::QueuedAppend;
 
 pub(crate) use locks::TableLocks;
-pub(crate) use metadata_file::parse_metadata;
 pub(crate) use queue::Committers;
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
 use std::any::TypeId;
+use std::collections::HashSet;
 
 /// Athena's own limit (Athena API reference, `StartQueryExecution`).
 pub const STATEMENT_MAX_BYTES: usize = 262_144;
@@ -117,6 +118,25 @@ fn bound(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
         }
     }
     Ok(())
+}
+
+/// The query of a statement in DataFusion's words, `None` when the statement has no query. No name is
+/// looked up but those of `functions`; `now_ms` is the statement's start.
+pub fn translate(
+    sql: &str,
+    functions: &HashSet<String>,
+    now_ms: i64,
+) -> Result<Option<String>, QueryError> {
+    let query = match statement::parse(sql)? {
+        Statement::Query(query) | Statement::Explain { query, .. } => Some(query),
+        Statement::Insert(insert) => Some(insert.query),
+        Statement::CreateTable(table) => table.query,
+        _ => None,
+    };
+    let Some(mut query) = query else { return Ok(None) };
+    rewrite::fold_case(&mut query);
+    rewrite::rewrite(&mut query, &rewrite::Context { functions, now_ms })?;
+    Ok(Some(query.to_string()))
 }
 
 /// Errors of the parser as ours.
