@@ -159,6 +159,29 @@ async fn stores_that_fail_for_a_while_hold_the_batch_and_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cut_that_cannot_be_read_back_at_once_is_taken_up_as_it_was_recorded() {
+    let mut world = World::new();
+    let (run, stream, table) = world.begin(AT_ONCE).await;
+    let gate = Release::new();
+    // The first cut is recorded, its answer is lost and two looks at what became of it fail. By the
+    // third try there is more to cut, at another time.
+    run.records.arm(Some(PROGRESS), Fault::DoThenUnknown, 1);
+    run.records.arm(Some(PROGRESS), Fault::Stall(gate.clone()), 1);
+    run.records.refuse_reads(2);
+    run.put_raw(&stream, &batch()).await;
+    stalled(&gate).await;
+    run.put(&stream, 4..6).await;
+    world.clock.advance(1);
+    gate.release();
+    run.put(&stream, 6..8).await;
+    run.settle().await;
+    assert_eq!(run.ids(table).await, vec![1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(run.error_lines().await.len(), 1);
+    assert_eq!(run.documents(BATCHES).await, 0);
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fenced_engine_stops_and_says_so() {
     let mut world = World::new();
     let (run, stream, _) = world.begin(AT_ONCE).await;

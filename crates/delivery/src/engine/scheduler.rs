@@ -6,7 +6,7 @@ use crate::batch::ProgressDocument;
 use crate::batch::{BatchDocument, BatchState, LaneRange, batch_key, progress_key};
 use crate::pending::{Mark, Waiting};
 use crate::stream::StreamDocument;
-use crate::streams::encode;
+use crate::streams::{decode, encode};
 use alluvium_base::{BatchNumber, LaneId, StreamIncarnation, kill_point};
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use std::sync::Arc;
@@ -180,40 +180,51 @@ impl Inner {
             let progress = progress_key(cut.document.incarnation);
             transaction.operations.push(Operation::Put(progress, encode(&cut.progress)));
         }
+        let planned = cuts.len();
         let recorded = match self.records.transact(transaction).await {
-            Outcome::Committed { .. } => true,
+            Outcome::Committed { .. } => cuts,
             // Only this engine writes these documents, so a batch that is there is ours: the
-            // answer of an earlier try was lost.
-            Outcome::Conflict(_) | Outcome::Unknown(_) => self.all_recorded(&cuts).await,
+            // answer of this try, or of an earlier one, was lost.
+            Outcome::Conflict(_) | Outcome::Unknown(_) => self.recorded(cuts).await,
             Outcome::Fenced => {
                 self.lose();
-                false
+                return false;
             }
             Outcome::Unavailable(reason) => {
                 tracing::warn!("batches cannot be cut now: {reason}");
-                false
+                return false;
             }
         };
-        if !recorded {
-            return false;
-        }
+        let all = recorded.len() == planned;
         kill_point("delivery-cut");
-        for cut in cuts {
+        for cut in recorded {
             self.pending.taken(cut.lane, cut.document.range.to, cut.size_bytes);
             self.begin(cut.lane, cut.document, Some(cut.progress));
         }
-        true
+        all
     }
 
-    async fn all_recorded(&self, cuts: &[Cut]) -> bool {
-        for cut in cuts {
+    /// The cuts that are recorded, as they are recorded: an earlier try may have ended before records
+    /// that came since, and what was recorded first is what counts.
+    async fn recorded(&self, cuts: Vec<Cut>) -> Vec<Cut> {
+        let mut recorded = Vec::new();
+        for mut cut in cuts {
             let key = batch_key(cut.document.incarnation, cut.document.number);
-            match self.records.get(&key).await {
-                Ok(Some(found)) if found.body == encode(&cut.document) => {}
-                _ => return false,
+            let Ok(Some(found)) = self.records.get(&key).await else { continue };
+            let Ok(document) = decode::<BatchDocument>(&found) else {
+                tracing::error!("the batch document {key:?} cannot be read");
+                continue;
+            };
+            if document != cut.document {
+                cut.progress.cut_to = document.range.to;
+                cut.progress.log_id = Some(document.log_id);
+                // The marks that it ends with are taken; one that it ends within keeps its size.
+                cut.size_bytes = 0;
+                cut.document = document;
             }
+            recorded.push(cut);
         }
-        true
+        recorded
     }
 
     /// A batch is recorded as cut: converts it.
