@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -22,13 +23,7 @@ def create(server, interval_s=0, size_mib=1, streams=1):
     region, account = arn.split(":")[3:5]
     for index in range(streams):
         table, stream = name_of(TABLE, index), name_of(STREAM, index)
-        s3tables.create_table(
-            tableBucketARN=arn,
-            namespace=NAMESPACE,
-            name=table,
-            format="ICEBERG",
-            metadata={"iceberg": {"schema": {"fields": FIELDS}}},
-        )
+        create_table(server, table, arn)
         firehose.create_delivery_stream(
             DeliveryStreamName=stream,
             DeliveryStreamType="DirectPut",
@@ -50,6 +45,19 @@ def create(server, interval_s=0, size_mib=1, streams=1):
             },
         )
         wait_until(lambda s=stream: status(firehose, s) == "ACTIVE", what=f"stream {stream} ACTIVE")
+
+
+def create_table(server, name, bucket_arn=None):
+    """A table of the ledger's fields."""
+    s3tables = server.client("s3tables")
+    bucket_arn = bucket_arn or s3tables.list_table_buckets()["tableBuckets"][0]["arn"]
+    s3tables.create_table(
+        tableBucketARN=bucket_arn,
+        namespace=NAMESPACE,
+        name=name,
+        format="ICEBERG",
+        metadata={"iceberg": {"schema": {"fields": FIELDS}}},
+    )
 
 
 def name_of(stem, index):
@@ -95,26 +103,17 @@ def ids(server, index=0):
     return table.scan(selected_fields=("id",)).to_arrow()["id"].to_pylist()
 
 
-def athena(server, sql):
-    """One query through Athena's API: its rows as lists of text, without the header."""
-    client = server.client("athena")
-    started = client.start_query_execution(
-        QueryString=sql, QueryExecutionContext={"Catalog": f"s3tablescatalog/{BUCKET}", "Database": NAMESPACE}
-    )["QueryExecutionId"]
-
-    def ended():
-        query = client.get_query_execution(QueryExecutionId=started)["QueryExecution"]
-        return query if query["Status"]["State"] in ("SUCCEEDED", "FAILED", "CANCELLED") else None
-
-    query = wait_until(ended, what=sql)
-    assert query["Status"]["State"] == "SUCCEEDED", query["Status"]
-    pages = client.get_paginator("get_query_results").paginate(QueryExecutionId=started)
-    rows = [row for page in pages for row in page["ResultSet"]["Rows"]]
-    return [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows[1:]]
-
-
 def count(server, index=0):
-    return int(athena(server, f'SELECT count(*) FROM "{name_of(TABLE, index)}"')[0][0])
+    """Rows in the table, as the snapshot's summary counts them."""
+    snapshot = catalog(server).load_table((NAMESPACE, name_of(TABLE, index))).current_snapshot()
+    return int(snapshot.summary["total-records"]) if snapshot else 0
+
+
+def metric(server, name):
+    """The sum of a counter over its labels; 0 before it was first counted."""
+    with urllib.request.urlopen(f"{server.endpoint}/_alluvium/metrics") as page:
+        lines = page.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
 
 def wait_for_rows(server, at_least, index=0, timeout_s=120):

@@ -5,12 +5,14 @@ import pathlib
 import random
 import re
 import signal
+import subprocess
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 import pipeline
 from alluvium_server import REPO, Server
-from ledger import Ledger, Load
+from ledger import Ledger, Load, record
 
 ROUNDS = int(os.environ.get("ALLUVIUM_CRASH_ROUNDS", "50"))
 SEED = int(os.environ.get("ALLUVIUM_CRASH_SEED", random.SystemRandom().randrange(2**32)))
@@ -34,19 +36,19 @@ def lake(tmp_path):
 
 
 def start_loaders(server, ledger, seed):
-    client = lambda: server.client("firehose", retries={"total_max_attempts": 1}, read_timeout=20)  # noqa: E731
-    loaders = [Load(client(), pipeline.STREAM, ledger, seed + n) for n in range(LOADERS)]
+    client = server.client("firehose", retries={"total_max_attempts": 1}, read_timeout=20)
+    loaders = [Load(client, pipeline.STREAM, ledger, seed + n) for n in range(LOADERS)]
     for loader in loaders:
         loader.start()
     return loaders
 
 
-def settle(server, ledger):
+def settle(server, ledger, errors_expected=False):
     """Delivery has nothing left: every acknowledged record is in the table, and only once."""
     pipeline.wait_for_rows(server, len(ledger.acknowledged))
     found = ledger.compare(pipeline.ids(server))
-    assert pipeline.count(server) == found, "Athena and PyIceberg disagree"
-    assert pipeline.errors(server) == {}
+    assert pipeline.count(server) == found, "the summary and the data files disagree"
+    assert errors_expected or pipeline.errors(server) == {}
     return found
 
 
@@ -78,36 +80,87 @@ def test_kills_at_every_named_point_lose_and_double_nothing(lake):
     pipeline.create(lake)
     lake.kill()
     reached, missed = [], []
-    for point in points:
-        for nth in (1, 2):
+    for turn, point in enumerate(points):
+        for nth in (1,) if point in ONCE_A_SEGMENT else (1, 2):
             lake.env["ALLUVIUM_KILL_POINT"] = f"{point}:{nth}"
-            (reached if run_until_killed(lake, ledger) else missed).append((point, nth))
+            print(f"{point}:{nth}", flush=True)
+            if not run_until_killed(lake, ledger, f"{turn}-{nth}"):
+                missed.append(f"{point}:{nth}")
+                break
+            reached.append(point)
     del lake.env["ALLUVIUM_KILL_POINT"]
     lake.start()
-    settle(lake, ledger)
-    print(f"reached {len(reached)}; not reached: {missed}")
-    never = {p for p, _ in missed} - {p for p, _ in reached}
-    assert never <= NOT_ON_THIS_PATH, f"kill points that no round reached: {sorted(never)}"
+    settle(lake, ledger, errors_expected=True)
+    print(f"reached {len(reached)} times, {len(set(reached))} points; not reached: {missed}")
+    print(f"{len(ledger.acknowledged)} records acknowledged of {ledger.sent}")
+    never = set(points) - set(reached)
+    assert never <= NOT_ON_THIS_PATH.keys(), f"kill points that no round reached: {sorted(never)}"
 
 
-# Points of paths that this pipeline does not take; each is reached by a test of its own crate.
-NOT_ON_THIS_PATH = set()
+# Reached when a segment of the log is full.
+ONCE_A_SEGMENT = {"log-calls-carried", "log-segment-created", "log-segment-written", "log-segment-recycled"}
+
+# Points of paths that this pipeline does not take, with the reason; tests of their own crate reach them.
+NOT_ON_THIS_PATH = {}
 
 
-def run_until_killed(lake, ledger):
+def run_until_killed(lake, ledger, turn):
     """One start with a kill point armed, under load: whether the point ended the process."""
     try:
         lake.start()
     except RuntimeError:
         return lake.process.returncode == -signal.SIGABRT
-    loaders = start_loaders(lake, ledger, 7)
+    loaders = []
     try:
-        lake.wait(timeout_s=6)
-    except Exception:  # noqa: BLE001 - not reached in this round
-        lake.kill()
-    for loader in loaders:
-        loader.stop()
+        loaders = start_loaders(lake, ledger, 7)
+        exercise(lake, ledger, turn)
+        wait_or_kill(lake)
+    except (ClientError, BotoCoreError, OSError, AssertionError):
+        wait_or_kill(lake)  # a call failed, as calls do when the point is reached
+    finally:
+        for loader in loaders:
+            loader.stop()
     return lake.process.returncode == -signal.SIGABRT
+
+
+def wait_or_kill(lake):
+    """Gives a process that is ending the time to end; one that is not was never at the point."""
+    try:
+        lake.wait(timeout_s=3)
+    except subprocess.TimeoutExpired:
+        lake.kill()
+
+
+def exercise(lake, ledger, turn):
+    """Takes each path that has durable steps once: objects, uploads, creations, a full segment, a delivery."""
+    s3 = lake.client("s3", retries={"total_max_attempts": 1}, read_timeout=20)
+    for body in (b"first", b"second"):
+        s3.put_object(Bucket=pipeline.ERRORS, Key="kept", Body=body)
+    s3.delete_object(Bucket=pipeline.ERRORS, Key="kept")
+    for last in (s3.complete_multipart_upload, s3.abort_multipart_upload):
+        upload = {"Bucket": pipeline.ERRORS, "Key": "parts"}
+        upload["UploadId"] = s3.create_multipart_upload(**upload)["UploadId"]
+        tag = s3.upload_part(**upload, PartNumber=1, Body=b"part")["ETag"]
+        if last == s3.complete_multipart_upload:
+            upload["MultipartUpload"] = {"Parts": [{"PartNumber": 1, "ETag": tag}]}
+        last(**upload)
+    s3.delete_object(Bucket=pipeline.ERRORS, Key="parts")
+    pipeline.create_table(lake, f"made_{turn.replace('-', '_')}")
+    firehose = lake.client("firehose", retries={"total_max_attempts": 1}, read_timeout=20)
+    if lake.env["ALLUVIUM_KILL_POINT"].split(":")[0] in ONCE_A_SEGMENT:
+        fill_a_segment(firehose, ledger)
+    firehose.put_record(DeliveryStreamName=pipeline.STREAM, Record={"Data": b"not json"})
+    assert ledger.wait_for(200), "no progress under load"
+
+
+def fill_a_segment(firehose, ledger):
+    """Appends more than a segment of the log (64 MiB), so that segments are made and recycled."""
+    for _ in range(20):
+        numbers = ledger.take(4)
+        answer = firehose.put_record_batch(
+            DeliveryStreamName=pipeline.STREAM, Records=[{"Data": record(n, pad=900_000)} for n in numbers]
+        )
+        ledger.acknowledge(n for n, each in zip(numbers, answer["RequestResponses"]) if "RecordId" in each)
 
 
 def test_the_list_of_kill_points_is_read_from_the_source():

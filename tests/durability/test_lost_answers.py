@@ -1,7 +1,6 @@
 """A proxy loses one answer in five while SDKs retry by themselves: no record is doubled (I3)."""
 
 import json
-import os
 import shutil
 import subprocess
 
@@ -9,7 +8,7 @@ import pytest
 
 import pipeline
 from alluvium_server import REPO, Server
-from ledger import Ledger, Load
+from ledger import Ledger, Load, record
 from lossy_proxy import LossyProxy
 
 CALLS = 300
@@ -43,6 +42,7 @@ def test_boto3_retries_double_nothing(lake, proxy):
     assert len(ledger.acknowledged) == ledger.sent
     pipeline.wait_for_rows(lake, ledger.sent)
     assert ledger.compare(pipeline.ids(lake)) == ledger.sent
+    assert pipeline.metric(lake, "alluvium_put_repeats_total") == proxy.lost
 
 
 def test_javascript_sdk_retries_double_nothing(lake, proxy):
@@ -66,14 +66,38 @@ def test_the_same_proxy_doubles_for_a_client_without_invocation_ids(lake, proxy)
     client = lake.client(
         "firehose", endpoint_url=proxy.url, retries={"mode": "standard", "total_max_attempts": 10}, read_timeout=20
     )
-    client.meta.events.register(
-        "before-sign.firehose", lambda request, **_: request.headers.__delitem__("amz-sdk-invocation-id")
-        if "amz-sdk-invocation-id" in request.headers else None
-    )
+    client.meta.events.register("before-send.firehose", forget_the_invocation)
     ledger = Ledger()
     load = Load(client, pipeline.STREAM, ledger, seed=2)
     for _ in range(50):
         load.send(list(ledger.take(2)))
     pipeline.wait_for_rows(lake, ledger.sent + 2 * proxy.lost)
     assert len(pipeline.ids(lake)) == ledger.sent + 2 * proxy.lost
-    assert os.path.exists(lake.data_dir)
+    assert pipeline.metric(lake, "alluvium_put_repeats_total") == 0
+
+
+def forget_the_invocation(request, **_):
+    """botocore adds the header after it signed, so it can be taken away without a wrong signature."""
+    del request.headers["amz-sdk-invocation-id"]
+
+
+def test_a_repeat_gets_the_record_ids_of_the_first_call(lake):
+    client = lake.client("firehose", retries={"total_max_attempts": 1})
+    records = [{"Data": record(n)} for n in range(3)]
+
+    def repeat(request, **_):
+        request.headers["amz-sdk-invocation-id"] = "5f2a6a2e-0d5c-4b7e-8f43-3c8c6a0e0001"
+
+    client.meta.events.register("before-send.firehose", repeat)
+    put = lambda: client.put_record_batch(DeliveryStreamName=pipeline.STREAM, Records=records)  # noqa: E731
+    first = [each["RecordId"] for each in put()["RequestResponses"]]
+    assert [each["RecordId"] for each in put()["RequestResponses"]] == first
+    assert len(set(first)) == 3
+    lake.kill()
+    lake.start()
+    client = lake.client("firehose", retries={"total_max_attempts": 1})
+    client.meta.events.register("before-send.firehose", repeat)
+    assert [each["RecordId"] for each in put()["RequestResponses"]] == first, "ids outlive a restart"
+    pipeline.wait_for_rows(lake, 3)
+    assert sorted(pipeline.ids(lake)) == [0, 1, 2]
+    assert pipeline.metric(lake, "alluvium_put_repeats_total") == 1

@@ -1,0 +1,249 @@
+"""Kills beside other writers and over many streams, full disks and logs, drains, damage: nothing is lost."""
+
+import pathlib
+import signal
+import subprocess
+import tarfile
+import threading
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+import pipeline
+from alluvium_server import Server, binary, wait_until
+from ledger import Ledger, Load, record
+
+STREAMS = 20
+FIXTURES = pathlib.Path(__file__).resolve().parent / "fixtures"
+
+
+@pytest.fixture
+def lake(tmp_path):
+    server = Server(tmp_path / "data", "--table-commit-interval-ms", "0")
+    yield server
+    server.kill()
+
+
+def load(server, ledgers, seed):
+    """One loader a ledger, each on its own stream."""
+    client = server.client("firehose", retries={"total_max_attempts": 1}, read_timeout=20)
+    loaders = [
+        Load(client, pipeline.name_of(pipeline.STREAM, index), ledger, seed + index, batch_max=50)
+        for index, ledger in enumerate(ledgers)
+    ]
+    for loader in loaders:
+        loader.start()
+    return loaders
+
+
+def stop(loaders):
+    for loader in loaders:
+        loader.stopping.set()
+    for loader in loaders:
+        loader.stop()
+
+
+def settle(server, ledgers):
+    for index, ledger in enumerate(ledgers):
+        pipeline.wait_for_rows(server, len(ledger.acknowledged), index)
+        ledger.compare(pipeline.ids(server, index))
+    assert pipeline.errors(server) == {}
+
+
+def test_kills_under_many_streams_lose_and_double_nothing(lake):
+    ledgers = [Ledger() for _ in range(STREAMS)]
+    lake.start()
+    pipeline.create(lake, streams=STREAMS)
+    for turn in range(3):
+        loaders = load(lake, ledgers, turn * 100)
+        for ledger in ledgers:
+            assert ledger.wait_for(10), "one stream starves"
+        lake.kill()
+        stop(loaders)
+        lake.start()
+    settle(lake, ledgers)
+    print(f"{sum(len(ledger.acknowledged) for ledger in ledgers)} records over {STREAMS} streams")
+
+
+def test_kills_while_another_writer_commits_to_the_same_table(lake):
+    """PyIceberg's acknowledged appends are in the table once too, beside the stream's."""
+    import pyarrow
+
+    ledger, theirs, tried = Ledger(), set(), iter(range(10**9, 2 * 10**9))
+    lake.start()
+    pipeline.create(lake)
+    for turn in range(3):
+        loaders = load(lake, [ledger], turn)
+        table = pipeline.catalog(lake).load_table((pipeline.NAMESPACE, pipeline.TABLE))
+        done = threading.Event()
+
+        def write():
+            for number in tried:
+                rows = pyarrow.table({"id": [number], "name": ["theirs"], "value": [1]}, table.schema().as_arrow())
+                try:
+                    table.refresh()
+                    table.append(rows)
+                except Exception as problem:  # noqa: BLE001
+                    if "Commit" in type(problem).__name__:
+                        continue  # a lost race, or an outcome that the client was told is unknown
+                    return
+                theirs.add(number)
+                if len(theirs) % 2 == 0:
+                    done.set()
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        assert done.wait(60), "the other writer commits nothing beside the stream"
+        assert ledger.wait_for(50)
+        lake.kill()
+        stop(loaders)
+        writer.join(60)
+        lake.start()
+    pipeline.wait_for_rows(lake, len(ledger.acknowledged) + len(theirs))
+    found = pipeline.ids(lake)
+    ledger.compare([n for n in found if n < 10**9])
+    assert theirs <= {n for n in found if n >= 10**9}
+    assert len(found) == len(set(found))
+
+
+def test_sigterm_under_load_exits_0_and_loses_nothing(lake):
+    ledger = Ledger()
+    lake.start()
+    pipeline.create(lake, interval_s=900, size_mib=128)
+    loaders = load(lake, [ledger], 3)
+    assert ledger.wait_for(500)
+    assert lake.stop() == 0
+    stop(loaders)
+    assert "SIGTERM" in lake.log_tail()
+    lake.start()
+    firehose = lake.client("firehose")
+    described = firehose.describe_delivery_stream(DeliveryStreamName=pipeline.STREAM)["DeliveryStreamDescription"]
+    firehose.update_destination(
+        DeliveryStreamName=pipeline.STREAM,
+        CurrentDeliveryStreamVersionId=described["VersionId"],
+        DestinationId=described["Destinations"][0]["DestinationId"],
+        IcebergDestinationUpdate={"BufferingHints": {"IntervalInSeconds": 0, "SizeInMBs": 1}},
+    )
+    settle(lake, [ledger])
+
+
+def test_a_full_disk_refuses_puts_and_recovers_when_room_is_made(disks):
+    disk = disks("full").create(size_mib=1024).attach()
+    server = Server(disk.mount / "data", "--table-commit-interval-ms", "0", log=disk.image.with_suffix(".log"))
+    ledger = Ledger()
+    try:
+        server.start()
+        pipeline.create(server)
+        client = server.client("firehose", retries={"total_max_attempts": 1})
+        loader = Load(client, pipeline.STREAM, ledger, 5)
+        loader.send(list(ledger.take(100)))
+        filler = disk.mount / "filler"
+        subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=1M"], capture_output=True, check=False)
+        refused = put_until_refused(client, ledger)
+        assert refused["ResponseMetadata"]["HTTPStatusCode"] == 503, refused
+        assert refused["Error"]["Code"] == "ServiceUnavailableException"
+        filler.unlink()
+
+        def taken_again():
+            try:
+                loader.send(list(ledger.take(1)))
+            except ClientError:
+                return False
+            return True
+
+        wait_until(taken_again, what="puts are taken again")
+        assert server.process.poll() is None, "the server outlives a full disk"
+        settle(server, [ledger])
+    finally:
+        server.kill()
+
+
+def test_a_log_at_its_budget_refuses_puts_keeps_all_and_recovers(tmp_path):
+    server = Server(tmp_path / "data", "--table-commit-interval-ms", "0", "--log-budget", "256MiB")
+    ledger = Ledger()
+    try:
+        server.start()
+        pipeline.create(server, interval_s=900, size_mib=128)
+        loader = Load(server.client("firehose", retries={"total_max_attempts": 1}), pipeline.STREAM, ledger, 5)
+        refused = put_until_refused(loader.client, ledger)
+        assert refused["Error"]["Code"] == "ServiceUnavailableException", refused
+        wait_until(lambda: pipeline.count(server) > 0, what="what pins the log is delivered early")
+        server.kill()
+        server.start()
+        loader.client = server.client("firehose", retries={"total_max_attempts": 1})
+        loader.send(list(ledger.take(1)))
+    finally:
+        server.kill()
+
+
+def put_until_refused(client, ledger):
+    """Sends 4 MB calls until one is refused; the refusal."""
+    while True:
+        numbers = ledger.take(4)
+        records = [{"Data": record(n, pad=900_000)} for n in numbers]
+        try:
+            answer = client.put_record_batch(DeliveryStreamName=pipeline.STREAM, Records=records)
+        except ClientError as refusal:
+            return refusal.response
+        codes = {each.get("ErrorCode") for each in answer["RequestResponses"]} - {None}
+        ledger.acknowledge(n for n, each in zip(numbers, answer["RequestResponses"]) if "RecordId" in each)
+        if codes:
+            return {"Error": {"Code": codes.pop()}, "ResponseMetadata": {"HTTPStatusCode": 503}}
+
+
+def test_a_flipped_byte_in_the_log_is_told_and_never_skipped(lake):
+    """Acknowledged records that cannot be read back are an error that explains itself, not silence."""
+    lake.start()
+    pipeline.create(lake, interval_s=900, size_mib=128)
+    client = lake.client("firehose")
+    for first in range(3):
+        client.put_record(DeliveryStreamName=pipeline.STREAM, Record={"Data": record(first)})
+    lake.kill()
+    flip(lake.data_dir / "log", record(1))
+    check = subprocess.run(
+        [binary(), "log", "check", "--data-dir", str(lake.data_dir)], capture_output=True, text=True, env=lake.env
+    )
+    print(check.stdout + check.stderr)
+    assert check.returncode == 1
+    try:
+        lake.start()
+    except RuntimeError as refused:
+        assert "log" in str(refused)
+        return
+    with pytest.raises(ClientError):
+        lake.client("firehose").put_record(DeliveryStreamName=pipeline.STREAM, Record={"Data": b"{}"})
+    assert "quarantined" in lake.log_tail()
+
+
+def flip(directory, wanted):
+    for path in sorted(directory.iterdir()):
+        content = bytearray(path.read_bytes())
+        at = content.find(wanted)
+        if at >= 0:
+            content[at + 10] ^= 1
+            path.write_bytes(content)
+            return
+    raise AssertionError("the record is not in the log")
+
+
+@pytest.mark.parametrize("fixture", sorted(FIXTURES.glob("format-*.tar.gz")), ids=lambda path: path.name)
+def test_a_data_directory_of_each_format_is_opened(fixture, tmp_path):
+    """FIXTURES hold 5 delivered rows (ids 0-4) and 5 in the log (ids 5-9), of a stopped server."""
+    with tarfile.open(fixture) as archive:
+        archive.extractall(tmp_path, filter="data")
+    server = Server(tmp_path / "data", "--table-commit-interval-ms", "0")
+    try:
+        server.start()
+        pipeline.wait_for_rows(server, 10)
+        assert sorted(pipeline.ids(server)) == list(range(10))
+        client = server.client("firehose")
+        client.put_record(DeliveryStreamName=pipeline.STREAM, Record={"Data": record(10)})
+        pipeline.wait_for_rows(server, 11)
+        assert sorted(pipeline.ids(server)) == list(range(11))
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+def test_there_is_a_fixture_of_the_first_format():
+    assert (FIXTURES / "format-1.tar.gz").exists()
