@@ -63,6 +63,7 @@ impl InputError {
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, InputError> {
     let body = if body.is_empty() { b"{}" } else { body };
     check_depth(body)?;
+    check_object(body)?;
     let mut json = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
     let mut unknown: Option<String> = None;
@@ -105,6 +106,18 @@ fn explain(error: &serde_json::Error, path: &str) -> InputError {
         serde_json::error::Category::Io
         | serde_json::error::Category::Syntax
         | serde_json::error::Category::Eof => InputError::NotJson(text),
+    }
+}
+
+/// An input is an object. A list would pass for one whose members are in the shape's order: that
+/// is how serde reads structs.
+fn check_object(body: &[u8]) -> Result<(), InputError> {
+    match body.trim_ascii_start().first() {
+        Some(b'[') => Err(InputError::WrongType {
+            member: "(body)".into(),
+            reason: "it is a list, where an object is expected".into(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -198,7 +211,10 @@ mod tests {
         let InputError::WrongType { member, reason } = fails::<Input>("{}") else { panic!() };
         assert_eq!(member, "(body)");
         assert!(reason.contains("Name"), "{reason}");
-        assert!(matches!(fails::<Input>("[1,2]"), InputError::WrongType { .. }));
+        for list in ["[1,2]", " [\"a\"]", "[]"] {
+            assert!(matches!(fails::<Input>(list), InputError::WrongType { .. }), "{list}");
+        }
+        assert!(matches!(fails::<Nested>("[]"), InputError::WrongType { .. }));
     }
 
     #[test]

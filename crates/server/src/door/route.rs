@@ -64,13 +64,15 @@ fn by_name(registry: &Registry, head: &Parts, name: &str) -> Found {
     if is_iceberg(path) && (name == "s3tables" || name == "glue") {
         return iceberg(registry);
     }
-    match registry.by_signing_name(name) {
-        Some(found) => service(found),
-        None if json_protocol::target(&head.headers).is_some() => {
-            not_built(name, Protocol::AwsJson11)
+    let target = json_protocol::target(&head.headers);
+    match (registry.by_signing_name(name), target) {
+        (Some(found), _) => service(found),
+        (None, Some(target)) => not_built(&format!("{name} ({target})"), Protocol::AwsJson11),
+        (None, None) if is_form(head) => not_built(name, Protocol::Query),
+        (None, None) => {
+            let what = format!("{name} ({} {path})", head.method);
+            not_built(&what, Protocol::RestJson)
         }
-        None if is_form(head) => not_built(name, Protocol::Query),
-        None => not_built(name, Protocol::RestJson),
     }
 }
 
@@ -93,7 +95,7 @@ fn iceberg(registry: &Registry) -> Found {
 }
 
 fn not_built(name: &str, protocol: Protocol) -> Found {
-    let name: String = name.chars().take(128).collect();
+    let name: String = name.chars().take(256).collect();
     let (code, status) = match protocol {
         Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::RestJson => {
             ("UnknownOperationException", StatusCode::BAD_REQUEST)
@@ -102,7 +104,7 @@ fn not_built(name: &str, protocol: Protocol) -> Found {
         Protocol::RestXml => ("NotImplemented", StatusCode::NOT_IMPLEMENTED),
         Protocol::Iceberg => ("UnsupportedOperationException", StatusCode::NOT_ACCEPTABLE),
     };
-    let message = format!("service '{name}' is not part of this release");
+    let message = format!("service {name} is not part of this release");
     (Route::NotBuilt(Problem::new(code, status, message)), "unknown", protocol)
 }
 

@@ -51,7 +51,8 @@ pub(super) async fn bucket(
     text: &str,
 ) -> Result<TableBucketRecord, Problem> {
     let arn = own(request, text)?;
-    let name = arn.resource.strip_prefix("bucket/").filter(|name| !name.contains('/'));
+    let name = arn.resource.strip_prefix("bucket/");
+    let name = name.filter(|name| !name.is_empty() && !name.contains('/'));
     let name = name.ok_or_else(|| bad_request(format!("'{arn}' is not a table bucket's ARN")))?;
     request.lake.catalog().table_bucket(&request.call.region, name).await.map_err(catalog)
 }
