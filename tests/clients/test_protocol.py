@@ -194,6 +194,7 @@ def test_a_body_that_is_not_the_input_is_refused(lake_server, service, body, exp
         return
     assert answer.status_code == 400, answer.text
     kind = answer.json()["__type"]
+    # One service's member is unknown to the other, and refused as such.
     if expected and "Limit" not in str(body) and "MaxResults" not in str(body):
         assert kind == expected
     assert answer.json()["message"]
@@ -286,7 +287,8 @@ def test_what_is_not_http_ends_its_connection_only(lake_server, raw):
             answer = b""
             while more := peer.recv(65536):
                 answer += more
-        except (ConnectionResetError, BrokenPipeError):
+        except OSError:
+            # It was closed before all was sent.
             answer = b""
     assert not answer.startswith(b"HTTP/1.1 2"), answer[:200]
     assert signed(lake_server, "sts").status_code == 200

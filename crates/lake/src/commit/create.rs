@@ -172,6 +172,7 @@ impl Lake {
     ) -> Result<TableMetadata, CommitError> {
         let (schema, spec, order, properties, version) = definition;
         check_properties(properties.keys())?;
+        super::column_types::check_types(&schema)?;
         let refused = |e: iceberg::Error| CommitError::refused(&e);
         let builder = TableMetadataBuilder::new(schema, spec, order, home, version, properties);
         let uuid = self.catalog().random.uuid();

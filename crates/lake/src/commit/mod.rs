@@ -15,12 +15,14 @@
 //!
 //! Parts: [`change`](self) is what a caller asks for; `attempt` runs it; `append` and `update`
 //! make new metadata; `merge` and `thinning` keep lists short; `mirror` keeps the checkpoint
-//! properties; `create` makes tables; `queue` lets waiting appends share one commit.
+//! properties; `create` makes tables, `column_types` judges their columns; `queue` lets waiting
+//! appends share one commit.
 
 mod append;
 mod attempt;
 mod change;
 mod checkpoints;
+mod column_types;
 mod create;
 mod error;
 mod files;

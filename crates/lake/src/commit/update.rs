@@ -6,6 +6,7 @@
 
 use super::append::snapshot_time;
 use super::attempt::Draft;
+use super::column_types::check_types;
 use super::files::NewFile;
 use super::metadata_file::{fresh_location, metadata_bytes, stamp};
 use super::mirror::{RESERVED_PREFIX, apply_mirror, mirror_of};
@@ -103,6 +104,7 @@ fn check_update(
     match update {
         TableUpdate::SetProperties { updates } => check_properties(updates.keys()),
         TableUpdate::RemoveProperties { removals } => check_properties(removals.iter()),
+        TableUpdate::AddSchema { schema } => check_types(schema),
         TableUpdate::SetLocation { location }
             if location.trim_end_matches('/') != metadata.location() =>
         {
@@ -143,6 +145,7 @@ pub(crate) async fn check_creation(
     for update in updates {
         match update {
             TableUpdate::SetProperties { updates } => check_properties(updates.keys())?,
+            TableUpdate::AddSchema { schema } => check_types(schema)?,
             TableUpdate::SetLocation { location } if location.trim_end_matches('/') != home => {
                 let reason = format!("the table's location is '{home}', not '{location}'");
                 return Err(CommitError::Invalid(reason));
