@@ -11,7 +11,7 @@
 //! [`batch`] the documents of a batch; [`prefix`] and [`java_time`] where error objects go;
 //! [`error_object`] what they hold; `convert` log to files; `data_files` files as text; [`engine`]
 //! the scheduler; [`pending`] what no batch has yet; [`intake`] the way into the log;
-//! [`recovery`] what a start needs to know.
+//! [`recovery`] what a start needs to know; [`redelivery`] delivering again, on an operator's word.
 //!
 //! Left to others: HTTP and AWS's shapes (`services/firehose`), table commits and the catalog
 //! (`lake`), group commit (`log`).
@@ -28,6 +28,7 @@ pub mod lane_log;
 pub mod pending;
 pub mod prefix;
 pub mod recovery;
+pub mod redelivery;
 pub mod stream;
 pub mod streams;
 

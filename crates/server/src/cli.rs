@@ -5,6 +5,7 @@ use crate::demo::{self, DemoOptions};
 use crate::environment::Target;
 use crate::generate::{self, Load, SensorOptions};
 use crate::log_tool::{self, LogOptions, RepairOptions};
+use crate::redeliver::{self, RedeliverOptions};
 use crate::sql::{self, SqlOptions};
 use crate::{reference, serve};
 use alluvium_base::Region;
@@ -80,6 +81,14 @@ enum Log {
     Repair(RepairOptions),
 }
 
+const REDELIVER_EXAMPLES: &str = "\
+Examples:
+  alluvium redeliver --stream sensors --from 2026-01-31T12:00:00Z --dry-run
+  alluvium redeliver --stream sensors --from 0-4096
+
+For a table that was rolled back or lost rows by another hand. The log reaches back only as far as
+its segments were not used again; rows that are in the table already will be there twice.";
+
 const LOG_EXAMPLES: &str = "\
 Examples:
   alluvium log check --data-dir /var/lib/alluvium
@@ -115,6 +124,9 @@ enum Command {
     /// Check or repair the log of a stopped server
     #[command(subcommand, after_long_help = LOG_EXAMPLES)]
     Log(Log),
+    /// Deliver again what the log of a stopped server still holds of a stream
+    #[command(after_long_help = REDELIVER_EXAMPLES)]
+    Redeliver(RedeliverOptions),
     /// Show it all: a throw-away lake, sensor readings through it, and what came out
     Demo(DemoOptions),
     /// Print a completion script for a shell
@@ -161,6 +173,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Log(Log::Repair(options)) => {
             sound(one_thread().and_then(|runtime| runtime.block_on(log_tool::run_repair(&options))))
         }
+        Command::Redeliver(options) => finish(redeliver_records(&options)),
         Command::Demo(options) => finish(demo::run(&options)),
         Command::ConfigReference => {
             print!("{}", reference::configuration());
@@ -214,6 +227,17 @@ fn generate_sensors(options: &SensorOptions) -> Result<(), String> {
     let summary =
         one_thread()?.block_on(generate::run(Load::from(options), target.destination()))?;
     println!("{summary}");
+    Ok(())
+}
+
+fn redeliver_records(options: &RedeliverOptions) -> Result<(), String> {
+    // The log's own threads call back into the runtime.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("threads cannot be started: {error}"))?;
+    print!("{}", runtime.block_on(redeliver::run(options))?);
     Ok(())
 }
 

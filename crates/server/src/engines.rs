@@ -273,20 +273,10 @@ fn query_engine(
 async fn open_journal(
     configuration: &Configuration,
     records: &Arc<dyn Records>,
-    mut options: JournalOptions,
+    options: JournalOptions,
     pending: &Arc<Pending>,
 ) -> Result<Journal, String> {
-    let floors = recovery::floors(records.as_ref()).await.map_err(text)?;
-    let reserved = records.get(&Key::new(RESERVED, "mark")).await.map_err(text)?;
-    options.reserved = match reserved {
-        Some(document) => Some(serde_json::from_slice(&document.body).map_err(text)?),
-        None => None,
-    };
-    options.reserve = Some(reserve(records.clone()));
-    options.lanes = floors.lanes;
-    options.expected_log_id = floors.log_id;
-    options.accept_log_loss = configuration.accept_log_loss;
-    options.budget_bytes = configuration.log_budget_bytes;
+    let options = journal_options(configuration, records, options).await?;
     let (directory, observer) = (configuration.log_dir.clone(), pending.observer());
     // Recovery reads files: not on the threads that answer requests.
     let opened = tokio::task::spawn_blocking(move || Journal::open(&directory, options, observer));
@@ -303,6 +293,26 @@ async fn open_journal(
         tracing::warn!("lane {lane} is in the log and belongs to no stream");
     }
     Ok(journal)
+}
+
+/// What the documents know that the log must not fall behind.
+pub(crate) async fn journal_options(
+    configuration: &Configuration,
+    records: &Arc<dyn Records>,
+    mut options: JournalOptions,
+) -> Result<JournalOptions, String> {
+    let floors = recovery::floors(records.as_ref()).await.map_err(text)?;
+    let reserved = records.get(&Key::new(RESERVED, "mark")).await.map_err(text)?;
+    options.reserved = match reserved {
+        Some(document) => Some(serde_json::from_slice(&document.body).map_err(text)?),
+        None => None,
+    };
+    options.reserve = Some(reserve(records.clone()));
+    options.lanes = floors.lanes;
+    options.expected_log_id = floors.log_id;
+    options.accept_log_loss = configuration.accept_log_loss;
+    options.budget_bytes = configuration.log_budget_bytes;
+    Ok(options)
 }
 
 /// Stores the log's mark in the records; called from the log's own threads, which may block.

@@ -15,6 +15,7 @@ mod environment;
 mod generate;
 mod identity;
 mod log_tool;
+mod redeliver;
 mod reference;
 mod serve;
 mod sql;
