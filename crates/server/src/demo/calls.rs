@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Error objects are written with the batch that they belong to; this is ample.
 const ERRORS_WITHIN: Duration = Duration::from_secs(60);
 
+/// The SHA-256 of no bytes; S3 wants a body's hash as a header too.
+const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 /// What was made.
 pub(super) struct Pipeline {
     pub(super) bucket_arn: String,
@@ -88,7 +91,7 @@ impl Pipeline {
 
     /// Sends a reading without the field that every reading must have.
     pub(super) async fn put_bad_record(&self, connection: &mut Connection) -> Result<(), String> {
-        let record = STANDARD.encode(r#"{"location":"nowhere","temperature":"hot"}"#);
+        let record = STANDARD.encode(r#"{"location":"nowhere","temperature":21.5}"#);
         let input = json!({"DeliveryStreamName": NAME, "Record": {"Data": record}});
         firehose(connection, "PutRecord", &input).await.map(drop)
     }
@@ -147,7 +150,9 @@ async fn rest(
 }
 
 async fn s3(connection: &mut Connection, method: Method, path: &str) -> Result<String, String> {
-    let sent = connection.send("s3", method, path, HeaderMap::new(), Bytes::new()).await;
+    let mut headers = HeaderMap::new();
+    headers.insert("x-amz-content-sha256", HeaderValue::from_static(EMPTY_SHA256));
+    let sent = connection.send("s3", method, path, headers, Bytes::new()).await;
     let (status, body) = sent.map_err(|error| error.to_string())?;
     let body = String::from_utf8_lossy(&body).into_owned();
     if status.is_success() { Ok(body) } else { Err(format!("{path}: {status}: {body}")) }
