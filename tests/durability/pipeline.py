@@ -109,6 +109,26 @@ def count(server, index=0):
     return int(snapshot.summary["total-records"]) if snapshot else 0
 
 
+def athena_count(server, index=0):
+    """The count by a query through Athena's API."""
+    client = server.client("athena")
+    sql = f'SELECT count(*) FROM "{name_of(TABLE, index)}"'
+    started = client.start_query_execution(
+        QueryString=sql,
+        QueryExecutionContext={"Catalog": f"s3tablescatalog/{BUCKET}", "Database": NAMESPACE},
+        ResultConfiguration={"OutputLocation": f"s3://{ERRORS}/results/"},
+    )["QueryExecutionId"]
+
+    def ended():
+        query = client.get_query_execution(QueryExecutionId=started)["QueryExecution"]
+        return query if query["Status"]["State"] in ("SUCCEEDED", "FAILED", "CANCELLED") else None
+
+    query = wait_until(ended, what=sql)
+    assert query["Status"]["State"] == "SUCCEEDED", query["Status"]
+    rows = client.get_query_results(QueryExecutionId=started)["ResultSet"]["Rows"]
+    return int(rows[1]["Data"][0]["VarCharValue"])
+
+
 def metric(server, name):
     """The sum of a counter over its labels; 0 before it was first counted."""
     with urllib.request.urlopen(f"{server.endpoint}/_alluvium/metrics") as page:
@@ -129,7 +149,7 @@ def errors(server):
     """Error objects, parsed, by key: the durability tests expect none."""
     s3 = server.client("s3")
     found = {}
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=ERRORS):
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=ERRORS, Prefix="errors/"):
         for item in page.get("Contents", []):
             body = s3.get_object(Bucket=ERRORS, Key=item["Key"])["Body"].read()
             found[item["Key"]] = [json.loads(line) for line in body.splitlines() if line]

@@ -48,6 +48,7 @@ def settle(server, ledger, errors_expected=False):
     pipeline.wait_for_rows(server, len(ledger.acknowledged))
     found = ledger.compare(pipeline.ids(server))
     assert pipeline.count(server) == found, "the summary and the data files disagree"
+    assert pipeline.athena_count(server) == found, "Athena and PyIceberg disagree"
     assert errors_expected or pipeline.errors(server) == {}
     return found
 

@@ -7,12 +7,19 @@ survives a kill.)
 """
 
 import os
+import pathlib
 import random
+import re
+import shutil
 import signal
+import subprocess
+
+import pytest
 
 import pipeline
-from alluvium_server import Server
-from ledger import Ledger, Load
+from alluvium_server import Server, binary
+from disk import run
+from ledger import Ledger, Load, record
 
 CUTS = int(os.environ.get("ALLUVIUM_POWER_CUTS", "8"))
 SEED = int(os.environ.get("ALLUVIUM_CRASH_SEED", random.SystemRandom().randrange(2**32)))
@@ -51,7 +58,48 @@ def test_what_was_acknowledged_survives_power_cuts(disks):
             server.start()
         pipeline.wait_for_rows(server, len(ledger.acknowledged))
         found = ledger.compare(pipeline.ids(server))
-        assert pipeline.count(server) == found
+        assert pipeline.count(server) == found == pipeline.athena_count(server)
         assert pipeline.errors(server) == {}
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize("forget", [None, "/log/"], ids=["synced", "log-not-synced"])
+def test_a_cut_shows_a_missing_sync_of_the_log(disks, tmp_path, forget):
+    """The test of the test: where the log's syncs do nothing, a cut loses what was acknowledged."""
+    disk, after = disks("before").create().attach(), disks("after")
+    server = Server(disk.mount / "data", log=tmp_path / "server.log")
+    try:
+        server.start()
+        pipeline.create(server, interval_s=900, size_mib=128)
+        server.kill()
+        if forget:
+            server.env |= {"LD_PRELOAD": str(compiled(tmp_path)), "FORGET_SYNC": forget}
+        server.start()
+        client = server.client("firehose")
+        for number in range(20):
+            client.put_record(DeliveryStreamName=pipeline.STREAM, Record={"Data": record(number)})
+        server.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)
+        disk.image_of_what_was_synced(after)
+    finally:
+        server.kill()
+    disk.detach()
+    after.attach()
+    assert records_in_log(after.mount / "data") == (0 if forget else 20)
+
+
+def compiled(directory):
+    compiler = shutil.which("cc")
+    if not compiler:
+        pytest.skip("needs a C compiler")
+    library = directory / "forget_sync.so"
+    source = pathlib.Path(__file__).with_name("forget_sync.c")
+    run(compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl")
+    return library
+
+
+def records_in_log(data_dir):
+    check = subprocess.run([binary(), "log", "check", "--data-dir", str(data_dir)], capture_output=True, text=True)
+    print(check.stdout, check.stderr)
+    return sum(int(found) for found in re.findall(r"^lane \d+: (\d+) records", check.stdout, re.M))
