@@ -84,7 +84,7 @@ impl Batch {
     }
 
     /// Sends the next bodies to the stream of this number.
-    pub(super) fn to_stream(&mut self, number: u64) {
+    pub(super) fn address_to(&mut self, number: u64) {
         if let Some(at) = self.number_at {
             let digits = format!("{number:0NUMBER_DIGITS$}");
             self.body[at..at + NUMBER_DIGITS].copy_from_slice(digits.as_bytes());
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn numbered_streams_are_named_in_the_body() {
         let mut batch = Batch::new("s", true, 7, 2);
-        batch.to_stream(42);
+        batch.address_to(42);
         let body: serde_json::Value = serde_json::from_slice(&batch.at(1_700_000_000)).unwrap();
         assert_eq!(body["DeliveryStreamName"], "s-00042");
         assert_eq!(body["Records"].as_array().unwrap().len(), 2);

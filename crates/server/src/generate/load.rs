@@ -159,7 +159,7 @@ async fn send_all(shared: Arc<Shared>, mut connection: Connection) -> Result<Lat
         }
         let batch = batch.as_mut().expect("a batch was just made where there was none");
         if let Some(streams) = shared.load.streams {
-            batch.to_stream(first / shared.batch % u64::from(streams));
+            batch.address_to(first / shared.batch % u64::from(streams));
         }
         let body = batch.at(SystemClock.now_ms() / 1000);
         let sent = Instant::now();
