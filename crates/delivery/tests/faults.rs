@@ -86,7 +86,7 @@ impl Ledger {
     fn acknowledged(&mut self, call: &Call) {
         for bytes in &call.records {
             match serde_json::from_slice::<serde_json::Value>(bytes) {
-                Ok(value) => self.good.insert(value["id"].as_i64().unwrap()),
+                Ok(value) => self.good.insert(value["id"].as_i64().expect("an id")),
                 Err(_) => self.bad.insert(bytes.clone()),
             };
         }
@@ -97,7 +97,7 @@ impl Ledger {
         let Some(stream) = run.streams.get(&rig::region(), "s") else { return false };
         let records = Records {
             frames: frames(&call.records),
-            count: u32::try_from(call.records.len()).unwrap(),
+            count: u32::try_from(call.records.len()).expect("a few records"),
             arrival_ms: run.clock.now_ms(),
             invocation: Some(call.invocation.clone()),
         };
@@ -112,7 +112,7 @@ impl Ledger {
             }
             Err(PutError::Full(_) | PutError::Closed) => {
                 // Refused: nothing of it may be anywhere, unless it is made again.
-                if call.invocation.id[0] % 2 == 0 {
+                if call.invocation.id[0].is_multiple_of(2) {
                     self.open.push(call);
                 }
                 true
@@ -223,8 +223,8 @@ async fn compare(run: &Run, table: TableId, ledger: &Ledger, seed: u64) {
     assert_eq!(rows, ledger.good, "seed {seed}: rows against acknowledged records");
     let mut errors = BTreeSet::new();
     for (key, line) in run.error_lines().await {
-        let raw = line["rawData"].as_str().unwrap();
-        let raw = base64::engine::general_purpose::STANDARD.decode(raw).unwrap();
+        let raw = line["rawData"].as_str().expect("rawData is text");
+        let raw = base64::engine::general_purpose::STANDARD.decode(raw).expect("rawData is base64");
         assert!(errors.insert(raw), "seed {seed}: an error twice, again in {key}: {line}");
     }
     assert_eq!(errors, ledger.bad, "seed {seed}: errors against acknowledged bad records");
