@@ -9,7 +9,9 @@ fn corpora() -> Vec<(String, Vec<std::path::PathBuf>)> {
         let listed = std::fs::read_dir(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         listed.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>()
     };
-    let name = |path: &Path| path.file_name().expect("a listed path has a name").to_string_lossy().into_owned();
+    let name = |path: &Path| {
+        path.file_name().expect("a listed path has a name").to_string_lossy().into_owned()
+    };
     entries(&root).into_iter().map(|folder| (name(&folder), entries(&folder))).collect()
 }
 
