@@ -304,8 +304,22 @@ fn function_names(state: &SessionState) -> HashSet<String> {
     names.extend(state.window_functions().keys().cloned());
     names.extend(functions::all().iter().map(|f| f.name().to_string()));
     names.extend(crate::dialect::call_names().map(str::to_string));
+    names.retain(|name| !UNBOUNDED.contains(&name.as_str()));
     names
 }
+
+/// Functions of DataFusion that take memory as an argument says, or look at the server: none is Trino's
+/// by that meaning (I8).
+const UNBOUNDED: &[&str] = &[
+    "array_repeat",
+    "array_resize",
+    "generate_series",
+    "list_repeat",
+    "list_resize",
+    "range",
+    "repeat",
+    "version",
+];
 
 fn kind(statement: &Statement) -> StatementKind {
     match statement {

@@ -186,16 +186,17 @@ fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, QueryErro
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
     for (column, field) in batch.columns().iter().zip(schema.fields()) {
         let cast = arrow::compute::cast_with_options(column, field.data_type(), &options);
-        columns.push(cast.map_err(|e| QueryError::Data {
+        let cast = cast.map_err(|e| QueryError::Data {
             code: "INVALID_CAST_ARGUMENT",
             message: format!("column '{}': {e}", field.name()),
-        })?);
-        if !field.is_nullable() && column.null_count() > 0 {
+        })?;
+        if !field.is_nullable() && cast.null_count() > 0 {
             return Err(QueryError::Data {
                 code: "CONSTRAINT_VIOLATION",
                 message: format!("NULL value not allowed for NOT NULL column: {}", field.name()),
             });
         }
+        columns.push(cast);
     }
     let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows)

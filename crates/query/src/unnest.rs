@@ -95,6 +95,13 @@ fn unnest(
         lists.push(function(context, ORDINALS, lists.clone())?);
         fields.push(None);
     }
+    let lonely = lists.iter().all(|list| list.column_refs().is_empty());
+    if lonely && !schema.fields().is_empty() {
+        // The same elements for every row of the left side: a cross join, not a copy of them in each.
+        let single = LogicalPlanBuilder::empty(true).build()?;
+        let right = plan(single, lists, fields, alias, context)?;
+        return LogicalPlanBuilder::from(left).cross_join(right)?.build();
+    }
     plan(left, lists, fields, alias, context)
 }
 

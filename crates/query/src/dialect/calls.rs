@@ -31,8 +31,6 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("mod", 2, "(({0}) % ({1}))"),
     ("contains", 2, "array_has({0}, {1})"),
     ("slice", 3, "array_slice({0}, {1}, ({1}) + ({2}) - 1)"),
-    ("sequence", 2, "generate_series({0}, {1})"),
-    ("sequence", 3, "generate_series({0}, {1}, {2})"),
     ("array_join", 2, "array_to_string({0}, {1})"),
     ("array_join", 3, "array_to_string({0}, {1}, {2})"),
     ("array_remove", 2, "array_remove_all({0}, {1})"),
@@ -78,6 +76,13 @@ pub(super) fn rewrite(expr: &mut Expr, context: &Context<'_>) -> Result<(), Quer
         Expr::Extract { field, expr, .. } => Some(extract(&field.to_string(), expr)?),
         Expr::Cast { kind, expr, data_type, .. } => cast(kind, expr, data_type)?,
         Expr::TypedString(typed) => literal(typed)?,
+        // Trino: a number with an exponent is a double, one with a point a decimal.
+        Expr::Value(value) => match &value.value {
+            Value::Number(text, _) if text.contains(['e', 'E']) => {
+                Some(expression(&format!("CAST('{text}' AS DOUBLE)"))?)
+            }
+            _ => None,
+        },
         Expr::Lambda(_) => {
             return Err(QueryError::Unsupported(
                 "lambda expressions (x -> …) are not supported".into(),
@@ -86,8 +91,8 @@ pub(super) fn rewrite(expr: &mut Expr, context: &Context<'_>) -> Result<(), Quer
         Expr::Position { expr, r#in } => Some(expression(&format!("strpos({}, {expr})", r#in))?),
         Expr::Substring { expr, substring_from: Some(from), substring_for, .. } => {
             Some(expression(&match substring_for {
-                Some(length) => format!("substr({expr}, {from}, {length})"),
-                None => format!("substr({expr}, {from})"),
+                Some(length) => format!("\"substr\"({expr}, {from}, {length})"),
+                None => format!("\"substr\"({expr}, {from})"),
             })?)
         }
         _ => None,
@@ -247,7 +252,7 @@ fn cast(kind: &CastKind, expr: &Expr, to: &DataType) -> Result<Option<Expr>, Que
             };
             let text = match length {
                 Some(ast::CharacterLength::IntegerLength { length, .. }) => {
-                    format!("substr({inner}, 1, {length})")
+                    format!("\"substr\"({inner}, 1, {length})")
                 }
                 _ => inner,
             };

@@ -27,7 +27,8 @@ pub const STATEMENT_MAX_BYTES: usize = 262_144;
 /// Brackets within brackets: each level costs stack in every pass over the statement.
 pub(crate) const NESTING_MAX: usize = 100;
 /// Operators make deep trees without brackets: `a + b + c …` is one level for each.
-const OPERATORS_MAX: usize = 4_000;
+/// Planning takes time with the square of the depth and cannot be interrupted.
+const OPERATORS_MAX: usize = 1_000;
 
 /// Lexical rules of Trino, with Hive's back-quotes for Athena's DDL.
 #[derive(Debug, Clone, Copy)]

@@ -58,7 +58,74 @@ pub(super) fn time_travel_words(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWith
     for at in drop.into_iter().rev() {
         tokens.remove(at);
     }
-    tokens
+    bare_values(tokens)
+}
+
+/// Words that end a list of `VALUES`.
+const AFTER_VALUES: [Keyword; 8] = [
+    Keyword::ORDER,
+    Keyword::LIMIT,
+    Keyword::OFFSET,
+    Keyword::FETCH,
+    Keyword::UNION,
+    Keyword::EXCEPT,
+    Keyword::INTERSECT,
+    Keyword::AS,
+];
+
+/// `VALUES 1, 2` as `VALUES (1), (2)`, and `VALUES ROW(1, 2)` as `VALUES (1, 2)`.
+fn bare_values(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    // Depths of brackets at which a list of values is being read, and whether its row was wrapped.
+    let mut lists: Vec<(usize, bool)> = Vec::new();
+    let (mut depth, mut starts) = (0usize, false);
+    for token in tokens {
+        let keyword = match &token.token {
+            Token::Whitespace(_) => {
+                out.push(token);
+                continue;
+            }
+            Token::Word(w) if w.quote_style.is_none() => w.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        let closing = matches!(token.token, Token::RParen | Token::RBracket);
+        if let Some((at, wrapped)) = lists.last_mut()
+            && *at == depth
+        {
+            let comma = token.token == Token::Comma;
+            if comma || closing || AFTER_VALUES.contains(&keyword) {
+                if std::mem::take(wrapped) {
+                    out.push(TokenWithSpan::wrap(Token::RParen));
+                }
+                starts = comma;
+                if !comma {
+                    lists.pop();
+                }
+            } else if std::mem::take(&mut starts) {
+                if keyword == Keyword::ROW {
+                    continue;
+                }
+                if token.token != Token::LParen {
+                    *wrapped = true;
+                    out.push(TokenWithSpan::wrap(Token::LParen));
+                }
+            }
+        }
+        match token.token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if keyword == Keyword::VALUES {
+            lists.push((depth, false));
+            starts = true;
+        }
+        out.push(token);
+    }
+    if matches!(lists.last(), Some((_, true))) {
+        out.push(TokenWithSpan::wrap(Token::RParen));
+    }
+    out
 }
 
 /// Parses an expression that we wrote ourselves.

@@ -52,6 +52,18 @@ pub(super) const SPECS: &[Spec] = &[
         },
     },
     Spec {
+        name: "lpad",
+        forms: &[&[Text, Int], &[Text, Int, Text]],
+        returns: Returns::Text,
+        body: |a| pad(a, true),
+    },
+    Spec {
+        name: "rpad",
+        forms: &[&[Text, Int], &[Text, Int, Text]],
+        returns: Returns::Text,
+        body: |a| pad(a, false),
+    },
+    Spec {
         name: "regexp_like",
         forms: &[&[Text, Text]],
         returns: Returns::Bool,
@@ -319,4 +331,24 @@ fn width_bucket(args: &[Cell<'_>]) -> Result {
         s if s >= 1.0 => count + 1,
         s => (s * count as f64) as i64 + 1,
     }))
+}
+
+/// The longest text that padding makes (I8).
+const PADDED_MAX: i64 = 10_000;
+
+fn pad(args: &[Cell<'_>], left: bool) -> Result {
+    let (text, length) = (args[0].text(), args[1].int());
+    let with = args.get(2).map_or(" ", |c| c.text());
+    if !(0..=PADDED_MAX).contains(&length) {
+        return Err(format!("Target length must be in the range [0..{PADDED_MAX}]"));
+    }
+    if with.is_empty() {
+        return Err("Padding string must not be empty".into());
+    }
+    let (length, count) = (length as usize, text.chars().count());
+    if count >= length {
+        return Ok(Out::Text(text.chars().take(length).collect()));
+    }
+    let padding: String = with.chars().cycle().take(length - count).collect();
+    Ok(Out::Text(if left { padding + text } else { text.to_string() + &padding }))
 }

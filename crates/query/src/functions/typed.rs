@@ -7,6 +7,7 @@ use arrow::array::*;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
+use datafusion::functions_nested::range::gen_series_udf;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
@@ -35,7 +36,12 @@ enum Which {
     ElementAt,
     /// 1..n beside lists.
     Ordinals,
+    /// `sequence(from, to[, step])`, at most [`SEQUENCE_MAX`] entries.
+    Sequence,
 }
+
+/// Trino's limit of entries of one `sequence`.
+const SEQUENCE_MAX: i128 = 10_000;
 
 impl Which {
     fn name(self) -> &'static str {
@@ -49,21 +55,26 @@ impl Which {
             Self::Least => "least",
             Self::ElementAt => "element_at",
             Self::Ordinals => names::ORDINALS,
+            Self::Sequence => "sequence",
         }
     }
 }
 
 pub(super) fn all() -> Vec<ScalarUDF> {
     use Which::*;
-    [AtTimezone, WithTimezone, ToVarchar, ToJson, Typeof, Greatest, Least, ElementAt, Ordinals]
+    let simple = [AtTimezone, WithTimezone, ToVarchar, ToJson, Typeof, ElementAt, Ordinals];
+    simple
         .into_iter()
+        .chain([Greatest, Least, Sequence])
         .map(|which| ScalarUDF::from(Typed { which, signature: signature(which) }))
         .collect()
 }
 
 fn signature(which: Which) -> Signature {
     match which {
-        Which::Greatest | Which::Least => Signature::user_defined(Volatility::Immutable),
+        Which::Greatest | Which::Least | Which::Sequence => {
+            Signature::user_defined(Volatility::Immutable)
+        }
         _ => Signature::variadic_any(Volatility::Immutable),
     }
 }
@@ -125,6 +136,10 @@ impl Typed {
                 DataType::Struct(kv) if kv.len() == 2 => Ok(kv[1].data_type().clone()),
                 _ => mismatch(self.which.name(), &types),
             },
+            (Which::Sequence, _) => {
+                let types: Vec<DataType> = types.into_iter().cloned().collect();
+                gen_series_udf().return_type(&types)
+            }
             (Which::Ordinals, _) => Ok(DataType::new_list(DataType::Int64, true)),
             _ => mismatch(self.which.name(), &types),
         }
@@ -147,6 +162,7 @@ impl ScalarUDFImpl for Typed {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let native = match self.which {
             Which::Greatest => datafusion::functions::core::greatest(),
+            Which::Sequence => return sequence_types(types),
             _ => datafusion::functions::core::least(),
         };
         native.coerce_types(types)
@@ -173,6 +189,10 @@ impl ScalarUDFImpl for Typed {
             Which::Greatest | Which::Least => self.extreme(args, &columns, rows)?,
             Which::ElementAt => element_at(&columns[0], &columns[1], &to)?,
             Which::Ordinals => ordinals(&columns, rows)?,
+            Which::Sequence => {
+                bound_sequences(&columns, rows)?;
+                gen_series_udf().invoke_with_args(args)?.into_array(rows)?
+            }
         };
         Ok(ColumnarValue::Array(array))
     }
@@ -364,4 +384,89 @@ fn ordinals(lists: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
         builder.append_value((1..=length).map(Some));
     }
     Ok(Arc::new(builder.finish()))
+}
+
+/// Refuses sequences that are too long before memory is taken for them (I8).
+fn bound_sequences(columns: &[ArrayRef], rows: usize) -> Result<()> {
+    let ends = |array: &ArrayRef| -> Result<(Int64Array, bool)> {
+        let whole = match array.data_type() {
+            DataType::Date32 => cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?,
+            _ => cast(array, &DataType::Int64)?,
+        };
+        let is_int = array.data_type().is_integer();
+        Ok((whole.as_primitive::<Int64Type>().clone(), is_int))
+    };
+    let ((from, is_int), (to, _)) = (ends(&columns[0])?, ends(&columns[1])?);
+    for row in 0..rows {
+        if from.is_null(row) || to.is_null(row) {
+            continue;
+        }
+        let step = match columns.get(2) {
+            Some(step) if is_int => {
+                let step = cast(step, &DataType::Int64)?;
+                i128::from(step.as_primitive::<Int64Type>().value(row)).abs()
+            }
+            Some(step) => interval_steps(step, columns[0].data_type(), row)?,
+            None => 1,
+        };
+        let span = (i128::from(to.value(row)) - i128::from(from.value(row))).abs();
+        if step == 0 || span / step >= SEQUENCE_MAX {
+            return wrong(format!(
+                "result of sequence function must not have more than {SEQUENCE_MAX} entries"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// An interval in the units of a date or timestamp, a month as 28 days.
+fn interval_steps(step: &ArrayRef, of: &DataType, row: usize) -> Result<i128> {
+    let DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano) = step.data_type() else {
+        return wrong("the step of a sequence of dates is an interval".into());
+    };
+    let step = step.as_primitive::<arrow::datatypes::IntervalMonthDayNanoType>().value(row);
+    let days = i128::from(step.months) * 28 + i128::from(step.days);
+    let nanos = days * 86_400_000_000_000 + i128::from(step.nanoseconds);
+    let unit = match of {
+        DataType::Date32 => 86_400_000_000_000,
+        DataType::Timestamp(TimeUnit::Second, _) => 1_000_000_000,
+        DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000_000,
+        DataType::Timestamp(TimeUnit::Microsecond, _) => 1000,
+        _ => 1,
+    };
+    Ok((nanos / unit).abs())
+}
+
+/// What the bounds and the step of a sequence are cast to.
+fn sequence_types(types: &[DataType]) -> Result<Vec<DataType>> {
+    use arrow::datatypes::IntervalUnit;
+    let given: Vec<&DataType> = types.iter().collect();
+    let (from, to, step) = match types {
+        [from, to] => (from, to, None),
+        [from, to, step] => (from, to, Some(step)),
+        _ => return mismatch("sequence", &given),
+    };
+    let step_type = if from.is_integer() {
+        DataType::Int64
+    } else {
+        DataType::Interval(IntervalUnit::MonthDayNano)
+    };
+    let bound = match (from, to) {
+        (from, to) if from.is_integer() && to.is_integer() => DataType::Int64,
+        (DataType::Date32, DataType::Date32) => DataType::Date32,
+        (DataType::Timestamp(_, zone), DataType::Timestamp(..)) => {
+            DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())
+        }
+        _ => return mismatch("sequence", &given),
+    };
+    let mut coerced = vec![bound.clone(), bound];
+    match (step, from) {
+        (None, DataType::Timestamp(..)) => return mismatch("sequence", &given),
+        (Some(step), _) if step.is_integer() != from.is_integer() => {
+            return mismatch("sequence", &given);
+        }
+        (Some(_), _) => coerced.push(step_type),
+        (None, _) => {}
+    }
+    Ok(coerced)
 }

@@ -258,8 +258,8 @@ async fn without_a_location_results_are_managed_or_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_query_is_cancelled_and_one_left_by_a_crash_failed() {
     let client = Client::new().await;
-    let endless = "SELECT count(*) FROM UNNEST(sequence(1, 100000)) AS a (x) CROSS JOIN \
-                   UNNEST(sequence(1, 100000)) AS b (y) CROSS JOIN UNNEST(sequence(1, 100000)) AS c (z) \
+    let endless = "SELECT count(*) FROM UNNEST(sequence(1, 10000)) AS a (x) CROSS JOIN \
+                   UNNEST(sequence(1, 10000)) AS b (y) CROSS JOIN UNNEST(sequence(1, 10000)) AS c (z) \
                    WHERE x + y + z = -1";
     let started = client.ok("StartQueryExecution", json!({ "QueryString": endless })).await;
     let id = &started["QueryExecutionId"];

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bounds;
+mod deletes;
 mod dialect;
 mod statements;
 mod tables;
