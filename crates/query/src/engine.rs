@@ -189,6 +189,21 @@ impl Engine {
         })
     }
 
+    /// As [`Self::kind_of`], on the engine's threads, whose stacks suit any statement; and whether
+    /// the statement changes tables or databases.
+    pub async fn classify(&self, sql: String) -> Result<(StatementKind, bool), QueryError> {
+        let Some(runtime) = &self.inner.runtime else {
+            return Err(QueryError::Internal("the engine has ended".into()));
+        };
+        let work = runtime.spawn(async move {
+            let statement = statement::parse(&sql)?;
+            let kind = kind(&statement);
+            let writes = kind == StatementKind::Ddl || matches!(statement, Statement::Insert(_));
+            Ok((kind, writes))
+        });
+        work.await.map_err(|e| QueryError::Internal(format!("the statement was not read: {e}")))?
+    }
+
     /// Names of all functions.
     pub(crate) fn functions(&self) -> impl Iterator<Item = &str> {
         self.inner.functions.iter().map(String::as_str)

@@ -107,6 +107,15 @@ pub(super) struct Execution {
     pub(super) ending: Option<String>,
     #[serde(default)]
     pub(super) has_manifest: bool,
+    /// Of the result object, as it was written.
+    #[serde(default)]
+    pub(super) etag: Option<String>,
+    /// The request token that started it.
+    #[serde(default)]
+    pub(super) token: Option<String>,
+    /// Whether it changes tables or databases.
+    #[serde(default)]
+    pub(super) writes: bool,
 }
 
 impl Execution {

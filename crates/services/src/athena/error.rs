@@ -13,6 +13,26 @@ pub(super) fn invalid(message: impl Into<String>) -> Problem {
     problem
 }
 
+/// A statement that is refused before it starts.
+pub(super) fn statement(error: QueryError) -> Problem {
+    match error.kind() {
+        ErrorKind::Invalid
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::Denied
+        | ErrorKind::Unsupported => {
+            let mut problem = invalid(error.to_string());
+            problem.fields.insert("AthenaErrorCode".into(), "MALFORMED_QUERY".into());
+            problem
+        }
+        ErrorKind::Unavailable
+        | ErrorKind::Unknown
+        | ErrorKind::Fenced
+        | ErrorKind::Corrupt
+        | ErrorKind::Internal => internal(error.to_string()),
+    }
+}
+
 pub(super) fn missing(what: &str, name: &str) -> Problem {
     let name: String = name.chars().take(128).collect();
     invalid(format!("{what} {name} was not found"))

@@ -3,10 +3,10 @@
 use super::documents::{
     self, BY_TIME, Changed, EXECUTIONS, Execution, Failure, OPEN, Place, State, TOKENS,
 };
-use super::error::{internal, invalid, missing};
+use super::error::{self, internal, invalid, missing};
 use super::{AthenaService, model, runner, workgroups};
 use alluvium_base::Region;
-use alluvium_query::{Engine, STATEMENT_MAX_BYTES};
+use alluvium_query::STATEMENT_MAX_BYTES;
 use alluvium_store::records::{Key, Operation, Precondition};
 use alluvium_wire::json_protocol::EpochSeconds;
 use alluvium_wire::{Call, Problem};
@@ -15,10 +15,6 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// Athena keeps a query's history this long (Athena user guide, query history).
-const HISTORY_MS: i64 = 45 * 86_400_000;
-/// Old queries that one start forgets: two for each new one keep the history bounded.
-const FORGOTTEN_PER_START: usize = 2;
 /// Athena's limit of ids in one `BatchGetQueryExecution`.
 const BATCH_MAX: usize = 50;
 
@@ -89,12 +85,18 @@ pub(super) async fn start(service: &AthenaService, call: &Call) -> Result<Value,
     {
         return repeated(known, &request);
     }
+    let (kind, writes) = service
+        .parts
+        .engine
+        .classify(input.query_string.clone())
+        .await
+        .map_err(error::statement)?;
     let id = service.parts.random.uuid();
     let place = workgroups::place(service, &group, &input.result_configuration, id).await?;
     let execution = Execution {
         id,
         region: call.region.clone(),
-        statement_type: statement_type(&input.query_string),
+        statement_type: kind.as_str().into(),
         query: input.query_string,
         catalog: input.query_execution_context.catalog,
         database: input.query_execution_context.database,
@@ -113,12 +115,15 @@ pub(super) async fn start(service: &AthenaService, call: &Call) -> Result<Value,
         update_count: None,
         ending: None,
         has_manifest: false,
+        etag: None,
+        token: input.client_request_token,
+        writes,
     };
     let slot = service.queue.admit(id)?;
     if let Some(known) = store(service, &execution, token_key, &request).await? {
         return repeated(known, &request);
     }
-    forget(service, &execution).await?;
+    service.retention.started_one();
     runner::spawn(service.clone(), execution, slot);
     Ok(json!({ "QueryExecutionId": id.to_string() }))
 }
@@ -130,11 +135,6 @@ fn repeated(known: Token, request: &str) -> Result<Value, Problem> {
     Err(invalid(
         "Idempotent parameters do not match: this ClientRequestToken came with another query",
     ))
-}
-
-/// What cannot be read is DML as on AWS; it fails when it runs.
-fn statement_type(sql: &str) -> String {
-    Engine::kind_of(sql).map_or("DML", |kind| kind.as_str()).to_string()
 }
 
 /// Stores a new query; if another call with the same token was first, what that one started.
@@ -176,25 +176,6 @@ async fn store(
     }
 }
 
-/// Forgets queries that are older than Athena's history.
-async fn forget(service: &AthenaService, newest: &Execution) -> Result<(), Problem> {
-    let rank = i64::MAX - (newest.submitted_ms - HISTORY_MS);
-    let prefix = format!("{}/{}/", newest.region, newest.work_group);
-    let after = Some(format!("{prefix}{rank:019}"));
-    let records = &*service.parts.records;
-    let (old, _) = documents::page(records, BY_TIME, prefix, after, FORGOTTEN_PER_START).await?;
-    let mut operations = Vec::new();
-    for document in old {
-        let id: Uuid = documents::parse(&document)?;
-        operations.push(Operation::Delete(document.key));
-        operations.push(Operation::Delete(Key::new(EXECUTIONS, format!("{}/{id}", newest.region))));
-    }
-    if !operations.is_empty() {
-        documents::change(records, Vec::new(), operations).await?;
-    }
-    Ok(())
-}
-
 /// The query of that id, with what is known of it while it runs.
 pub(super) async fn find(
     service: &AthenaService,
@@ -204,10 +185,24 @@ pub(super) async fn find(
     let absent = || missing("QueryExecution", id);
     let uuid: Uuid = id.parse().map_err(|_| absent())?;
     let key = Key::new(EXECUTIONS, format!("{region}/{uuid}"));
+    // Asked first: a query leaves the queue after its end is recorded.
+    let running = service.queue.is_running(uuid);
     let found = documents::get::<Execution>(&*service.parts.records, &key).await?;
     let (_, mut execution) = found.ok_or_else(absent)?;
-    if !execution.state.is_final() && service.queue.is_running(uuid) {
-        execution.state = State::Running;
+    match running {
+        _ if execution.state.is_final() => {}
+        Some(true) => execution.state = State::Running,
+        Some(false) => {}
+        None => {
+            execution.state = State::Failed;
+            execution.failure = Some(Failure {
+                category: 1,
+                kind: 1,
+                retryable: true,
+                message: "The end of the query could not be recorded: its outcome is not known"
+                    .into(),
+            });
+        }
     }
     Ok(execution)
 }
@@ -228,6 +223,7 @@ pub(super) async fn batch_get(service: &AthenaService, call: &Call) -> Result<Va
     for id in ids {
         match find(service, &call.region, &id).await {
             Ok(execution) => found.push(shown(&execution)),
+            Err(problem) if problem.status.is_server_error() => return Err(problem),
             Err(problem) => unprocessed.push(json!({
                 "QueryExecutionId": id,
                 "ErrorCode": "INVALID_INPUT",
@@ -363,7 +359,11 @@ fn shown(execution: &Execution) -> Value {
 
 /// Where the result of a query will be.
 fn expected_key(execution: &Execution) -> String {
-    let ending = if execution.statement_type == "DML" { ".csv" } else { ".txt" };
+    let ending = match execution.statement_type.as_str() {
+        "DML" if execution.writes => "",
+        "DML" => ".csv",
+        _ => ".txt",
+    };
     format!("{}{ending}", execution.place.stem)
 }
 

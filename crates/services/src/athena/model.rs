@@ -126,6 +126,8 @@ pub(super) struct CreateWorkGroup {
     #[serde(default)]
     pub(super) configuration: WorkGroupConfiguration,
     pub(super) description: Option<String>,
+    #[serde(default)]
+    pub(super) tags: Vec<Tag>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -212,4 +214,36 @@ pub(super) struct InCatalog {
     pub(super) next_token: Option<String>,
     pub(super) max_results: Option<i64>,
     pub(super) work_group: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Tag {
+    pub(super) key: String,
+    pub(super) value: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct TagResource {
+    #[serde(rename = "ResourceARN")]
+    pub(super) resource_arn: String,
+    pub(super) tags: Vec<Tag>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct UntagResource {
+    #[serde(rename = "ResourceARN")]
+    pub(super) resource_arn: String,
+    pub(super) tag_keys: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ListTags {
+    #[serde(rename = "ResourceARN")]
+    pub(super) resource_arn: String,
+    pub(super) next_token: Option<String>,
+    pub(super) max_results: Option<u32>,
 }

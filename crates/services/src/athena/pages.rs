@@ -5,8 +5,11 @@ use super::error::{internal, invalid};
 use super::{AthenaService, executions, model};
 use alluvium_store::objects::{Body, ObjectsError, RangeOf};
 use alluvium_wire::{Call, Problem};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// Rows of a page and their limit.
 const ROWS_MAX: i64 = 1000;
@@ -46,9 +49,7 @@ pub(super) async fn get_query_results(
     }
     let start = match &input.next_token {
         None => 0,
-        Some(token) => {
-            token.parse().map_err(|_| invalid("NextToken is not one of this query's"))?
-        }
+        Some(token) => offset(execution.id, token)?,
     };
     let (rows, next) = match execution.result_key() {
         Some(key) => page(service, &execution, &key, start, limit).await?,
@@ -60,9 +61,21 @@ pub(super) async fn get_query_results(
         "UpdateCount": execution.update_count.unwrap_or(0),
     });
     if let Some(next) = next {
-        answer["NextToken"] = next.to_string().into();
+        answer["NextToken"] = token(execution.id, next).into();
     }
     Ok(answer)
+}
+
+/// A page's token: the query, and where in its result the page begins.
+fn token(id: Uuid, offset: u64) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{id}:{offset}"))
+}
+
+fn offset(id: Uuid, token: &str) -> Result<u64, Problem> {
+    let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|text| String::from_utf8(text).ok());
+    text.as_deref()
+        .and_then(|text| text.strip_prefix(&id.to_string())?.strip_prefix(':')?.parse().ok())
+        .ok_or_else(|| invalid("NextToken is not one of this query's"))
 }
 
 fn column_info(column: &ResultColumn) -> Value {
@@ -89,20 +102,22 @@ async fn page(
 ) -> Result<(Vec<Value>, Option<u64>), Problem> {
     let objects = &service.parts.objects;
     let bucket = &execution.place.bucket;
-    let size = match objects.head(bucket, key).await {
-        Ok(meta) => meta.size_bytes,
+    let (meta, _, body) = match objects.get(bucket, key, Some(RangeOf::From(start))).await {
+        Ok(got) => got,
         Err(ObjectsError::NotFound { .. } | ObjectsError::NoBucket(_)) => {
             return Err(invalid(format!("Could not find results: s3://{bucket}/{key} is gone")));
         }
         Err(error) => return Err(internal(error.to_string())),
     };
+    if execution.etag.as_ref().is_some_and(|etag| *etag != meta.etag) {
+        return Err(invalid(format!(
+            "The results at s3://{bucket}/{key} were overwritten: run the query again"
+        )));
+    }
+    let size = meta.size_bytes;
     if start >= size {
         return Ok((Vec::new(), None));
     }
-    let (_, _, body) = objects
-        .get(bucket, key, Some(RangeOf::From(start)))
-        .await
-        .map_err(|e| internal(e.to_string()))?;
     let csv = key.ends_with(".csv");
     let mut reader = Lines { body, buffer: Vec::new(), at: 0, consumed: start, ended: false };
     let (mut rows, mut held) = (Vec::new(), 0);

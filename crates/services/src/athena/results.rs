@@ -23,10 +23,11 @@ pub(super) struct Writer<'a> {
 }
 
 /// What a result took.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Size {
     pub(super) rows: u64,
     pub(super) bytes: u64,
+    pub(super) etag: String,
 }
 
 fn failed(error: ObjectsError) -> QueryError {
@@ -40,7 +41,8 @@ impl<'a> Writer<'a> {
 
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), QueryError> {
         if self.place.managed {
-            self.objects.create_bucket(&self.place.bucket).await.map_err(failed)?;
+            // What stands beside a result is for readers of the client's bucket.
+            return Ok(());
         }
         let put = self.objects.put_bytes(&self.place.bucket, key, bytes, PutOptions::default());
         put.await.map(|_| ()).map_err(failed)
@@ -54,9 +56,6 @@ impl<'a> Writer<'a> {
         columns: &[ResultColumn],
         rows: &mut Rows,
     ) -> Result<Size, QueryError> {
-        if self.place.managed {
-            self.objects.create_bucket(&self.place.bucket).await.map_err(failed)?;
-        }
         let key = format!("{}{ending}", self.place.stem);
         let (chunks, received) = mpsc::channel::<Result<Bytes, std::io::Error>>(CHUNKS_AHEAD);
         let body = futures::stream::unfold(received, |mut received| async move {
@@ -69,8 +68,8 @@ impl<'a> Writer<'a> {
         let (put, fed) = tokio::join!(put, feed);
         // A query that failed closes the body with an error, so nothing is published.
         let size = fed?;
-        put.map_err(failed)?;
-        Ok(size)
+        let etag = put.map_err(failed)?.etag;
+        Ok(Size { etag, ..size })
     }
 
     /// The data files that a statement wrote, one to a line.
@@ -133,7 +132,8 @@ async fn feed_rows(
                 separate(&mut text, at, if csv { ',' } else { '\t' });
                 match render::value(column, row)? {
                     Some(value) if csv => quote(&mut text, &value),
-                    Some(value) => text.push_str(&value),
+                    // Tabs and line feeds end values and rows of a text.
+                    Some(value) => text.extend(value.chars().map(plain)),
                     None => {}
                 }
             }
@@ -156,6 +156,10 @@ async fn send(text: &mut String, size: &mut Size, chunks: &Chunks) -> Result<(),
     let chunk = Bytes::from(std::mem::take(text));
     let gone = || QueryError::Storage("the result could not be written".into());
     chunks.send(Ok(chunk)).await.map_err(|_| gone())
+}
+
+fn plain(c: char) -> char {
+    if matches!(c, '\t' | '\n' | '\r') { ' ' } else { c }
 }
 
 fn separate(text: &mut String, at: usize, by: char) {

@@ -34,6 +34,7 @@ pub(super) struct Queue {
     live: Mutex<HashMap<Uuid, Live>>,
     permits: Semaphore,
     changed: Notify,
+    closing: AtomicBool,
 }
 
 /// A place in the queue.
@@ -58,6 +59,7 @@ impl Queue {
             live: Mutex::default(),
             permits: Semaphore::new(RUNNING_MAX),
             changed: Notify::new(),
+            closing: AtomicBool::new(false),
         }
     }
 
@@ -75,8 +77,9 @@ impl Queue {
         Ok(Slot { queue: self.clone(), id, cancel, running })
     }
 
-    pub(super) fn is_running(&self, id: Uuid) -> bool {
-        self.live.lock().get(&id).is_some_and(|live| live.running.load(Ordering::Acquire))
+    /// Whether it runs (or waits); `None` when it is not in the queue.
+    pub(super) fn is_running(&self, id: Uuid) -> Option<bool> {
+        self.live.lock().get(&id).map(|live| live.running.load(Ordering::Acquire))
     }
 
     pub(super) fn cancel(&self, id: Uuid) {
@@ -87,6 +90,7 @@ impl Queue {
 
     /// Cancels all and waits for their ends.
     pub(super) async fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
         loop {
             let changed = self.changed.notified();
             {
@@ -137,10 +141,7 @@ async fn run(service: &AthenaService, mut execution: Execution, slot: &Slot) -> 
     execution.completed_ms = Some(now_ms);
     match outcome {
         Ok(()) => execution.state = State::Succeeded,
-        Err(QueryError::Cancelled) => {
-            execution.state = State::Cancelled;
-            execution.failure = Some(failure(&QueryError::Cancelled));
-        }
+        Err(QueryError::Cancelled) => stopped(service, &mut execution),
         Err(error) => {
             execution.state = State::Failed;
             execution.failure = Some(failure(&error));
@@ -154,6 +155,23 @@ async fn run(service: &AthenaService, mut execution: Execution, slot: &Slot) -> 
     metrics::counter!("alluvium_queries_total", "state" => state).increment(1);
     metrics::histogram!("alluvium_query_seconds").record(execution.engine_ms as f64 / 1000.0);
     execution
+}
+
+/// The end of a query that its caller, or the server's end, stopped.
+fn stopped(service: &AthenaService, execution: &mut Execution) {
+    let mut failure = failure(&QueryError::Cancelled);
+    execution.state = State::Cancelled;
+    if service.queue.closing.load(Ordering::SeqCst) {
+        execution.state = State::Failed;
+        failure.retryable = true;
+        failure.message = "The server was stopped while the query was under way".into();
+    }
+    if execution.writes {
+        failure
+            .message
+            .push_str("; it writes and may have committed: look at its table's snapshots");
+    }
+    execution.failure = Some(failure);
 }
 
 fn failure(error: &QueryError) -> Failure {
@@ -202,6 +220,7 @@ async fn answer(
         let written = writer.rows(ending, csv, &execution.columns, &mut output.rows).await?;
         execution.output_rows = written.rows;
         execution.output_bytes = written.bytes;
+        execution.etag = Some(written.etag);
         writer.metadata(ending, execution).await?;
         execution.ending = Some(ending.into());
     }

@@ -1,11 +1,11 @@
 use super::{AthenaDependencies, AthenaService};
-use alluvium_base::{AccountId, ManualClock, OsRandom, RequestId};
+use alluvium_base::{AccountId, Clock, ManualClock, OsRandom, RequestId};
 use alluvium_lake::{Catalog, Lake, LakeOptions};
 use alluvium_query::{Engine, EngineOptions};
 use alluvium_store::objects::Objects;
 use alluvium_store::objects::local::LocalObjects;
-use alluvium_store::records::Records;
 use alluvium_store::records::memory::MemoryRecords;
+use alluvium_store::records::{Operation, Records};
 use alluvium_wire::{Call, Caller, Service};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use std::time::Duration;
 struct Client {
     service: AthenaService,
     parts: AthenaDependencies,
+    clock: Arc<ManualClock>,
     _directory: tempfile::TempDir,
 }
 
@@ -42,9 +43,11 @@ impl Client {
         objects.create_bucket("out").await.unwrap();
         let options = EngineOptions::new(directory.path().join("spill"));
         let engine = Engine::new(lake, clock.clone(), random.clone(), options).unwrap();
-        let parts = AthenaDependencies { engine, records, objects, clock, random, account };
+        let dyn_clock: Arc<dyn Clock> = clock.clone();
+        let parts =
+            AthenaDependencies { engine, records, objects, clock: dyn_clock, random, account };
         let service = AthenaService::open(parts.clone()).await.unwrap();
-        Self { service, parts, _directory: directory }
+        Self { service, parts, clock, _directory: directory }
     }
 
     async fn call(&self, operation: &str, body: Value) -> Result<Value, (String, String)> {
@@ -196,7 +199,6 @@ async fn failures_say_why_and_have_no_results() {
     let client = Client::new().await;
     for (sql, part) in [
         ("SELECT 1 / 0", "DIVISION_BY_ZERO"),
-        ("SELEC 1", "SYNTAX_ERROR"),
         ("SELECT * FROM nope", "TABLE_NOT_FOUND"),
         ("SELECT 1 / (x - 500) FROM UNNEST(sequence(1, 1000)) AS t (x)", "DIVISION_BY_ZERO"),
     ] {
@@ -208,6 +210,116 @@ async fn failures_say_why_and_have_no_results() {
         let ask = json!({ "QueryExecutionId": done["QueryExecutionId"] });
         assert!(client.refused("GetQueryResults", ask).await.contains("FAILED"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_refused_at_once_however_deep_it_is() {
+    let client = Client::new().await;
+    let deep = |levels| format!("SELECT {}1{}", "(".repeat(levels), ")".repeat(levels));
+    for (sql, part) in [
+        ("SELEC 1".to_string(), "SYNTAX_ERROR"),
+        ("MERGE INTO t USING s ON 1 = 1".to_string(), "MERGE"),
+        (deep(50_000), "nested"),
+        (format!("SELECT {}1", "NOT ".repeat(60_000)), "operators"),
+    ] {
+        let said = client.refused("StartQueryExecution", json!({ "QueryString": sql })).await;
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(client.ok("ListQueryExecutions", json!({})).await["QueryExecutionIds"], json!([]));
+    assert_eq!(client.run(&deep(60)).await["Status"]["State"], "SUCCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_of_one_result_and_of_one_query() {
+    let client = Client::new().await;
+    let sql = "SELECT x, 'a\"\nb' AS y, null AS z FROM UNNEST(sequence(1, 5)) AS t (x)";
+    let (one, other) = (client.run(sql).await, client.run(sql).await);
+    let ask = |id: &Value, token: &Value| {
+        let mut ask = json!({ "QueryExecutionId": id, "MaxResults": 2 });
+        if !token.is_null() {
+            ask["NextToken"] = token.clone();
+        }
+        ask
+    };
+    let (mut rows, mut token) = (Vec::new(), Value::Null);
+    loop {
+        let page = client.ok("GetQueryResults", ask(&one["QueryExecutionId"], &token)).await;
+        rows.extend(cells(&page));
+        if page["NextToken"].is_null() {
+            break;
+        }
+        token = page["NextToken"].clone();
+        let stranger = client.refused("GetQueryResults", ask(&other["QueryExecutionId"], &token));
+        assert!(stranger.await.contains("NextToken"));
+    }
+    assert_eq!(rows.len(), 6);
+    assert_eq!(rows[5], [json!("5"), json!("a\"\nb"), Value::Null]);
+    let location = one["ResultConfiguration"]["OutputLocation"].as_str().unwrap();
+    let key = location.strip_prefix("s3://out/").unwrap();
+    client.parts.objects.put_bytes("out", key, "x".into(), Default::default()).await.unwrap();
+    let said = client.refused("GetQueryResults", ask(&one["QueryExecutionId"], &Value::Null)).await;
+    assert!(said.contains("overwritten"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_or_too_much_is_forgotten_with_its_token_and_its_result() {
+    let client = Client::new().await;
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        let token = format!("{number}").repeat(40);
+        let ask = json!({ "QueryString": "SELECT 1", "ClientRequestToken": token });
+        let id = client.ok("StartQueryExecution", ask).await["QueryExecutionId"].clone();
+        client.end(&id).await;
+        client.clock.advance(1_000);
+        ids.push(id);
+    }
+    let listed =
+        async || client.ok("ListQueryExecutions", json!({})).await["QueryExecutionIds"].clone();
+    assert_eq!(listed().await, json!([ids[2], ids[1], ids[0]]));
+    assert_eq!(client.service.retention.trim(2).await.unwrap(), 1);
+    assert_eq!(listed().await, json!([ids[2], ids[1]]));
+    let object = format!("{}.csv", ids[0].as_str().unwrap());
+    let bucket = super::workgroups::MANAGED_BUCKET;
+    assert!(client.parts.objects.head(bucket, &object).await.is_err());
+    let again = json!({ "QueryString": "SELECT 2", "ClientRequestToken": "0".repeat(40) });
+    let again = client.ok("StartQueryExecution", again).await["QueryExecutionId"].clone();
+    client.end(&again).await;
+    client.clock.advance(46 * 86_400_000);
+    assert_eq!(client.service.retention.trim(2).await.unwrap(), 3);
+    assert_eq!(listed().await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_whose_end_could_not_be_recorded_is_failed_not_forever_queued() {
+    let client = Client::new().await;
+    let done = client.run("SELECT 1").await;
+    let id: uuid::Uuid = done["QueryExecutionId"].as_str().unwrap().parse().unwrap();
+    let region = "us-east-1".parse().unwrap();
+    let found = super::executions::find(&client.service, &region, &id.to_string()).await;
+    let mut execution = found.unwrap();
+    execution.state = super::documents::State::Queued;
+    let put = vec![Operation::Put(execution.key(), super::documents::body(&execution).unwrap())];
+    super::documents::change(&*client.parts.records, Vec::new(), put).await.unwrap();
+    let shown = client.end(&done["QueryExecutionId"]).await;
+    assert_eq!(shown["Status"]["State"], "FAILED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_groups_have_tags() {
+    let client = Client::new().await;
+    let tags = json!([{ "Key": "team", "Value": "data" }]);
+    client.ok("CreateWorkGroup", json!({ "Name": "tagged", "Tags": tags })).await;
+    let arn = "arn:aws:athena:us-east-1:000000000000:workgroup/tagged";
+    let list = json!({ "ResourceARN": arn });
+    assert_eq!(client.ok("ListTagsForResource", list.clone()).await["Tags"], tags);
+    let more = json!({ "ResourceARN": arn, "Tags": [{ "Key": "a", "Value": "b" }] });
+    client.ok("TagResource", more).await;
+    client.ok("UntagResource", json!({ "ResourceARN": arn, "TagKeys": ["team"] })).await;
+    let left = client.ok("ListTagsForResource", list.clone()).await;
+    assert_eq!(left["Tags"], json!([{ "Key": "a", "Value": "b" }]));
+    client.ok("DeleteWorkGroup", json!({ "WorkGroup": "tagged" })).await;
+    let gone = client.call("ListTagsForResource", list).await.unwrap_err();
+    assert_eq!(gone.0, "ResourceNotFoundException");
 }
 
 #[tokio::test(flavor = "multi_thread")]

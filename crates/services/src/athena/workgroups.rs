@@ -2,13 +2,14 @@
 
 use super::documents::{self, BY_TIME, Changed, NAMED, Place, WORK_GROUPS};
 use super::error::{internal, invalid, missing};
-use super::{AthenaService, executions, model};
+use super::{AthenaService, executions, model, tags};
 use alluvium_base::Region;
 use alluvium_store::records::{Key, Operation, Precondition};
 use alluvium_wire::json_protocol::EpochSeconds;
 use alluvium_wire::{Call, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The work group that always exists.
@@ -16,7 +17,7 @@ pub(super) const PRIMARY: &str = "primary";
 /// The dialect's version.
 pub(super) const ENGINE_VERSION: &str = "Athena engine version 3";
 /// The bucket of results that have no location: no S3 name has underscores.
-const MANAGED_BUCKET: &str = "alluvium_athena_results";
+pub(super) const MANAGED_BUCKET: &str = "alluvium_athena_results";
 /// Athena's quota is 1,000.
 const WORK_GROUPS_MAX: usize = 1000;
 
@@ -58,6 +59,10 @@ impl WorkGroup {
 
 fn key(region: &Region, name: &str) -> Key {
     Key::new(WORK_GROUPS, format!("{region}/{name}"))
+}
+
+fn tags_key(region: &Region, name: &str) -> Key {
+    tags::key(region, &format!("workgroup/{name}"))
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {
@@ -229,7 +234,12 @@ pub(super) async fn create(service: &AthenaService, call: &Call) -> Result<Value
     if group.name == PRIMARY {
         return Err(exists());
     }
-    let operations = vec![Operation::Put(key.clone(), documents::body(&group)?)];
+    let mut tags = BTreeMap::new();
+    tags::add(&mut tags, &input.tags)?;
+    let operations = vec![
+        Operation::Put(key.clone(), documents::body(&group)?),
+        Operation::Put(tags_key(&call.region, &group.name), documents::body(&tags)?),
+    ];
     match documents::change(records, vec![Precondition::Absent(key)], operations).await? {
         Changed::Done => Ok(json!({})),
         Changed::Conflict => Err(exists()),
@@ -413,6 +423,7 @@ pub(super) async fn delete(service: &AthenaService, call: &Call) -> Result<Value
         )));
     }
     own.push(Operation::Delete(key(&call.region, &input.work_group)));
+    own.push(Operation::Delete(tags_key(&call.region, &input.work_group)));
     documents::change(records, Vec::new(), own).await?;
     Ok(json!({}))
 }
