@@ -21,6 +21,7 @@ mod directory;
 mod engine;
 mod error;
 mod functions;
+mod information_schema;
 mod insert;
 pub mod names;
 mod output;

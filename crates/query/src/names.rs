@@ -435,7 +435,7 @@ impl LakeDatabase {
             message: format!("Catalog '{}' does not exist", self.catalog),
         })?;
         if self.database == "information_schema" {
-            return crate::show::information_schema(&self.names, &catalog, name).await;
+            return crate::information_schema::build(&self.names, &catalog, name).await;
         }
         let asked = Suffixed::parse(name)?;
         let database = self.names.database(&catalog, &self.database).await?;

@@ -1,17 +1,14 @@
-//! `SHOW …`, `DESCRIBE`, and `information_schema`.
+//! `SHOW …` and `DESCRIBE`.
 
 use crate::QueryError;
 use crate::column_types::hive_type;
 use crate::dialect::{Name, Statement};
 use crate::engine::Session;
-use crate::names::{AWS_DATA_CATALOG, CatalogName, Names, S3_TABLES_PREFIX};
+use crate::names::{AWS_DATA_CATALOG, CatalogName, S3_TABLES_PREFIX};
 use crate::output::Column;
-use crate::table::columns::query_schema;
 use alluvium_lake::LoadedTable;
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
 use iceberg::spec::Transform;
 use std::sync::Arc;
 
@@ -199,90 +196,4 @@ fn create_statement(database: &str, table: &LoadedTable) -> String {
     text.push_str(&format!("LOCATION '{}'\n", table.metadata.location()));
     text.push_str("TBLPROPERTIES (\n  'table_type'='iceberg')");
     text
-}
-
-/// A schema, a table of it, and a column of that: name, position, type, whether it may be null.
-type InformationRow = (String, String, Option<(String, i64, String, bool)>);
-
-async fn information_rows(
-    names: &Names,
-    catalog: &CatalogName,
-    table: &str,
-) -> Result<Vec<InformationRow>, QueryError> {
-    let mut rows: Vec<InformationRow> = Vec::new();
-    for database in names.databases(catalog).await? {
-        if table == "schemata" {
-            rows.push((database, String::new(), None));
-            continue;
-        }
-        let place = names.database(catalog, &database).await?;
-        for name in names.tables(&place).await? {
-            if table == "tables" {
-                rows.push((database.clone(), name, None));
-                continue;
-            }
-            let Some(loaded) = names.table(&place, &name).await.ok().flatten() else { continue };
-            let Ok(schema) = query_schema(loaded.metadata.current_schema()) else { continue };
-            for (at, field) in schema.fields().iter().enumerate() {
-                let of = crate::render::trino_type(field.data_type());
-                let column = (field.name().clone(), at as i64 + 1, of, field.is_nullable());
-                rows.push((database.clone(), name.clone(), Some(column)));
-            }
-        }
-    }
-    Ok(rows)
-}
-
-/// The tables of `information_schema` over one catalog: `schemata`, `tables`, `columns`.
-pub(crate) async fn information_schema(
-    names: &Names,
-    catalog: &CatalogName,
-    table: &str,
-) -> Result<Arc<dyn TableProvider>, QueryError> {
-    let rows = information_rows(names, catalog, table).await?;
-    let text = |pick: &dyn Fn(&InformationRow) -> String| {
-        Arc::new(StringArray::from_iter_values(rows.iter().map(pick))) as ArrayRef
-    };
-    let of_column = |pick: &dyn Fn(&(String, i64, String, bool)) -> String| {
-        text(&|row| row.2.as_ref().map(pick).unwrap_or_default())
-    };
-    let catalog_text = catalog.to_string();
-    let mut columns: Vec<(&str, ArrayRef)> = match table {
-        "schemata" => {
-            vec![
-                ("catalog_name", text(&|_| catalog_text.clone())),
-                ("schema_name", text(&|r| r.0.clone())),
-            ]
-        }
-        "tables" | "columns" => vec![
-            ("table_catalog", text(&|_| catalog_text.clone())),
-            ("table_schema", text(&|r| r.0.clone())),
-            ("table_name", text(&|r| r.1.clone())),
-        ],
-        other => {
-            return Err(QueryError::NotFound {
-                code: "TABLE_NOT_FOUND",
-                message: format!("Table '{catalog}.information_schema.{other}' does not exist"),
-            });
-        }
-    };
-    if table == "tables" {
-        columns.push(("table_type", text(&|_| "BASE TABLE".to_string())));
-    }
-    if table == "columns" {
-        let position = rows.iter().map(|r| r.2.as_ref().map(|c| c.1)).collect::<Int64Array>();
-        columns.push(("column_name", of_column(&|c| c.0.clone())));
-        columns.push(("ordinal_position", Arc::new(position)));
-        columns.push(("is_nullable", of_column(&|c| if c.3 { "YES" } else { "NO" }.into())));
-        columns.push(("data_type", of_column(&|c| c.2.clone())));
-    }
-    let fields: Vec<Field> = columns
-        .iter()
-        .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
-        .collect();
-    let schema = Arc::new(Schema::new(fields));
-    let arrays = columns.into_iter().map(|(_, array)| array).collect();
-    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
-        .map_err(|e| QueryError::Internal(e.to_string()))?;
-    Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
 }

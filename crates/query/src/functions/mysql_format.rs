@@ -21,7 +21,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 fn twelve(hour: u32) -> u32 {
-    if hour % 12 == 0 { 12 } else { hour % 12 }
+    if hour.is_multiple_of(12) { 12 } else { hour % 12 }
 }
 
 /// Writes a time by a pattern.
@@ -75,8 +75,7 @@ pub(super) fn parse(text: &str, pattern: &str) -> Result<NaiveDateTime, String> 
     let (mut year, mut month, mut day, mut ordinal) = (1970, 1, 1, None);
     let (mut hour, mut minute, mut second, mut nano) = (0u32, 0u32, 0u32, 0u32);
     let mut afternoon: Option<bool> = None;
-    let mut chars = expand(pattern).into_iter();
-    while let Some((c, is_specifier)) = chars.next() {
+    for (c, is_specifier) in expand(pattern) {
         if !is_specifier {
             rest = rest.strip_prefix(c).ok_or_else(bad)?;
             continue;

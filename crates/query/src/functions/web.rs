@@ -16,7 +16,7 @@ struct Url<'a> {
 fn parse(text: &str) -> Option<Url<'_>> {
     let (scheme, rest) = text.split_once(':')?;
     let letter = scheme.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
-    if !letter || text.bytes().any(|b| b == b' ' || b < 0x20) {
+    if !letter || text.bytes().any(|b| b <= b' ') {
         return None;
     }
     let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));

@@ -58,7 +58,7 @@ pub(super) async fn plan(
 ) -> Result<ScanPlan, QueryError> {
     let manifests = lake.manifest_list(metadata, snapshot).await.map_err(load_error)?;
     let bounds = manifest_bounds(metadata, &manifests, pruner);
-    let keep = pruner.keep(&bounds)?;
+    let keep = pruner.keep(&bounds);
     let mut plan = ScanPlan::default();
     for (manifest, keep) in manifests.iter().zip(keep) {
         let deletes = manifest.content == ManifestContentType::Deletes;
@@ -68,7 +68,7 @@ pub(super) async fn plan(
         }
     }
     let bounds = pruner.file_bounds(metadata, &plan.files);
-    let mut keep = pruner.keep(&bounds)?.into_iter();
+    let mut keep = pruner.keep(&bounds).into_iter();
     plan.files.retain(|_| keep.next().unwrap_or(true));
     Ok(plan)
 }

@@ -6,13 +6,13 @@
 
 use super::columns::{primitive_scalar, query_type, scalar};
 use super::plan::LiveFile;
-use crate::QueryError;
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt64Array};
 use arrow::datatypes::{DataType, Int32Type, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr::{PhysicalExpr, split_conjunction};
 use datafusion::physical_optimizer::pruning::PruningPredicate;
 use iceberg::spec::{
     Datum, ManifestFile, NestedFieldRef, PartitionSpec, PrimitiveLiteral, PrimitiveType, Schema,
@@ -29,7 +29,8 @@ type Range = (Option<ScalarValue>, Option<ScalarValue>);
 pub(super) struct Pruner {
     schema: Arc<Schema>,
     arrow: SchemaRef,
-    predicate: Option<PruningPredicate>,
+    /// One for each conjunct, so that one that cannot be decided spoils no other.
+    predicates: Vec<PruningPredicate>,
     /// The columns that the filter speaks of: bounds of others are not collected.
     columns: Vec<String>,
 }
@@ -42,8 +43,18 @@ pub(super) struct Bounds {
     ranges: HashMap<String, Vec<Range>>,
     nulls: HashMap<String, Vec<Option<u64>>>,
     rows: Vec<Option<u64>>,
-    /// By column: the number of buckets, and for each container the lowest and highest bucket.
-    buckets: HashMap<String, (NestedFieldRef, u32, Vec<Option<(i32, i32)>>)>,
+    /// By column.
+    buckets: HashMap<String, Buckets>,
+}
+
+/// The buckets that a column's values fell into.
+#[derive(Debug)]
+struct Buckets {
+    field: NestedFieldRef,
+    /// The number of buckets of the spec.
+    count: u32,
+    /// For each container the lowest and the highest bucket, where known.
+    ranges: Vec<Option<(i32, i32)>>,
 }
 
 impl Pruner {
@@ -53,30 +64,35 @@ impl Pruner {
         arrow: SchemaRef,
         filter: Option<Arc<dyn PhysicalExpr>>,
     ) -> Self {
-        let predicate = filter.and_then(|f| PruningPredicate::try_new(f, Arc::clone(&arrow)).ok());
-        let predicate = predicate.filter(|p| !p.always_true());
-        let columns = match &predicate {
-            None => Vec::new(),
-            Some(p) => {
-                let named = datafusion::physical_expr::utils::collect_columns(p.orig_expr());
-                let named: HashSet<&str> = named.iter().map(|c| c.name()).collect();
-                arrow
-                    .fields()
-                    .iter()
-                    .map(|f| f.name().clone())
-                    .filter(|name| named.contains(name.as_str()))
-                    .collect()
-            }
-        };
-        Self { schema, arrow, predicate, columns }
+        let conjuncts = filter.iter().flat_map(split_conjunction);
+        let predicates: Vec<PruningPredicate> = conjuncts
+            .filter_map(|f| PruningPredicate::try_new(Arc::clone(f), Arc::clone(&arrow)).ok())
+            .filter(|p| !p.always_true())
+            .collect();
+        let named: HashSet<String> = predicates
+            .iter()
+            .flat_map(|p| collect_columns(p.orig_expr()))
+            .map(|column| column.name().to_string())
+            .collect();
+        let fields = arrow.fields().iter().map(|f| f.name().clone());
+        let columns = fields.filter(|name| named.contains(name)).collect();
+        Self { schema, arrow, predicates, columns }
     }
 
     /// For each container: whether it is needed.
-    pub(super) fn keep(&self, bounds: &Bounds) -> Result<Vec<bool>, QueryError> {
-        match &self.predicate {
-            Some(predicate) if bounds.count > 0 => Ok(predicate.prune(bounds)?),
-            _ => Ok(vec![true; bounds.count]),
+    pub(super) fn keep(&self, bounds: &Bounds) -> Vec<bool> {
+        let mut keep = vec![true; bounds.count];
+        if bounds.count == 0 {
+            return keep;
         }
+        for predicate in &self.predicates {
+            match predicate.prune(bounds) {
+                Ok(needed) => keep.iter_mut().zip(needed).for_each(|(k, n)| *k &= n),
+                // Some conjuncts (LIKE over string views) cannot be compared with bounds.
+                Err(error) => tracing::debug!(%error, "a conjunct does not prune"),
+            }
+        }
+        keep
     }
 
     fn empty(&self, count: usize) -> Bounds {
@@ -143,14 +159,15 @@ impl Pruner {
             let (Some(low), Some(high)) = (low, high) else { continue };
             if let Transform::Bucket(count) = partition.transform {
                 let slots = bounds.count;
-                let entry = bounds
-                    .buckets
-                    .entry(name)
-                    .or_insert_with(|| (Arc::clone(field), count, vec![None; slots]));
+                let known = bounds.buckets.entry(name).or_insert_with(|| Buckets {
+                    field: Arc::clone(field),
+                    count,
+                    ranges: vec![None; slots],
+                });
                 if let (PrimitiveLiteral::Int(low), PrimitiveLiteral::Int(high)) = (low, high)
-                    && entry.1 == count
+                    && known.count == count
                 {
-                    entry.2[at] = Some((low, high));
+                    known.ranges[at] = Some((low, high));
                 }
                 continue;
             }
@@ -312,7 +329,7 @@ impl PruningStatistics for Bounds {
 
     /// `Some(false)` where the bucket of every value lies outside the container's buckets.
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
-        let (field, count, slots) = self.buckets.get(column.name())?;
+        let Buckets { field, count, ranges } = self.buckets.get(column.name())?;
         let plain = iceberg::arrow::type_to_arrow_type(&field.field_type).ok()?;
         let plain = match plain {
             DataType::LargeBinary => DataType::Binary,
@@ -329,7 +346,7 @@ impl PruningStatistics for Bounds {
         }
         let wanted: Vec<i32> = hashed.values().to_vec();
         Some(
-            slots
+            ranges
                 .iter()
                 .map(|slot| match slot {
                     Some((low, high)) if !wanted.iter().any(|w| (low..=high).contains(&w)) => {
