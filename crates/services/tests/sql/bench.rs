@@ -14,7 +14,6 @@ pub(crate) const NOW_MS: i64 = 1_790_000_000_000;
 pub(crate) struct Bench {
     pub(crate) engine: Engine,
     pub(crate) lake: Lake,
-    pub(crate) clock: Arc<ManualClock>,
     _directory: tempfile::TempDir,
 }
 
@@ -39,8 +38,8 @@ impl Bench {
         let mut options = EngineOptions::new(directory.path().join("spill"));
         options.threads = 2;
         change(&mut options);
-        let engine = Engine::new(lake.clone(), clock.clone(), random, options).unwrap();
-        let bench = Self { engine, lake, clock, _directory: directory };
+        let engine = Engine::new(lake.clone(), clock, random, options).unwrap();
+        let bench = Self { engine, lake, _directory: directory };
         let bucket = bench.lake.catalog().create_table_bucket(&region(), "lake").await.unwrap();
         let namespace = bench.lake.catalog().create_namespace(&bucket, "ns", Default::default());
         namespace.await.unwrap();
