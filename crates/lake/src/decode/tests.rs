@@ -325,7 +325,7 @@ fn depth_is_bounded_by_the_schema_and_not_by_the_stranger() {
         let deep = format!("{{\"sensor_id\":\"a\",\"extra\":{}", open.repeat(200_000));
         assert_eq!(decoder.push(deep.as_bytes()).unwrap_err().code, DecodeCode::MalformedRecord);
     }
-    assert!(decoder.push(format!("{}", "[".repeat(200_000)).as_bytes()).is_err());
+    assert!(decoder.push("[".repeat(200_000).as_bytes()).is_err());
     let mut nested = primitive(PrimitiveType::Int);
     for id in 0..20 {
         nested = Type::List(ListType::new(NestedField::list_element(id + 2, nested, false).into()));

@@ -1,3 +1,5 @@
+//! Athena's calls over a lake in a directory.
+
 use super::{AthenaDependencies, AthenaService};
 use alluvium_base::{AccountId, Clock, ManualClock, OsRandom, RequestId};
 use alluvium_lake::{Catalog, Lake, LakeOptions};
