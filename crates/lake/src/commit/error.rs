@@ -91,10 +91,12 @@ impl CommitError {
 
     /// What the library says when it refuses to build metadata.
     pub(crate) fn refused(error: &iceberg::Error) -> Self {
+        // Without the library's own name of the kind in front.
+        let text = error.message().to_string();
         match error.kind() {
-            iceberg::ErrorKind::CatalogCommitConflicts => Self::Conflict(error.to_string()),
-            iceberg::ErrorKind::FeatureUnsupported => Self::Unsupported(error.to_string()),
-            _ => Self::Invalid(error.to_string()),
+            iceberg::ErrorKind::CatalogCommitConflicts => Self::Conflict(text),
+            iceberg::ErrorKind::FeatureUnsupported => Self::Unsupported(text),
+            _ => Self::Invalid(text),
         }
     }
 }

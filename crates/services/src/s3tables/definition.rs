@@ -75,6 +75,14 @@ fn of_document(schema: SchemaV2) -> Result<iceberg::spec::Schema, Problem> {
     if schema.fields.is_empty() {
         return Err(bad_request("metadata.iceberg.schemaV2.fields has no column"));
     }
+    for field in &schema.fields {
+        serde_json::from_value::<Type>(field.r#type.clone()).map_err(|_| {
+            bad_request(format!(
+                "column '{}' has type {}, which is no type of Iceberg",
+                field.name, field.r#type
+            ))
+        })?;
+    }
     let json = serde_json::to_value(&schema)
         .map_err(|e| bad_request(format!("metadata.iceberg.schemaV2: {e}")))?;
     serde_json::from_value(json)
