@@ -26,12 +26,14 @@ mod insert;
 pub mod names;
 mod output;
 pub mod render;
+mod request;
 mod show;
 mod table;
 mod unnest;
 
 pub use dialect::{STATEMENT_MAX_BYTES, translate};
 pub use directory::Directory;
-pub use engine::{Engine, EngineOptions, QueryRequest};
+pub use engine::Engine;
 pub use error::QueryError;
 pub use output::{Column, QueryOutput, Rows, StatementKind};
+pub use request::{EngineOptions, QueryRequest};

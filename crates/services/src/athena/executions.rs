@@ -50,8 +50,8 @@ fn fingerprint(input: &model::StartQueryExecution) -> String {
     hex::encode(hash.finalize())
 }
 
-pub(super) async fn start(service: &AthenaService, call: &Call) -> Result<Value, Problem> {
-    let input: model::StartQueryExecution = service.input(call)?;
+/// The limits of the shape, and what of it is not supported.
+fn check(input: &model::StartQueryExecution) -> Result<(), Problem> {
     if input.query_string.trim().is_empty() {
         return Err(invalid("QueryString is empty"));
     }
@@ -70,6 +70,12 @@ pub(super) async fn start(service: &AthenaService, call: &Call) -> Result<Value,
             "ResultReuseConfiguration.ResultReuseByAgeConfiguration.Enabled = true is not supported",
         ));
     }
+    Ok(())
+}
+
+pub(super) async fn start(service: &AthenaService, call: &Call) -> Result<Value, Problem> {
+    let input: model::StartQueryExecution = service.input(call)?;
+    check(&input)?;
     let name = input.work_group.clone().unwrap_or_else(|| workgroups::PRIMARY.into());
     let group = workgroups::find(service, &call.region, &name).await?;
     if !group.enabled {
