@@ -275,6 +275,24 @@ fn item_name(item: &SelectItem) -> Option<String> {
     }
 }
 
+/// `SELECT DISTINCT a + 1 … ORDER BY a + 1`: the expression is known by its hidden name now.
+fn order_by_hidden(select: &Select, order: &mut ast::OrderBy) {
+    let ast::OrderByKind::Expressions(terms) = &mut order.kind else { return };
+    for term in terms {
+        let same = select.projection.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias }
+                if alias.value.starts_with(UNNAMED) && *expr == term.expr =>
+            {
+                Some(alias.clone())
+            }
+            _ => None,
+        });
+        if let Some(alias) = same {
+            term.expr = Expr::Identifier(alias);
+        }
+    }
+}
+
 struct Pass<'a> {
     context: &'a Context<'a>,
 }
@@ -312,7 +330,11 @@ impl Pass<'_> {
                 Some(_) => return refuse("LIMIT together with FETCH FIRST"),
             }
         }
-        self.body(&mut query.body)
+        self.body(&mut query.body)?;
+        if let (SetExpr::Select(select), Some(order)) = (&*query.body, &mut query.order_by) {
+            order_by_hidden(select, order);
+        }
+        Ok(())
     }
 
     fn body(&mut self, body: &mut SetExpr) -> Result<(), QueryError> {

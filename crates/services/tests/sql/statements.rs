@@ -177,3 +177,75 @@ async fn time_travel_and_metadata_tables_see_every_snapshot() {
     assert_eq!(bench.one("SELECT sum(record_count) FROM \"sensors$files\"").await, "4");
     assert!(bench.error("SELECT * FROM \"sensors$pony\"").await.contains("$pony"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_without_a_name_can_be_ordered_and_grouped_by() {
+    let bench = Bench::new().await;
+    bench.sensors().await;
+    for (sql, expected) in [
+        (
+            "SELECT location, count(*) FROM sensors GROUP BY location ORDER BY count(*) DESC, location",
+            "office|2\nwarehouse|2",
+        ),
+        ("SELECT sensor_id, count(*) FROM sensors GROUP BY sensor_id HAVING count(*) > 1", "s1|2"),
+        (
+            "SELECT upper(location) FROM sensors GROUP BY upper(location) ORDER BY upper(location)",
+            "OFFICE\nWAREHOUSE",
+        ),
+        ("SELECT sensor_id, sensor_id FROM sensors ORDER BY sensor_id LIMIT 1", "s1|s1"),
+        ("SELECT DISTINCT temperature > 25 FROM sensors ORDER BY temperature > 25", "false\ntrue"),
+        (
+            "SELECT a.*, b.* FROM (VALUES (1)) AS a (x) JOIN (VALUES (1)) AS b (x) ON a.x = b.x",
+            "1|1",
+        ),
+        (
+            "SELECT * FROM (VALUES (1, 'l')) AS a (id, x) JOIN (VALUES (1, 'r')) AS b (id, y) USING (id)",
+            "1|l|r",
+        ),
+        ("SELECT 1 UNION ALL SELECT 2 ORDER BY 1", "1\n2"),
+        (
+            "SELECT s.location, t.n FROM sensors s JOIN (SELECT location, count(*) AS n FROM sensors \
+          GROUP BY location) t ON s.location = t.location WHERE s.sensor_id = 's3'",
+            "office|2",
+        ),
+        (
+            "SELECT sensor_id FROM sensors WHERE sensor_id IN (SELECT sensor_id FROM sensors GROUP BY \
+          sensor_id HAVING count(*) = 1) ORDER BY sensor_id",
+            "s2\ns3",
+        ),
+        (
+            "SELECT sum(temperature) OVER (ORDER BY \"timestamp\") FROM sensors ORDER BY 1 LIMIT 1",
+            "20.5",
+        ),
+        (
+            "SELECT lag(temperature) OVER (ORDER BY \"timestamp\") IS NULL FROM sensors ORDER BY 1 DESC LIMIT 1",
+            "true",
+        ),
+        (
+            "SELECT location, count(*) FROM sensors GROUP BY ROLLUP (location) ORDER BY location NULLS LAST",
+            "office|2\nwarehouse|2\n∅|4",
+        ),
+        (
+            "SELECT CASE WHEN temperature > 25 THEN 'hot' ELSE 'mild' END, count(*) FROM sensors GROUP BY 1 ORDER BY 1",
+            "hot|2\nmild|2",
+        ),
+        ("SELECT Sensors.Location FROM NS.Sensors WHERE Sensors.Sensor_Id = 's3'", "office"),
+        ("SELECT * FROM (SELECT count(*) FROM sensors)", "4"),
+        (
+            "SELECT avg(temperature) FROM sensors WHERE from_unixtime(\"timestamp\") >= TIMESTAMP '2024-01-01 00:02:00 UTC'",
+            "25.75",
+        ),
+        (
+            "SELECT count(*) FROM sensors WHERE date(from_unixtime(\"timestamp\")) = DATE '2024-01-01'",
+            "4",
+        ),
+        ("SELECT count(*) FROM sensors WHERE location LIKE 'off%' AND sensor_id <> 's2'", "1"),
+        ("SELECT count(*) FROM sensors WHERE temperature BETWEEN 20 AND 26.0", "3"),
+    ] {
+        assert_eq!(bench.one(sql).await, expected, "{sql}");
+    }
+    let (names, _) =
+        bench.try_run("SELECT *, count(*) OVER () FROM sensors LIMIT 1").await.unwrap();
+    assert_eq!(names[..2], ["sensor_id", "timestamp"]);
+    assert_eq!(names[6], "_col6");
+}
