@@ -462,7 +462,7 @@ def test_next_good_call_works_after_a_refused_one_on_the_same_connection(s3, buc
 def test_bucket_of_a_table_is_read_and_added_to_and_nothing_else(lake_server, s3, make_table):
     table = make_table([{"name": "id", "type": "int"}])
     s3tables = lake_server.client("s3tables")
-    location = s3tables.get_table(tableARN=table["table_arn"])["warehouseLocation"]
+    location = s3tables.get_table(tableArn=table["table_arn"])["warehouseLocation"]
     warehouse = location.removeprefix("s3://").split("/")[0]
     assert warehouse.endswith("--table-s3")
     s3.put_object(Bucket=warehouse, Key="data/f.bin", Body=b"rows")
