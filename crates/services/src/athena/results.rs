@@ -66,10 +66,15 @@ impl<'a> Writer<'a> {
             self.objects.put(&self.place.bucket, &key, body.boxed(), PutOptions::default(), finish);
         let feed = feed(csv, columns, rows, chunks);
         let (put, fed) = tokio::join!(put, feed);
-        // A query that failed closes the body with an error, so nothing is published.
-        let size = fed?;
-        let etag = put.map_err(failed)?.etag;
-        Ok(Size { etag, ..size })
+        match fed {
+            Ok(size) => Ok(Size { etag: put.map_err(failed)?.etag, ..size }),
+            // A query that failed closes the body with an error, so nothing is published.
+            Err(Unfinished::Query(error)) => Err(error),
+            Err(Unfinished::StoreEnded) => match put {
+                Err(error) => Err(failed(error)),
+                Ok(_) => Err(QueryError::Storage("the result was cut off".into())),
+            },
+        }
     }
 
     /// The data files that a statement wrote, one to a line.
@@ -93,6 +98,19 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Why the rows did not all reach the store.
+enum Unfinished {
+    Query(QueryError),
+    /// The store took no more; its own answer says why.
+    StoreEnded,
+}
+
+impl From<QueryError> for Unfinished {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
 type Chunks = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
 async fn feed(
@@ -100,11 +118,11 @@ async fn feed(
     columns: &[ResultColumn],
     rows: &mut Rows,
     chunks: Chunks,
-) -> Result<Size, QueryError> {
+) -> Result<Size, Unfinished> {
     let fed = feed_rows(csv, columns, rows, &chunks).await;
     if fed.is_err() {
         let broken = std::io::Error::other("the query failed");
-        // The store may have ended first; its own error says why.
+        // A store that ended first does not hear it.
         let _ = chunks.send(Err(broken)).await;
     }
     fed
@@ -115,7 +133,7 @@ async fn feed_rows(
     columns: &[ResultColumn],
     rows: &mut Rows,
     chunks: &Chunks,
-) -> Result<Size, QueryError> {
+) -> Result<Size, Unfinished> {
     let mut text = String::new();
     let mut size = Size::default();
     if csv {
@@ -148,14 +166,13 @@ async fn feed_rows(
     Ok(size)
 }
 
-async fn send(text: &mut String, size: &mut Size, chunks: &Chunks) -> Result<(), QueryError> {
+async fn send(text: &mut String, size: &mut Size, chunks: &Chunks) -> Result<(), Unfinished> {
     if text.is_empty() {
         return Ok(());
     }
     size.bytes += text.len() as u64;
     let chunk = Bytes::from(std::mem::take(text));
-    let gone = || QueryError::Storage("the result could not be written".into());
-    chunks.send(Ok(chunk)).await.map_err(|_| gone())
+    chunks.send(Ok(chunk)).await.map_err(|_| Unfinished::StoreEnded)
 }
 
 fn plain(c: char) -> char {
