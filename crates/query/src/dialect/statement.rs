@@ -3,8 +3,7 @@
 //! The reader goes over tokens; the query inside `INSERT`, `EXPLAIN` and CTAS is `sqlparser`'s.
 //! Statements that Athena has and this product has not are refused by their name (I7).
 //!
-//! One grammar, one reader: the file is long because Athena's statements are many; each is a few lines. The file is
-//! long because the grammar of the statements is one page that is read from top to bottom.
+//! One grammar, one reader: the file is long because Athena's statements are many; each is a few lines.
 
 use super::{AthenaDialect, NESTING_MAX, parse_error, tokens};
 use crate::QueryError;
