@@ -345,6 +345,12 @@ impl Journal {
         }
     }
 
+    /// Makes the next segment ahead, in the background. Call it when the process is ready: the
+    /// syncs of others would wait for its 64 MiB of zeroes. Without it the first append waits.
+    pub fn make_ready(&self) {
+        self.0.shared.spares.nudge();
+    }
+
     /// The lane that keeps the oldest full segment from being recycled: cut it early.
     pub fn pinning_lane(&self) -> Option<LaneId> {
         self.0.shared.index.lock().pinning()

@@ -1,7 +1,9 @@
 //! Segments to come: made ahead by a thread of their own, or given back by released ones.
 //!
 //! The writer takes a spare when its segment is full. One is always made ready ahead, so that
-//! the writer does not wait for 64 MiB of zeroes. When none can be had, because the budget is
+//! the writer does not wait for 64 MiB of zeroes; the first one when the log's owner says that it
+//! is done with its own start ([`Journal::make_ready`](crate::Journal::make_ready)), whose syncs
+//! would wait for them too, or at the first append. When none can be had, because the budget is
 //! reached or the disk is full, appends are refused as `Full` and the log recovers by itself: as
 //! soon as a release frees a segment, or making one succeeds again (tried at most once a second).
 //!
@@ -83,7 +85,7 @@ impl Spares {
             next_number,
             retired: Vec::new(),
             trouble: None,
-            nudged: true,
+            nudged: false,
             closed: false,
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
@@ -105,6 +107,8 @@ impl Spares {
             if state.closed {
                 return Err("the log is closed".to_string());
             }
+            state.nudged = true;
+            self.changed.notify_all();
             self.changed.wait(&mut state);
         }
     }

@@ -27,8 +27,8 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt as _;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,8 @@ struct Inner {
     random: Arc<dyn Random>,
     options: EngineOptions,
     environment: Arc<RuntimeEnv>,
-    functions: HashSet<String>,
+    /// Made when a statement first asks: a server that only takes records never pays for them.
+    functions: OnceLock<HashSet<String>>,
     /// Taken when the engine is dropped.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -107,15 +108,13 @@ impl Engine {
             .build()
             .map_err(|e| QueryError::Internal(format!("query threads: {e}")))?;
         let readers = FileReaders::new(lake, options.footer_cache_bytes);
-        let state = SessionStateBuilder::new().with_default_features().build();
-        let functions = function_names(&state);
         let inner = Inner {
             readers,
             clock,
             random,
             options,
             environment,
-            functions,
+            functions: OnceLock::new(),
             runtime: Some(runtime),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -159,8 +158,10 @@ impl Engine {
     }
 
     /// Names of all functions.
-    pub(crate) fn functions(&self) -> impl Iterator<Item = &str> {
-        self.inner.functions.iter().map(String::as_str)
+    pub(crate) fn functions(&self) -> &HashSet<String> {
+        self.inner.functions.get_or_init(|| {
+            function_names(&SessionStateBuilder::new().with_default_features().build())
+        })
     }
 
     /// Runs a statement. Returns when its first rows are known to come, or when it is done. It stops when
@@ -410,7 +411,7 @@ impl Session {
     ) -> Result<(LogicalPlan, Vec<Column>), QueryError> {
         let names = rewrite::output_names(&query);
         rewrite::fold_case(&mut query);
-        let context = Context { functions: &self.functions.inner.functions, now_ms: self.now_ms };
+        let context = Context { functions: self.functions.functions(), now_ms: self.now_ms };
         rewrite::rewrite(&mut query, &context)?;
         let statement =
             datafusion::sql::parser::Statement::Statement(Box::new(ast::Statement::Query(query)));

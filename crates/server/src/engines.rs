@@ -133,6 +133,11 @@ impl Engines {
         })
     }
 
+    /// What can wait until the server listens.
+    pub(crate) fn make_ready(&self) {
+        self.journal.make_ready();
+    }
+
     /// Why the process must end, when it must: the log failed, or another process took over.
     pub(crate) fn failure(&self) -> impl Future<Output = String> + Send + 'static {
         let (journal, delivery) = (self.journal.clone(), self.delivery.clone());

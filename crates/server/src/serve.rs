@@ -69,6 +69,7 @@ pub(crate) async fn serve(
     tokio::spawn(upkeep(admin.clone()));
     data_directory::write_endpoint(&dir, &url(local)).map_err(unusable)?;
     admin.set_ready(true);
+    engines.make_ready();
     announce(&configuration, local, &ground.account);
     let failure = failure_stops(engines.failure(), &stop);
     let drained = listener.serve(door, stop, configuration.drain_timeout).await;
