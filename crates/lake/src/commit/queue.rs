@@ -1,9 +1,10 @@
 //! Waiting appends share one commit (DURABILITY section 5, cost stays flat).
 //!
 //! A table with waiting appends has one task. It waits until the least time since the table's last
-//! commit has passed, takes what waits, commits it as one snapshot and answers each append. The
-//! least time is doubled, up to [`INTERVAL_MAX`], while appends wait longer than a commit takes,
-//! and halved back when none waits. With an interval of zero it commits at once, and only appends
+//! commit has passed, takes what waits, commits it as one snapshot and answers each append. A table
+//! lags when its commits take more than half of that time: then the time is doubled, up to
+//! [`INTERVAL_MAX`], and halved back when they take less than a quarter of it. That appends wait
+//! is no lag: a stream that buffers for 0 s always has some, and they go with the next commit. With an interval of zero it commits at once, and only appends
 //! that arrive during a commit share the next.
 //!
 //! One bad append never fails its neighbours: when a shared commit is refused, each append is
@@ -123,12 +124,11 @@ impl Lake {
             let mut tables = self.inner.committers.0.lock();
             let Some(queue) = tables.get_mut(&table) else { return };
             queue.last_commit = Some(started);
-            let base = self.inner.options.commit_interval;
-            queue.interval = if queue.waiting.is_empty() {
-                base.max(queue.interval / 2)
-            } else {
-                (queue.interval * 2).min(INTERVAL_MAX).max(base)
-            };
+            queue.interval = next_interval(
+                self.inner.options.commit_interval,
+                queue.interval,
+                started.elapsed(),
+            );
         }
     }
 
@@ -183,6 +183,17 @@ impl Lake {
     }
 }
 
+/// The least time until the next commit, after one that took so long.
+fn next_interval(base: Duration, interval: Duration, took: Duration) -> Duration {
+    if took * 2 > interval {
+        (interval * 2).min(INTERVAL_MAX).max(base)
+    } else if took * 4 < interval {
+        base.max(interval / 2)
+    } else {
+        interval
+    }
+}
+
 /// Whether trying the appends one by one would fail in the same way.
 fn concerns_all(error: &CommitError) -> bool {
     match error {
@@ -224,4 +235,30 @@ fn change_of<'a>(appends: impl Iterator<Item = &'a QueuedAppend>) -> TableChange
         false => Work::Append { appends, summary: BTreeMap::new() },
     };
     TableChange { work, checkpoints, preconditions, operations }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_time_follows_how_long_commits_take() {
+        let ms = Duration::from_millis;
+        let mut interval = ms(250);
+        for (took, expected) in [(30, 250), (130, 500), (130, 500), (700, 1000), (5000, 1000)] {
+            interval = next_interval(ms(250), interval, ms(took));
+            assert_eq!(interval, ms(expected), "after {took} ms");
+        }
+        for (took, expected) in [(300, 1000), (200, 500), (100, 250), (1, 250)] {
+            interval = next_interval(ms(250), interval, ms(took));
+            assert_eq!(interval, ms(expected), "after {took} ms");
+        }
+    }
+
+    #[test]
+    fn without_a_least_time_a_slow_commit_brings_none() {
+        assert_eq!(next_interval(Duration::ZERO, Duration::ZERO, INTERVAL_MAX), Duration::ZERO);
+        let longer = Duration::from_secs(3);
+        assert_eq!(next_interval(longer, longer, longer), longer);
+    }
 }
