@@ -117,7 +117,6 @@ def test_tags_are_kept_listed_and_removed(pipeline):
     [
         {"SchemaEvolutionConfiguration": {"Enabled": True}},
         {"TableCreationConfiguration": {"Enabled": True}},
-        {"AppendOnly": True},
         {"S3BackupMode": "AllData"},
         {"ProcessingConfiguration": {"Enabled": True, "Processors": [{"Type": "Lambda"}]}},
     ],

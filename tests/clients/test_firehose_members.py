@@ -28,7 +28,7 @@ WORKS = {
     "S3BackupMode": "FailedDataOnly",
     "RetryOptions.DurationInSeconds": 7200,
     "RoleARN": None,
-    "AppendOnly": False,
+    "AppendOnly": True,
     "CatalogConfiguration.CatalogARN": None,
     "S3Configuration.RoleARN": None,
     "S3Configuration.BucketARN": None,
@@ -53,7 +53,6 @@ REFUSED = {
     "ProcessingConfiguration.Processors.Parameters.ParameterName": "LambdaArn",
     "ProcessingConfiguration.Processors.Parameters.ParameterValue": "x",
     "S3BackupMode": "AllData",
-    "AppendOnly": True,
     "CatalogConfiguration.WarehouseLocation": "s3://w/",
     "S3Configuration.CompressionFormat": "GZIP",
     "S3Configuration.EncryptionConfiguration.KMSEncryptionConfig.AWSKMSKeyARN": (
@@ -244,6 +243,94 @@ def test_what_is_past_a_limit_is_refused(lake_server, firehose, base, unique, ch
     with pytest.raises(botocore.exceptions.ClientError) as error:
         firehose.create_delivery_stream(**given)
     assert error.value.response["Error"]["Code"] == code
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("BufferingHints", [5, 300]),
+        ("RetryOptions", [300]),
+        ("S3Configuration", ["arn:aws:iam::000000000000:role/r", "arn:aws:s3:::b"]),
+        ("DestinationTableConfigurationList", [["t", "ns"]]),
+        ("BufferingHints", "5"),
+        ("RetryOptions", {"DurationInSeconds": "300"}),
+        ("RetryOptions", {"DurationInSeconds": 1.5}),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_its_member(lake_server, base, unique, member, value):
+    from test_protocol import signed
+
+    given = {
+        "DeliveryStreamName": unique("types"),
+        "IcebergDestinationConfiguration": {**base, member: value},
+    }
+    answer = signed(lake_server, "firehose", "CreateDeliveryStream", json.dumps(given))
+    assert (answer.status_code, answer.json()["__type"]) == (400, "SerializationException")
+    assert member in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"CurrentDeliveryStreamVersionId": "01"}, "ConcurrentModificationException"),
+        ({"CurrentDeliveryStreamVersionId": "2"}, "ConcurrentModificationException"),
+        ({"CurrentDeliveryStreamVersionId": "9" * 50}, "ConcurrentModificationException"),
+        ({"CurrentDeliveryStreamVersionId": "9" * 51}, "ValidationException"),
+        ({"CurrentDeliveryStreamVersionId": ""}, "ValidationException"),
+        ({"CurrentDeliveryStreamVersionId": "one"}, "ValidationException"),
+        ({"DestinationId": "destinationId-000000000002"}, "InvalidArgumentException"),
+        ({"DestinationId": "a b"}, "ValidationException"),
+        ({"DestinationId": ""}, "ValidationException"),
+        ({"DestinationId": "d" * 101}, "ValidationException"),
+    ],
+)
+def test_an_update_names_the_current_version_and_destination(firehose, base, unique, change, code):
+    name = unique("version")
+    firehose.create_delivery_stream(DeliveryStreamName=name, IcebergDestinationConfiguration=base)
+    given = {
+        "DeliveryStreamName": name,
+        "CurrentDeliveryStreamVersionId": "1",
+        "DestinationId": "destinationId-000000000001",
+        "IcebergDestinationUpdate": {"RetryOptions": {"DurationInSeconds": 1}},
+    }
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        firehose.update_destination(**{**given, **change})
+    assert error.value.response["Error"]["Code"] == code
+    firehose.update_destination(**given)
+
+
+def test_every_required_member_of_a_description_is_there(firehose, base, unique):
+    name = unique("required")
+    firehose.create_delivery_stream(DeliveryStreamName=name, IcebergDestinationConfiguration=base)
+    shape = service_models.model("firehose").operation_model("DescribeDeliveryStream").output_shape
+
+    def check(shape, value):
+        if shape.type_name == "structure":
+            assert set(shape.required_members) <= set(value), shape.name
+            for member, found in value.items():
+                check(shape.members[member], found)
+        elif shape.type_name == "list":
+            for found in value:
+                check(shape.member, found)
+
+    answer = firehose.describe_delivery_stream(DeliveryStreamName=name)
+    answer.pop("ResponseMetadata")
+    check(shape, answer)
+    destination = answer["DeliveryStreamDescription"]["Destinations"][0]
+    hints = destination["IcebergDestinationDescription"]["S3DestinationDescription"]["BufferingHints"]
+    assert hints == {"SizeInMBs": 5, "IntervalInSeconds": 300}
+
+
+def test_a_prefix_with_control_characters_is_refused(firehose, base, unique):
+    for text in ("a\nb", "a\u0000b", "a\u2028b"):
+        given = copy.deepcopy(base)
+        given["S3Configuration"]["ErrorOutputPrefix"] = text
+        with pytest.raises(botocore.exceptions.ClientError) as error:
+            firehose.create_delivery_stream(
+                DeliveryStreamName=unique("prefix"), IcebergDestinationConfiguration=given
+            )
+        assert error.value.response["Error"]["Code"] == "ValidationException"
+        assert "errorOutputPrefix" in error.value.response["Error"]["Message"]
 
 
 def test_names_and_hints_at_their_edges_are_accepted(firehose, base):

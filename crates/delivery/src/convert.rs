@@ -26,6 +26,8 @@ use tokio::sync::Semaphore;
 const CHUNK_BYTES: u64 = 8 << 20;
 /// Rows are handed to the Parquet writer when their JSON has this much.
 const DECODED_BYTES: usize = 4 << 20;
+/// And when their JSON and the nulls of what it leaves out have this much.
+const HELD_BYTES: usize = 32 << 20;
 /// Files published side by side.
 const PUBLISH_PARALLEL: usize = 4;
 
@@ -375,18 +377,25 @@ impl Rows {
         counts: &mut Counts,
         ended_ms: i64,
     ) -> Result<(), ConvertError> {
-        let mut empty = 0;
-        let found = self.decoder.decode_frames(&block.frames, &mut |index, raw, error| {
-            if raw.is_empty() {
-                empty += 1;
-                return;
+        let mut found = 0;
+        for (index, raw) in Frames::new(&block.frames).enumerate() {
+            let raw = raw.map_err(broken)?;
+            found += 1;
+            if let Err(error) = self.decoder.push(raw) {
+                if raw.is_empty() {
+                    counts.empty += 1;
+                    continue;
+                }
+                let (code, message) = (error.code.as_str(), error.message.as_str());
+                let failure = Failure { code, message, attempts: 1, ended_ms };
+                errors.record(block.arrival_ms, sequence_of(block, index), raw, failure);
             }
-            let (code, message) = (error.code.as_str(), error.message.as_str());
-            let failure = Failure { code, message, attempts: 1, ended_ms };
-            errors.record(block.arrival_ms, sequence_of(block, index), raw, failure);
-        });
-        counts.empty += empty;
-        if found.map_err(broken)? != block.count as usize {
+            // Not only at a block's end: what its records leave out may weigh far more than they.
+            if self.decoder.held_bytes() >= HELD_BYTES {
+                self.flush(counts)?;
+            }
+        }
+        if found != block.count {
             return Err(broken(format!("the block at {} has another count", block.first)));
         }
         if self.decoder.input_bytes() >= DECODED_BYTES { self.flush(counts) } else { Ok(()) }

@@ -58,7 +58,9 @@ struct FileLine<'a> {
     copy: Option<&'a str>,
     stage: Stage,
     batch: u64,
-    first_sequence_number: String,
+    /// The file's records are of the batch after this one…
+    after_sequence_number: String,
+    /// …up to and with this one.
     last_sequence_number: String,
 }
 
@@ -129,7 +131,7 @@ impl ErrorLines {
             copy,
             stage: Stage::Commit,
             batch: self.batch,
-            first_sequence_number: batch.range.after.to_string(),
+            after_sequence_number: batch.range.after.to_string(),
             last_sequence_number: batch.range.to.to_string(),
         });
     }

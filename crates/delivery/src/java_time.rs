@@ -116,11 +116,9 @@ fn push_literal(parts: &mut Vec<Part>, text: &str) {
     }
 }
 
-/// The text after an opening quote, up to its closing one; two quotes are one, anywhere.
+/// The text after an opening quote, up to its closing one. Two quotes within it are one, and a
+/// literal of nothing is one too.
 fn quoted(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<String, BadPattern> {
-    if chars.next_if_eq(&'\'').is_some() {
-        return Ok("'".into());
-    }
     let mut text = String::new();
     while let Some(next) = chars.next() {
         if next != '\'' {
@@ -128,7 +126,7 @@ fn quoted(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<String
         } else if chars.next_if_eq(&'\'').is_some() {
             text.push('\'');
         } else {
-            return Ok(text);
+            return Ok(if text.is_empty() { "'".into() } else { text });
         }
     }
     Err(BadPattern::Quote)
@@ -299,6 +297,8 @@ mod tests {
             ("X x xxx Z VV z", "Z +00 +00:00 +0000 UTC UTC"),
             ("HH 'o''clock'", "09 o'clock"),
             ("''yy", "'26"),
+            ("''''", "'"),
+            ("'''yy'''", "'yy'"),
             ("A", "32707089"),
         ] {
             assert_eq!(format(pattern), text, "{pattern}");

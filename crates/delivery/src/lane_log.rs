@@ -48,8 +48,8 @@ pub trait LaneLog: Send + Sync + std::fmt::Debug {
     /// Every lane that the log knows.
     fn lanes(&self) -> Vec<LaneId>;
 
-    /// What a lane holds that is not released.
-    fn held(&self, lane: LaneId) -> Held;
+    /// What a lane holds after a sequence.
+    fn held(&self, lane: LaneId, after: SequenceNumber) -> Held;
 
     /// Says that nobody needs a lane up to here any more.
     fn release(&self, lane: LaneId, up_to: SequenceNumber);
@@ -69,7 +69,7 @@ pub trait LaneLog: Send + Sync + std::fmt::Debug {
 pub struct Held {
     /// The newest durable sequence; zero when there was none.
     pub last: SequenceNumber,
-    /// Bytes that are not released.
+    /// Bytes after the sequence that was asked for.
     pub size_bytes: u64,
     /// When the oldest of them arrived.
     pub oldest_arrival_ms: Option<i64>,
@@ -114,12 +114,10 @@ impl LaneLog for JournalLog {
         self.0.lanes()
     }
 
-    fn held(&self, lane: LaneId) -> Held {
-        self.0.lane_state(lane).map_or_else(Held::default, |state| Held {
-            last: state.last,
-            size_bytes: state.unreleased_bytes,
-            oldest_arrival_ms: state.oldest_unreleased_arrival_ms,
-        })
+    fn held(&self, lane: LaneId, after: SequenceNumber) -> Held {
+        let Some(state) = self.0.lane_state(lane) else { return Held::default() };
+        let (size_bytes, oldest_arrival_ms) = self.0.held_after(lane, after);
+        Held { last: state.last, size_bytes, oldest_arrival_ms }
     }
 
     fn release(&self, lane: LaneId, up_to: SequenceNumber) {

@@ -82,6 +82,9 @@ pub struct IcebergDestination {
     /// `ProcessingConfiguration` was given (`Enabled` false, no processors): described.
     #[serde(default)]
     pub processing_described: bool,
+    /// `AppendOnly`: its maker promises inserts only, which is all that a stream does here.
+    #[serde(default)]
+    pub append_only: bool,
 }
 
 /// `DestinationTableConfiguration`.

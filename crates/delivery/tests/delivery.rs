@@ -80,6 +80,43 @@ async fn a_batch_waits_for_its_interval_or_its_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_the_interval_counts_from_the_oldest_record_that_waits() {
+    let mut world = World::new();
+    let hints = BufferingHints { size_mib: 1, interval_s: 60 };
+    let (run, _, _) = world.begin(hints).await;
+    let stream = run.create_stream("late", "later", hints).await;
+    let large = format!("{{\"id\":1,\"pad\":\"{}\"}}", "x".repeat(900_000)).into_bytes();
+    run.put_raw(&stream, &[large]).await;
+    world.clock.advance(60_000);
+    run.engine.stream_changed(&stream);
+    // The batch is cut, and stays in the log: its table is not there.
+    while run.documents(BATCHES).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    run.put_raw(&stream, &[record(2)]).await;
+    run.crash().await;
+
+    world.clock.advance(5_000);
+    let run = world.start().await;
+    let stream = run.streams.get(&rig::region(), "late").unwrap();
+    let health = run.engine.health().into_iter().find(|s| s.stream.ends_with("/late")).unwrap();
+    assert!(health.waiting_bytes < 100, "what is cut does not wait: {health:?}");
+    let table = run.create_table("later").await;
+    while run.ids(table).await != [1] {
+        tokio::task::yield_now().await;
+    }
+    world.clock.advance(54_000);
+    run.engine.stream_changed(&stream);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(run.ids(table).await, [1], "it arrived 59 s ago");
+    world.clock.advance(1_000);
+    run.engine.stream_changed(&stream);
+    run.settle().await;
+    assert_eq!(run.ids(table).await, [1, 2]);
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_call_gets_its_first_outcome_and_makes_no_second_row() {
     let mut world = World::new();
     let (run, stream, table) = world.begin(AT_ONCE).await;

@@ -309,6 +309,17 @@ impl Journal {
         })
     }
 
+    /// Bytes of a lane's frames in calls after a sequence, and when the oldest of those calls
+    /// arrived. A call that the sequence lies within counts whole.
+    pub fn held_after(&self, lane: LaneId, after: SequenceNumber) -> (u64, Option<i64>) {
+        let index = self.0.shared.index.lock();
+        let Some(known) = index.lanes.get(&lane) else { return (0, None) };
+        let from = known.parts.partition_point(|part| part.last() <= after);
+        let later = known.parts.range(from..);
+        let size_bytes = later.clone().map(|part| u64::from(part.size_bytes)).sum();
+        (size_bytes, later.map(|part| part.arrival_ms).min())
+    }
+
     /// All lanes the log knows.
     pub fn lanes(&self) -> Vec<LaneId> {
         let mut lanes: Vec<_> = self.0.shared.index.lock().lanes.keys().copied().collect();

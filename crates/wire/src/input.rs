@@ -1,10 +1,11 @@
 //! Typed inputs from JSON bodies: bounded, and nothing is ignored (I7).
 //!
 //! A member that the input's shape does not have is refused by its path, whatever the shape's own
-//! attributes say; a value of the wrong type is refused by its member's path. Size is bounded by
-//! the door ([`crate::limits`]), depth here.
+//! attributes say; a value of the wrong type is refused by its member's path, a list in the place
+//! of an object too. Size is bounded by the door ([`crate::limits`]), depth here.
 
 use crate::Problem;
+use crate::objects_only::ObjectsOnly;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 
@@ -63,12 +64,11 @@ impl InputError {
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, InputError> {
     let body = if body.is_empty() { b"{}" } else { body };
     check_depth(body)?;
-    check_object(body)?;
     let mut json = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
     let mut unknown: Option<String> = None;
     let parsed = serde_ignored::deserialize(
-        serde_path_to_error::Deserializer::new(&mut json, &mut track),
+        serde_path_to_error::Deserializer::new(ObjectsOnly(&mut json), &mut track),
         |path| {
             unknown.get_or_insert_with(|| dotted(&path));
         },
@@ -106,18 +106,6 @@ fn explain(error: &serde_json::Error, path: &str) -> InputError {
         serde_json::error::Category::Io
         | serde_json::error::Category::Syntax
         | serde_json::error::Category::Eof => InputError::NotJson(text),
-    }
-}
-
-/// An input is an object. A list would pass for one whose members are in the shape's order: that
-/// is how serde reads structs.
-fn check_object(body: &[u8]) -> Result<(), InputError> {
-    match body.trim_ascii_start().first() {
-        Some(b'[') => Err(InputError::WrongType {
-            member: "(body)".into(),
-            reason: "it is a list, where an object is expected".into(),
-        }),
-        _ => Ok(()),
     }
 }
 
@@ -215,6 +203,11 @@ mod tests {
             assert!(matches!(fails::<Input>(list), InputError::WrongType { .. }), "{list}");
         }
         assert!(matches!(fails::<Nested>("[]"), InputError::WrongType { .. }));
+        let InputError::WrongType { member, .. } = fails::<Input>(r#"{"Name":"a","Tags":[["k"]]}"#)
+        else {
+            panic!("a list passed for an object")
+        };
+        assert_eq!(member, "Tags[0]");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod input;
 pub mod json_protocol;
 pub mod limits;
+mod objects_only;
 pub mod protocol;
 pub mod query_protocol;
 pub mod request_id;

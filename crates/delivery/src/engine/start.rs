@@ -113,7 +113,9 @@ impl Inner {
         }
         self.log.release(lane, state.released());
         self.states.lock().insert(lane, state);
-        let held = self.log.held(lane);
+        // Only what no batch has: the log may hold batches before it that are not prepared yet, and
+        // the buffering hints count from the oldest record that waits to be cut.
+        let held = self.log.held(lane, cut_to);
         if held.last > cut_to {
             let now_ms = self.clock.now_ms();
             self.pending.seed(

@@ -166,6 +166,7 @@ pub(crate) fn destination(table: &str, buffering: BufferingHints) -> IcebergDest
         },
         logging: None,
         processing_described: false,
+        append_only: false,
     }
 }
 

@@ -1,8 +1,10 @@
-//! What the library's schemas let through and Iceberg's specification does not: decimals beyond
-//! 38 digits. A table that had one could be made and never written to.
+//! What the library's schemas and partition specs let through although no row can ever be committed
+//! to such a table: decimals beyond 38 digits, and partitions by the identity of a uuid, whose
+//! manifests the library can neither write nor read (its Avro keeps a uuid as text, Iceberg's as 16
+//! bytes).
 
 use super::CommitError;
-use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
+use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, TableMetadata, Transform, Type};
 
 /// Digits of a decimal (Iceberg specification, primitive types).
 const PRECISION_MAX: u32 = 38;
@@ -10,6 +12,23 @@ const PRECISION_MAX: u32 = 38;
 /// Refuses columns that no engine can hold. The schema's own parser bounds how deep they nest.
 pub(crate) fn check_types(schema: &Schema) -> Result<(), CommitError> {
     schema.as_struct().fields().iter().try_for_each(check_field)
+}
+
+/// Refuses a default partition spec that no data file can be committed by.
+pub(crate) fn check_partitions(metadata: &TableMetadata) -> Result<(), CommitError> {
+    let uuid = Type::Primitive(PrimitiveType::Uuid);
+    let refused = metadata.default_partition_spec().fields().iter().find(|field| {
+        let source = metadata.current_schema().field_by_id(field.source_id);
+        field.transform == Transform::Identity && source.is_some_and(|s| *s.field_type == uuid)
+    });
+    match refused {
+        None => Ok(()),
+        Some(field) => Err(CommitError::Unsupported(format!(
+            "partition field '{}' is the identity of a uuid column, which this release cannot \
+             write: use bucket[N] of it, or another column",
+            field.name
+        ))),
+    }
 }
 
 fn check_field(field: &NestedFieldRef) -> Result<(), CommitError> {

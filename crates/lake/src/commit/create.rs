@@ -177,6 +177,7 @@ impl Lake {
         let builder = TableMetadataBuilder::new(schema, spec, order, home, version, properties);
         let uuid = self.catalog().random.uuid();
         let built = builder.map_err(refused)?.assign_uuid(uuid).build().map_err(refused)?;
+        super::column_types::check_partitions(&built.metadata)?;
         stamp(built.metadata, None, self.catalog().clock.now_ms())
     }
 
@@ -189,6 +190,7 @@ impl Lake {
         let refused = |e: iceberg::Error| CommitError::refused(&e);
         let metadata =
             metadata_of_updates(updates, record.warehouse_location()).map_err(refused)?;
+        super::column_types::check_partitions(&metadata)?;
         match metadata.current_snapshot_id() {
             Some(_) => Ok(metadata),
             None => stamp(metadata, None, self.catalog().clock.now_ms()),

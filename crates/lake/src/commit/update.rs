@@ -6,7 +6,7 @@
 
 use super::append::snapshot_time;
 use super::attempt::Draft;
-use super::column_types::check_types;
+use super::column_types::{check_partitions, check_types};
 use super::files::NewFile;
 use super::metadata_file::{fresh_location, metadata_bytes, stamp};
 use super::mirror::{RESERVED_PREFIX, apply_mirror, mirror_of};
@@ -54,6 +54,9 @@ pub(crate) async fn update(
     }
     builder = apply_mirror(builder, metadata, &mirror).map_err(|e| CommitError::refused(&e))?;
     let built = builder.build().map_err(|e| CommitError::refused(&e))?;
+    if built.metadata.default_partition_spec_id() != metadata.default_partition_spec_id() {
+        check_partitions(&built.metadata)?;
+    }
     let expired = built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect();
     let adds_snapshot = updates.iter().any(|u| matches!(u, TableUpdate::AddSnapshot { .. }));
     let new = if adds_snapshot {

@@ -18,6 +18,8 @@ pub(super) struct Column {
     pub(super) required: bool,
     /// The Iceberg type as people write it.
     pub(super) type_name: Box<str>,
+    /// Memory that a null takes: nulls come from what a record does *not* say.
+    pub(super) null_bytes: usize,
     pub(super) values: Values,
 }
 
@@ -126,6 +128,19 @@ impl Values {
                 validity.truncate(len);
                 fields.truncate(len);
             }
+        }
+    }
+
+    /// What [`Self::push_null`] appends, its bits left out.
+    pub(super) fn null_bytes(&self) -> usize {
+        match self {
+            Self::Boolean(_) => 1,
+            Self::Int(_) | Self::Date(_) | Self::Float(_) => 4,
+            Self::Long(_) | Self::Time(_) | Self::Timestamp(_) | Self::Double(_) => 8,
+            Self::Decimal { .. } => 16,
+            Self::String(_) | Self::Binary(_) | Self::List { .. } | Self::Map { .. } => 4,
+            Self::Fixed(blocks) | Self::Uuid(blocks) => blocks.width,
+            Self::Struct { fields, .. } => fields.null_bytes(),
         }
     }
 

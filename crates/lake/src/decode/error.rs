@@ -19,6 +19,9 @@ pub enum DecodeCode {
     SchemaTypeMismatch,
     /// A required column is missing or null, or no key names a column.
     MissingColumnWithinRecord,
+    /// The record's nulls take too much memory: `{}` in a list is a null in each column of its
+    /// struct.
+    RecordTooLarge,
     /// The decoder holds [`MAX_INPUT_BYTES`](super::MAX_INPUT_BYTES): call `finish`, then push
     /// again. The record itself may be fine.
     DecoderFull,
@@ -31,6 +34,7 @@ impl DecodeCode {
             Self::MalformedRecord => "Iceberg.MalformedRecord",
             Self::SchemaTypeMismatch => "Iceberg.SchemaTypeMismatch",
             Self::MissingColumnWithinRecord => "Iceberg.MissingColumnWithinRecord",
+            Self::RecordTooLarge => "Iceberg.RecordTooLarge",
             Self::DecoderFull => "Iceberg.DecoderFull",
         }
     }
@@ -92,6 +96,14 @@ impl RecordError {
                 DecodeCode::MissingColumnWithinRecord,
                 format!("the required column '{}' is null", path()),
             ),
+            FaultKind::TooLarge => (
+                DecodeCode::RecordTooLarge,
+                format!(
+                    "what the record leaves out takes more than {} bytes of nulls as a row; \
+                     send its elements in more than one record",
+                    super::value::MAX_NULL_BYTES
+                ),
+            ),
             FaultKind::NoColumn => (
                 DecodeCode::MissingColumnWithinRecord,
                 "no key of the record is the name of a column (names are case-sensitive)".into(),
@@ -105,7 +117,8 @@ impl RecordError {
         match self.code {
             DecodeCode::MalformedRecord
             | DecodeCode::SchemaTypeMismatch
-            | DecodeCode::MissingColumnWithinRecord => ErrorKind::Invalid,
+            | DecodeCode::MissingColumnWithinRecord
+            | DecodeCode::RecordTooLarge => ErrorKind::Invalid,
             DecodeCode::DecoderFull => ErrorKind::Unavailable,
         }
     }
@@ -154,6 +167,7 @@ enum FaultKind {
     Missing,
     Null,
     NoColumn,
+    TooLarge,
 }
 
 /// Boxed: the way of a good record carries one pointer.
@@ -187,6 +201,11 @@ impl Fault {
     #[cold]
     pub(super) fn no_column() -> Box<Self> {
         Self::boxed(FaultKind::NoColumn)
+    }
+
+    #[cold]
+    pub(super) fn too_large() -> Box<Self> {
+        Self::boxed(FaultKind::TooLarge)
     }
 
     #[cold]

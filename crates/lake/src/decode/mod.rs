@@ -19,7 +19,8 @@
 //! - `float`, `double`: numbers and numeric strings in range, `"NaN"`, `"Infinity"`, `"-Infinity"`;
 //! - `decimal(p,s)`: numbers and numeric strings that fit exactly;
 //! - `string`: strings only;
-//! - `binary`, `fixed(n)`: padded base64 (standard, URL-safe, MIME), or hex; `0x…` is always hex;
+//! - `binary`, `fixed(n)`: base64 (standard, URL-safe, MIME; padding may be left out, as Java's
+//!   decoders allow), or hex; `0x…` is always hex;
 //! - `date`: epoch days, or `yyyy-MM-dd`;
 //! - `time`: microseconds since midnight, or `HH:mm[:ss[.fraction]]`;
 //! - `timestamp`, `timestamptz`: epoch **microseconds**, or ISO 8601 with or without offset (without
@@ -30,7 +31,9 @@
 //! # Bounds (I8)
 //! Schemas nest at most [`MAX_SCHEMA_DEPTH`] levels, and decoding recurses along the schema only;
 //! what is skipped is walked without recursion, 200 levels at most. One decoder takes
-//! [`MAX_INPUT_BYTES`] between two calls of [`RecordDecoder::finish`].
+//! [`MAX_INPUT_BYTES`] between two calls of [`RecordDecoder::finish`]. What a record leaves out is a
+//! null in a wide column all the same: one record's nulls take at most 64 MiB, and
+//! [`RecordDecoder::held_bytes`] counts them, so that a caller knows when to take rows out.
 //!
 //! Left out: routing, operations (insert, update, delete) and error objects, which are delivery's.
 
@@ -70,6 +73,7 @@ pub struct RecordDecoder {
     fields: Fields,
     rows: usize,
     input_bytes: usize,
+    null_bytes: usize,
     tape: Vec<u8>,
 }
 
@@ -79,7 +83,8 @@ impl RecordDecoder {
         let fields = plan::fields_of(schema)?;
         let schema = iceberg::arrow::schema_to_arrow_schema(schema)
             .map_err(|error| UnsupportedSchema::conversion(&error))?;
-        Ok(Self { schema: Arc::new(schema), fields, rows: 0, input_bytes: 0, tape: Vec::new() })
+        let schema = Arc::new(schema);
+        Ok(Self { schema, fields, rows: 0, input_bytes: 0, null_bytes: 0, tape: Vec::new() })
     }
 
     /// The Arrow schema of the batches, Iceberg field ids in its metadata.
@@ -97,6 +102,12 @@ impl RecordDecoder {
         self.input_bytes
     }
 
+    /// What the rows since the last [`finish`](Self::finish) hold, cheap to ask after each record:
+    /// the JSON that they came from and the nulls that they add.
+    pub fn held_bytes(&self) -> usize {
+        self.input_bytes + self.null_bytes
+    }
+
     /// Bytes held by the column buffers.
     pub fn buffered_bytes(&self) -> usize {
         self.fields.buffered_bytes()
@@ -108,9 +119,10 @@ impl RecordDecoder {
             return Err(RecordError::full(self.input_bytes));
         }
         match self.fields.decode_record(record, self.rows, &mut self.tape) {
-            Ok(()) => {
+            Ok(null_bytes) => {
                 self.rows += 1;
                 self.input_bytes += record.len();
+                self.null_bytes += null_bytes;
                 Ok(())
             }
             Err(fault) => {
@@ -144,6 +156,7 @@ impl RecordDecoder {
     pub fn finish(&mut self) -> Result<RecordBatch, FinishError> {
         let rows = std::mem::take(&mut self.rows);
         self.input_bytes = 0;
+        self.null_bytes = 0;
         let columns: Vec<ArrayRef> = self.fields.finish(self.schema.fields())?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)

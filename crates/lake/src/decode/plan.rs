@@ -10,7 +10,8 @@ use iceberg::spec::{NestedField, NestedFieldRef, PrimitiveType, Schema, Type};
 /// decoder's recursion, which follows the schema and never the data.
 pub const MAX_SCHEMA_DEPTH: usize = 16;
 
-/// A longer `fixed(n)` is refused: every null of it takes `n` bytes of memory.
+/// A longer `fixed(n)` is refused: every null of it takes `n` bytes of memory (see also
+/// [`MAX_NULL_BYTES`](super::value::MAX_NULL_BYTES)).
 const MAX_FIXED_BYTES: u64 = 64 * 1024;
 
 /// A type as people write it.
@@ -58,11 +59,13 @@ fn column(field: &NestedField, parent: &str, depth: usize) -> Result<Column, Uns
             "default values belong to format version 3",
         ));
     }
+    let values = values(&field.field_type, &path, depth)?;
     Ok(Column {
         name: field.name.as_str().into(),
         required: field.required,
         type_name: type_name(&field.field_type).into(),
-        values: values(&field.field_type, &path, depth)?,
+        null_bytes: values.null_bytes(),
+        values,
     })
 }
 

@@ -31,17 +31,19 @@ impl Fields {
         Self { columns, by_name }
     }
 
-    /// Appends the record as row `rows`; on an error the columns may be of unequal length.
+    /// Appends the record as row `rows` and answers the memory that its nulls take; on an error the
+    /// columns may be of unequal length.
     pub(super) fn decode_record(
         &mut self,
         record: &[u8],
         rows: usize,
         tape: &mut Vec<u8>,
-    ) -> Decoded {
+    ) -> Decoded<usize> {
         let mut source = Source::new(record, std::mem::take(tape));
         let decoded = self.decode_whole(&mut source, rows);
+        let null_bytes = source.null_bytes();
         *tape = source.into_tape();
-        decoded
+        decoded.map(|()| null_bytes)
     }
 
     fn decode_whole(&mut self, source: &mut Source<'_>, rows: usize) -> Decoded {
@@ -75,7 +77,7 @@ impl Fields {
             key = source.json.next_key()?;
         }
         if named < self.columns.len() {
-            self.fill_missing(rows)?;
+            self.fill_missing(source, rows)?;
         }
         Ok(named)
     }
@@ -95,12 +97,13 @@ impl Fields {
     }
 
     #[cold]
-    fn fill_missing(&mut self, rows: usize) -> Decoded {
+    fn fill_missing(&mut self, source: &mut Source<'_>, rows: usize) -> Decoded {
         for column in &mut self.columns {
             if column.values.len() == rows {
                 if column.required {
                     return Err(Fault::missing(&column.name));
                 }
+                source.spend(column.null_bytes)?;
                 column.values.push_null();
             }
         }
@@ -112,6 +115,11 @@ impl Fields {
         for column in &mut self.columns {
             column.values.push_null();
         }
+    }
+
+    /// What [`Self::push_nulls`] appends.
+    pub(super) fn null_bytes(&self) -> usize {
+        self.columns.iter().map(|column| column.null_bytes).sum()
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {

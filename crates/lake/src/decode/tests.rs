@@ -335,6 +335,36 @@ fn depth_is_bounded_by_the_schema_and_not_by_the_stranger() {
 }
 
 #[test]
+fn nulls_that_a_record_only_implies_are_counted_and_bounded() {
+    let wide = Type::Primitive(PrimitiveType::Fixed(60_000));
+    let element = Type::Struct(StructType::new(vec![optional(10, "f", wide.clone())]));
+    let list = Type::List(ListType::new(NestedField::list_element(11, element, false).into()));
+    let mut decoder = decoder(vec![
+        optional(1, "id", primitive(PrimitiveType::Int)),
+        optional(2, "blob", wide),
+        optional(3, "list", list),
+    ]);
+    decoder.push(br#"{"id":1}"#).unwrap();
+    assert!(decoder.held_bytes() > 60_000, "{}", decoder.held_bytes());
+    let many = |count: usize| format!(r#"{{"id":2,"list":[{}{{}}]}}"#, "{},".repeat(count - 1));
+    decoder.push(many(1000).as_bytes()).unwrap();
+    let held = decoder.held_bytes();
+    assert!(held > 60_000_000, "{held}");
+    for record in [many(1200), format!(r#"{{"id":2,"list":{}}}"#, json!(inner_list(1200)))] {
+        let error = decoder.push(record.as_bytes()).unwrap_err();
+        assert_eq!(error.code, DecodeCode::RecordTooLarge);
+    }
+    assert_eq!(decoder.rows(), 2);
+    assert_eq!(decoder.finish().unwrap().num_rows(), 2);
+    assert_eq!(decoder.held_bytes(), 0);
+}
+
+/// `[{},{}…]` as text, for a list that comes JSON-encoded.
+fn inner_list(count: usize) -> String {
+    format!("[{}{{}}]", "{},".repeat(count - 1))
+}
+
+#[test]
 fn types_of_format_version_3_are_refused_by_column_and_type() {
     let schema = Schema::builder()
         .with_fields([optional(1, "at", primitive(PrimitiveType::TimestamptzNs))])

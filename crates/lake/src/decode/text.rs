@@ -2,7 +2,14 @@
 
 use super::value::Misfit;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE};
+
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD_LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE_LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 const NOT_BYTES: &str = "it is neither base64 nor hex";
 
@@ -26,7 +33,8 @@ pub(super) fn uuid(text: &str) -> Result<[u8; 16], Misfit> {
 
 /// Appends the bytes that `text` stands for.
 ///
-/// Padded base64 wins over hex, since a text of four or eight hex digits is both; `0x` settles it.
+/// A text of hex digits may be base64 too: base64 with all its padding wins over hex (four digits,
+/// eight…), hex over base64 whose padding was left out; `0x` settles it.
 pub(super) fn binary(text: &str, out: &mut Vec<u8>) -> Result<(), Misfit> {
     let start = out.len();
     if let Some(digits) = text.strip_prefix("0x") {
@@ -46,11 +54,14 @@ pub(super) fn binary(text: &str, out: &mut Vec<u8>) -> Result<(), Misfit> {
         return Ok(());
     }
     // MIME breaks lines.
-    if text.bytes().any(|byte| matches!(byte, b'\r' | b'\n')) {
-        let joined: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-        if STANDARD.decode_vec(joined, out).is_ok() {
-            return Ok(());
-        }
+    let broken = text.bytes().any(|byte| matches!(byte, b'\r' | b'\n'));
+    let joined: String = text.chars().filter(|c| !broken || !matches!(c, '\r' | '\n')).collect();
+    if STANDARD_LENIENT.decode_vec(&joined, out).is_ok() {
+        return Ok(());
+    }
+    out.truncate(start);
+    if !broken && URL_SAFE_LENIENT.decode_vec(text, out).is_ok() {
+        return Ok(());
     }
     out.truncate(start);
     Err(NOT_BYTES.into())
@@ -90,7 +101,13 @@ mod tests {
         assert_eq!(bytes("0xfbff"), Some(vec![0xfb, 0xff]));
         assert_eq!(bytes("00ff10"), Some(vec![0, 255, 16]));
         assert_eq!(bytes(""), Some(vec![]));
+        assert_eq!(bytes("+/8"), Some(vec![0xfb, 0xff]));
+        assert_eq!(bytes("-_8"), Some(vec![0xfb, 0xff]));
+        assert_eq!(bytes("AAEC\r\nAwQ"), Some(vec![0, 1, 2, 3, 4]));
+        assert_eq!(bytes("abcdef"), Some(vec![0xab, 0xcd, 0xef]));
         assert_eq!(bytes("abcde"), None);
+        assert_eq!(bytes("===="), None);
+        assert_eq!(bytes("AQ==AQ=="), None);
         assert_eq!(bytes("0x0"), None);
         assert_eq!(bytes("héé="), None);
     }

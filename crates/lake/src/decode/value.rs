@@ -7,16 +7,33 @@ use super::{temporal, text};
 use jiter::{Jiter, NumberInt, Peek};
 use std::collections::HashSet;
 
+/// The most memory that the nulls of one record may take: `[{},{}…]` is three bytes an element, and
+/// each is a null in every column of a struct (I8).
+pub(super) const MAX_NULL_BYTES: usize = 64 << 20;
+
 /// A JSON text and the tokenizer's place in it.
 pub(super) struct Source<'j> {
     data: &'j [u8],
+    null_bytes: usize,
     pub(super) json: Jiter<'j>,
 }
 
 impl<'j> Source<'j> {
     /// `tape` is where the tokenizer puts strings with escapes; records hand it on.
     pub(super) fn new(data: &'j [u8], tape: Vec<u8>) -> Self {
-        Self { data, json: Jiter::with_tape(data, tape) }
+        Self { data, null_bytes: 0, json: Jiter::with_tape(data, tape) }
+    }
+
+    /// Memory that nulls take which came from this text.
+    pub(super) fn null_bytes(&self) -> usize {
+        self.null_bytes
+    }
+
+    /// Counts a null, before it is appended.
+    #[inline]
+    pub(super) fn spend(&mut self, null_bytes: usize) -> Decoded {
+        self.null_bytes += null_bytes;
+        if self.null_bytes > MAX_NULL_BYTES { Err(Fault::too_large()) } else { Ok(()) }
     }
 
     pub(super) fn into_tape(self) -> Vec<u8> {
@@ -113,6 +130,7 @@ fn decode_peeked(column: &mut Column, source: &mut Source<'_>, peek: Peek) -> De
         if column.required {
             return Err(Fault::null().within(&column.name));
         }
+        source.spend(column.null_bytes)?;
         column.values.push_null();
         return Ok(());
     }
@@ -140,7 +158,8 @@ fn decode_value(values: &mut Values, source: &mut Source<'_>, peek: Peek) -> Res
             bytes.push(text.as_bytes());
             return Ok(());
         }
-        return decode_text(values, text);
+        let null_bytes = decode_text(values, text)?;
+        return Ok(source.spend(null_bytes)?);
     }
     match values {
         Values::Double(scalars) if peek.is_num() => {
@@ -202,8 +221,8 @@ fn narrow(value: i64) -> Result<i32, Misfit> {
     i32::try_from(value).map_err(|_| NumberFault::OutOfRange.into())
 }
 
-/// A value that came as a JSON string, or the key of a map.
-fn decode_text(values: &mut Values, text: &str) -> Result<(), Misfit> {
+/// A value that came as a JSON string, or the key of a map; answers the memory of its nulls.
+fn decode_text(values: &mut Values, text: &str) -> Result<usize, Misfit> {
     match values {
         Values::String(bytes) => bytes.push(text.as_bytes()),
         Values::Boolean(bits) => bits.push(text::boolean(text)?),
@@ -227,11 +246,11 @@ fn decode_text(values: &mut Values, text: &str) -> Result<(), Misfit> {
             return decode_encoded(values, text);
         }
     }
-    Ok(())
+    Ok(0)
 }
 
 /// A list, map or struct whose JSON came inside a string. The schema bounds how often that repeats.
-fn decode_encoded(values: &mut Values, text: &str) -> Result<(), Misfit> {
+fn decode_encoded(values: &mut Values, text: &str) -> Result<usize, Misfit> {
     const NOT_JSON: &str = "the string does not hold JSON of that type";
     let mut source = Source::new(text.as_bytes(), Vec::new());
     let wanted = match values {
@@ -245,7 +264,10 @@ fn decode_encoded(values: &mut Values, text: &str) -> Result<(), Misfit> {
         // The record itself is JSON; the text in it is not.
         Err(Misfit::Deeper(fault)) if fault.is_malformed() => Err(NOT_JSON.into()),
         Err(misfit) => Err(misfit),
-        Ok(()) => source.json.finish().map_err(|_| NOT_JSON.into()),
+        Ok(()) => match source.json.finish() {
+            Ok(()) => Ok(source.null_bytes()),
+            Err(_) => Err(NOT_JSON.into()),
+        },
     }
 }
 

@@ -75,6 +75,9 @@ impl Partitioner {
                 (None, Transform::Void) => PrimitiveType::String,
                 (None, _) => return Err(refuse("has no source column in the current schema")),
             };
+            if (&value_type, field.transform) == (&PrimitiveType::Uuid, Transform::Identity) {
+                return Err(refuse("is the identity of a uuid column, which this release refuses"));
+            }
             let path = match field.transform {
                 Transform::Void => Vec::new(),
                 _ => nested::path_to(arrow, field.source_id)

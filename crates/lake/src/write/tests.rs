@@ -306,6 +306,12 @@ fn every_transform_of_every_type_puts_each_row_in_its_partition() {
             tried += 1;
             let metadata =
                 table(&[("v", kind.clone()), ("row", PrimitiveType::Long)], &[(1, transform)], &[]);
+            if (&kind, transform) == (&PrimitiveType::Uuid, Transform::Identity) {
+                // No manifest could name its files (see `commit::column_types`).
+                let refused = TableWriter::new(&metadata, options()).unwrap_err();
+                assert_eq!(refused.kind(), alluvium_base::ErrorKind::Unsupported);
+                continue;
+            }
             let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..column.len() as i64));
             let rows = batch(&metadata, vec![Arc::clone(&column), numbers]);
             let expected: Vec<Option<Literal>> = match transform {

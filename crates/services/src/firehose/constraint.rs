@@ -98,6 +98,22 @@ pub(super) fn stream_name(value: Option<String>) -> Result<String, Problem> {
     Ok(name)
 }
 
+/// A `VersionId`, as a number. Versions have no leading zeros: one that has is no version of ours,
+/// nor is one that is larger than any of ours can be.
+pub(super) fn version_id(value: &str) -> Result<u64, Problem> {
+    let member = "currentDeliveryStreamVersionId";
+    text(value, member, (1, 50), "[0-9]+", |c| c.is_ascii_digit())?;
+    let canonical = value.len() == 1 || !value.starts_with('0');
+    Ok(value.parse().ok().filter(|_| canonical).unwrap_or(u64::MAX))
+}
+
+/// A `DestinationId`.
+pub(super) fn destination_id(value: &str) -> Result<(), Problem> {
+    text(value, "destinationId", (1, 100), "[a-zA-Z0-9-]+", |c| {
+        c.is_ascii_alphanumeric() || c == '-'
+    })
+}
+
 /// A role's ARN, checked for form only.
 pub(super) fn role_arn(value: &str, member: &str) -> Result<(), Problem> {
     const PATTERN: &str = r"arn:.*:iam::\d{12}:role/[a-zA-Z_0-9+=,.@\-_/]+";

@@ -166,7 +166,9 @@ impl FirehoseService {
         }
         let stream = self.found(call, &name)?;
         let mut description = describe_stream(&stream.document());
-        if input.exclusive_start_destination_id.is_some_and(|id| id.as_str() >= DESTINATION_ID) {
+        let after = input.exclusive_start_destination_id;
+        after.as_deref().map_or(Ok(()), constraint::destination_id)?;
+        if after.is_some_and(|id| id.as_str() >= DESTINATION_ID) {
             description.destinations.clear();
         }
         let output = DescribeOutput { delivery_stream_description: description };
@@ -199,9 +201,9 @@ impl FirehoseService {
             input.current_delivery_stream_version_id.clone(),
             "currentDeliveryStreamVersionId",
         )?;
-        let digits = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
-        constraint::matches(&version, "currentDeliveryStreamVersionId", "[0-9]+", digits)?;
+        let expected = constraint::version_id(&version)?;
         let id = required(input.destination_id.clone(), "destinationId")?;
+        constraint::destination_id(&id)?;
         refuse_other_updates(&input)?;
         let given = input.iceberg_destination_update.ok_or_else(|| {
             invalid("UpdateDestination needs one destination update: give IcebergDestinationUpdate")
@@ -213,8 +215,6 @@ impl FirehoseService {
                  {DESTINATION_ID}"
             )));
         }
-        // A version too large to be one of ours is not the current one.
-        let expected = version.parse().unwrap_or(u64::MAX);
         let home = Home { region: &call.region, account: &self.account };
         // The merge's own refusal, which the engine's error cannot carry whole.
         let refusal = parking_lot::Mutex::new(None);

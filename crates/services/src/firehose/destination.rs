@@ -45,6 +45,7 @@ pub(super) fn create(given: &Iceberg, home: Home<'_>) -> Result<IcebergDestinati
         errors: error_output(s3)?,
         logging: given.cloud_watch_logging_options.as_ref().map(logging).transpose()?,
         processing_described: given.processing_configuration.is_some(),
+        append_only: given.append_only.unwrap_or(false),
     };
     check_prefixes(&made)?;
     Ok(made)
@@ -81,6 +82,7 @@ pub(super) fn merge(
         made.logging = Some(logging(options)?);
     }
     made.processing_described |= given.processing_configuration.is_some();
+    made.append_only = given.append_only.unwrap_or(made.append_only);
     check_prefixes(&made)?;
     Ok(made)
 }
@@ -95,10 +97,6 @@ fn refuse(given: &Iceberg) -> Result<(), Problem> {
     if on(&given.table_creation_configuration) {
         let way_out = "leave it out or set Enabled to false, and create the table yourself";
         return Err(unsupported("TableCreationConfiguration.Enabled true", way_out));
-    }
-    if given.append_only == Some(true) {
-        let way_out = "leave it out: a stream without UniqueKeys only appends";
-        return Err(unsupported("AppendOnly true", way_out));
     }
     if let Some(mode) = &given.s3_backup_mode {
         constraint::one_of(mode, "s3BackupMode", &["FailedDataOnly", "AllData"])?;
@@ -152,7 +150,7 @@ fn table(list: Option<&[TableConfiguration]>) -> Result<TableName, Problem> {
     };
     let error_prefix = one.s3_error_output_prefix.clone().filter(|text| !text.is_empty());
     if let Some(prefix) = &error_prefix {
-        prefix_length(prefix, "s3ErrorOutputPrefix")?;
+        prefix_form(prefix, "s3ErrorOutputPrefix")?;
     }
     Ok(TableName {
         database: name(&one.destination_database_name, "destinationDatabaseName")?,
@@ -161,8 +159,11 @@ fn table(list: Option<&[TableConfiguration]>) -> Result<TableName, Problem> {
     })
 }
 
-fn prefix_length(text: &str, member: &str) -> Result<(), Problem> {
-    constraint::length(text, text.chars().count(), member, 0, 1024)
+/// A prefix is one line: Java's `.` does not match the ends of lines. Other control characters
+/// would make keys that no list in XML can show.
+fn prefix_form(text: &str, member: &str) -> Result<(), Problem> {
+    let ends_line = |c: char| matches!(c, '\u{2028}' | '\u{2029}');
+    constraint::text(text, member, (0, 1024), ".*", |c| !c.is_control() && !ends_line(c))
 }
 
 fn buffering(hints: Option<&Buffering>) -> Result<Option<BufferingHints>, Problem> {
@@ -232,8 +233,10 @@ fn error_output(s3: &S3) -> Result<ErrorOutput, Problem> {
             constraint::one_of(none, "noEncryptionConfig", &["NoEncryption"])?;
         }
     }
-    for prefix in [&s3.prefix, &s3.error_output_prefix].into_iter().flatten() {
-        prefix_length(prefix, "s3Configuration.prefix")?;
+    let prefixes = [("prefix", &s3.prefix), ("errorOutputPrefix", &s3.error_output_prefix)];
+    for (name, prefix) in prefixes {
+        let Some(prefix) = prefix else { continue };
+        prefix_form(prefix, &format!("s3Configuration.{name}"))?;
     }
     Ok(ErrorOutput {
         role_arn: role.to_string(),
@@ -289,7 +292,7 @@ pub(super) fn describe(made: &IcebergDestination) -> Iceberg {
         s3_backup_mode: Some("FailedDataOnly".into()),
         retry_options: Some(Retry { duration_in_seconds: Some(made.retry_duration_s.into()) }),
         role_arn: Some(made.role_arn.clone()),
-        append_only: Some(false),
+        append_only: Some(made.append_only),
         catalog_configuration: Some(CatalogConfiguration {
             catalog_arn: Some(made.catalog_arn.clone()),
             warehouse_location: None,
@@ -299,7 +302,10 @@ pub(super) fn describe(made: &IcebergDestination) -> Iceberg {
             bucket_arn: Some(errors.bucket_arn.clone()),
             prefix: errors.prefix.clone(),
             error_output_prefix: errors.error_prefix.clone(),
-            buffering_hints: errors.buffering.map(describe_buffering),
+            // A required member of the shape: AWS describes its default where none was given.
+            buffering_hints: Some(describe_buffering(
+                errors.buffering.unwrap_or(BufferingHints::DEFAULT),
+            )),
             compression_format: Some("UNCOMPRESSED".into()),
             encryption_configuration: Some(Encryption {
                 none: Some("NoEncryption".into()),

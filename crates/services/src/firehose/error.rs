@@ -51,12 +51,12 @@ pub(super) fn of_streams(error: StreamsError, account: &str) -> Problem {
         }
         StreamsError::NotFound(name) => no_stream(&name, account),
         StreamsError::Deleting(_) => in_use(error.to_string()),
-        StreamsError::VersionMismatch { current, expected } => Problem::new(
+        StreamsError::VersionMismatch { current, .. } => Problem::new(
             "ConcurrentModificationException",
             StatusCode::BAD_REQUEST,
             format!(
-                "The current version id is {current}, not {expected}: describe the delivery \
-                 stream and try again"
+                "The current version id is {current}, not the one that was given: describe the \
+                 delivery stream and try again"
             ),
         ),
         StreamsError::TooMany => {
