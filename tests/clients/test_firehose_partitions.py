@@ -122,6 +122,45 @@ def test_rows_of_every_transform_are_the_same_in_every_reader(lake_server, table
     assert errors["KeyCount"] == 0
 
 
+NAMES = ["a-b", "a b", "1a", "gr\u00f6\u00dfe", "a.b", "a/b", "\U0001f600", "..", "_ok9"]
+
+
+@pytest.mark.parametrize("at", range(len(NAMES)), ids=NAMES)
+def test_a_partition_field_may_have_any_name(lake_server, tables, at):
+    """Avro allows few names; a manifest that is written under another one must be read back."""
+    s3tables, firehose = lake_server.client("s3tables"), lake_server.client("firehose")
+    name, table = NAMES[at], f"named_{at}"
+    spec = {"sourceId": 2, "transform": "identity", "name": name}
+    columns = [{"id": 1, "name": "k", "type": "long"}, {"id": 2, "name": "c", "type": "string"}]
+    s3tables.create_table(
+        tableBucketARN=tables["arn"], namespace="ns", name=table, format="ICEBERG",
+        metadata={"iceberg": {"schema": {"fields": columns}, "partitionSpec": {"fields": [spec]}}},
+    )
+    catalog_arn = "arn:aws:glue:us-east-1:000000000000:catalog/s3tablescatalog/transforms"
+    place = {"catalog_arn": catalog_arn, "namespace": "ns", "table": table}
+    firehose.create_delivery_stream(
+        DeliveryStreamName=table, IcebergDestinationConfiguration=destination(place, "transforms-errors")
+    )
+    rows = [{"k": 1, "c": "x"}, {"k": 2, "c": "y/\u00e9"}, {"k": 3, "c": None}]
+    firehose.put_record_batch(
+        DeliveryStreamName=table, Records=[{"Data": json.dumps(row)} for row in rows]
+    )
+    found = queries.pyiceberg_table(lake_server, tables["arn"], ("ns", table))
+    wait_until(lambda: found.refresh().scan().to_arrow().num_rows == 3, what=name)
+    assert sorted(found.scan().to_arrow().to_pylist(), key=lambda row: row["k"]) == rows
+    assert found.scan(row_filter="c = 'x'").to_arrow()["k"].to_pylist() == [1]
+    for where, expected in (("c = 'x'", "1"), ("c IS NULL", "3"), ("c > 'x'", "2")):
+        sql = f"SELECT k FROM ns.{table} WHERE {where}"
+        assert queries.athena(lake_server, sql, "s3tablescatalog/transforms")[1] == [[expected]]
+    with queries.duckdb_lake(lake_server, tables["arn"]) as lake:
+        counted = lake.sql(f"SELECT k FROM lake.ns.{table} WHERE c = 'x'").fetchall()
+    assert counted == [(1,)]
+    # PyIceberg's own manifests are read, too.
+    found.append(found.scan(row_filter="c = 'x'").to_arrow())
+    sql = f"SELECT count(*) FROM ns.{table} WHERE c = 'x'"
+    assert queries.athena(lake_server, sql, "s3tablescatalog/transforms")[1] == [["2"]]
+
+
 def test_the_identity_of_a_uuid_is_refused_by_its_name(lake_server, tables):
     s3tables = lake_server.client("s3tables")
     spec = {"sourceId": [f["id"] for f in fields() if f["name"] == "u"][0], "name": "by_u"}

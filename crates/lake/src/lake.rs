@@ -145,7 +145,7 @@ impl Lake {
         Self {
             inner: Arc::new(Inner {
                 metadata: MetadataCache::new(options.metadata_cache_bytes),
-                manifests: ManifestCache::new(manifest_bytes, file_io.clone(), objects.clone()),
+                manifests: ManifestCache::new(manifest_bytes, objects.clone()),
                 locks: TableLocks::default(),
                 committers: Committers::default(),
                 catalog,

@@ -6,6 +6,7 @@ use iceberg::spec::{FormatVersion, Manifest, ManifestFile, ManifestList, Snapsho
 use moka::sync::Cache;
 use std::sync::Arc;
 
+use crate::avro_names;
 use crate::lake::LoadError;
 use crate::storage::{read_range, split_location};
 
@@ -22,7 +23,6 @@ pub type Manifests = Arc<Vec<ManifestFile>>;
 pub struct ManifestCache {
     lists: Cache<String, Manifests>,
     manifests: Cache<String, Arc<Manifest>>,
-    file_io: FileIO,
     objects: Arc<dyn Objects>,
 }
 
@@ -46,7 +46,7 @@ fn list_weight(_: &String, list: &Manifests) -> u32 {
 impl ManifestCache {
     /// Caches of at most about `memory_bytes` together: a quarter for lists, the rest for
     /// manifests.
-    pub fn new(memory_bytes: u64, file_io: FileIO, objects: Arc<dyn Objects>) -> Self {
+    pub fn new(memory_bytes: u64, objects: Arc<dyn Objects>) -> Self {
         let lists = Cache::builder().max_capacity(memory_bytes / 4).weigher(list_weight).build();
         let manifests = Cache::builder()
             .max_capacity(memory_bytes / 4 * 3)
@@ -55,7 +55,7 @@ impl ManifestCache {
                 weight(manifest.entries().len() as u64 * 600 * MEMORY_PER_MANIFEST_BYTE + 1024)
             })
             .build();
-        Self { lists, manifests, file_io, objects }
+        Self { lists, manifests, objects }
     }
 
     /// The manifests of a snapshot.
@@ -95,10 +95,23 @@ impl ManifestCache {
         if let Some(manifest) = self.manifests.get(&file.manifest_path) {
             return Ok(manifest);
         }
-        let loaded = file.load_manifest(&self.file_io).await;
-        let manifest =
-            Arc::new(loaded.map_err(|e| LoadError::of_library(&file.manifest_path, &e))?);
+        let manifest = Arc::new(self.load(file).await?);
         self.manifests.insert(file.manifest_path.clone(), manifest.clone());
         Ok(manifest)
+    }
+
+    /// Reads a manifest by way of memory: the library reads files only, and not every name in them.
+    async fn load(&self, file: &ManifestFile) -> Result<Manifest, LoadError> {
+        let location = &file.manifest_path;
+        let (bucket, key) = split_location(location)
+            .ok_or_else(|| LoadError::Corrupt(format!("manifest '{location}'")))?;
+        let bytes = read_range(&self.objects, bucket, key, None)
+            .await
+            .map_err(|e| LoadError::of_objects(location, e))?;
+        let of_library = |e: iceberg::Error| LoadError::of_library(location, &e);
+        let memory = FileIO::new_with_memory();
+        let copy = memory.new_output(location).map_err(of_library)?;
+        copy.write(avro_names::readable(bytes)).await.map_err(of_library)?;
+        file.load_manifest(&memory).await.map_err(of_library)
     }
 }

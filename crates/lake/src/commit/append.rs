@@ -127,6 +127,10 @@ impl Gathered {
         spec: PartitionSpec,
     ) -> Result<ManifestWriterBuilder, iceberg::Error> {
         let output = self.memory.new_output(self.fresh("m-"))?;
+        let spec = crate::avro_names::spec_to_write(&spec).map_err(|error| {
+            iceberg::Error::new(iceberg::ErrorKind::DataInvalid, "a partition spec has no names")
+                .with_source(error)
+        })?;
         Ok(ManifestWriterBuilder::new(output, Some(snapshot_id), schema, spec))
     }
 

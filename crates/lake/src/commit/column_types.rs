@@ -1,10 +1,11 @@
 //! What the library's schemas and partition specs let through although no row can ever be committed
-//! to such a table: decimals beyond 38 digits, and partitions by the identity of a uuid, whose
-//! manifests the library can neither write nor read (its Avro keeps a uuid as text, Iceberg's as 16
-//! bytes).
+//! to such a table: decimals beyond 38 digits; partitions by the identity of a uuid, whose manifests
+//! the library can neither write nor read (its Avro keeps a uuid as text, Iceberg's as 16 bytes); and
+//! by two fixed columns of one length, for which it defines one Avro type twice.
 
 use super::CommitError;
 use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, TableMetadata, Transform, Type};
+use std::collections::HashSet;
 
 /// Digits of a decimal (Iceberg specification, primitive types).
 const PRECISION_MAX: u32 = 38;
@@ -16,19 +17,28 @@ pub(crate) fn check_types(schema: &Schema) -> Result<(), CommitError> {
 
 /// Refuses a default partition spec that no data file can be committed by.
 pub(crate) fn check_partitions(metadata: &TableMetadata) -> Result<(), CommitError> {
-    let uuid = Type::Primitive(PrimitiveType::Uuid);
-    let refused = metadata.default_partition_spec().fields().iter().find(|field| {
+    let mut lengths = HashSet::new();
+    for field in metadata.default_partition_spec().fields() {
         let source = metadata.current_schema().field_by_id(field.source_id);
-        field.transform == Transform::Identity && source.is_some_and(|s| *s.field_type == uuid)
-    });
-    match refused {
-        None => Ok(()),
-        Some(field) => Err(CommitError::Unsupported(format!(
-            "partition field '{}' is the identity of a uuid column, which this release cannot \
-             write: use bucket[N] of it, or another column",
+        let kind = source.map(|source| &*source.field_type);
+        let what = match (field.transform, kind) {
+            (Transform::Identity, Some(Type::Primitive(PrimitiveType::Uuid))) => {
+                "is the identity of a uuid column"
+            }
+            (Transform::Identity, Some(Type::Primitive(PrimitiveType::Fixed(length))))
+                if !lengths.insert(*length) =>
+            {
+                "is the identity of a second fixed column of one length"
+            }
+            _ => continue,
+        };
+        return Err(CommitError::Unsupported(format!(
+            "partition field '{}' {what}, which this release cannot write: use bucket[N] of it, \
+             or another column",
             field.name
-        ))),
+        )));
     }
+    Ok(())
 }
 
 fn check_field(field: &NestedFieldRef) -> Result<(), CommitError> {
