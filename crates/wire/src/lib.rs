@@ -4,6 +4,7 @@
 //! turns this off. A service answers a [`Call`] with a [`Reply`], and refuses with a [`Problem`]
 //! that each protocol puts into its own envelope.
 
+pub mod aws_chunked;
 pub mod body;
 pub mod client;
 pub mod credentials;
@@ -11,10 +12,12 @@ pub mod input;
 pub mod json_protocol;
 pub mod limits;
 mod objects_only;
+pub mod pace;
 pub mod protocol;
 pub mod query_protocol;
 pub mod request_id;
 pub mod rest_json;
+mod sigv2;
 pub mod sigv4;
 
 pub use protocol::Protocol;

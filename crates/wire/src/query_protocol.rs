@@ -7,7 +7,8 @@ use http::{HeaderValue, Method, StatusCode};
 use quick_xml::escape::escape;
 use std::collections::BTreeMap;
 
-/// The members of a form: from the body of a POST, from the query of a GET.
+/// The members of a form: from the body of a POST, or from the query of a GET and of a POST without
+/// a body (which is what a presigned URL is for by default).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Form(BTreeMap<String, String>);
 
@@ -15,7 +16,8 @@ impl Form {
     /// Reads the form. Members of a presigned query's signature are not part of it.
     pub fn parse(call: &Call) -> Result<Self, Problem> {
         let bad = |why: String| Problem::new("MalformedInput", StatusCode::BAD_REQUEST, why);
-        let bytes = if call.head.method == Method::GET {
+        let in_query = call.head.method == Method::GET || call.body.is_empty();
+        let bytes = if in_query {
             call.head.uri.query().unwrap_or_default().as_bytes()
         } else {
             &call.body
@@ -24,7 +26,7 @@ impl Form {
             .map_err(|error| bad(format!("the body is not a form: {error}")))?;
         let mut members = BTreeMap::new();
         for (name, value) in pairs {
-            if call.head.method == Method::GET && name.starts_with("X-Amz-") {
+            if in_query && name.starts_with("X-Amz-") {
                 continue;
             }
             if let Some((name, _)) = members.insert(name.clone(), value).map(|old| (name, old)) {

@@ -1,5 +1,6 @@
 //! The targets, one a module.
 
+mod aws_chunked;
 mod calls;
 mod log_block;
 mod log_segment;
@@ -27,6 +28,7 @@ const fn of(name: &'static str, run: fn(&[u8])) -> Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    of("aws_chunked", aws_chunked::run),
     of("calls", calls::run),
     of("log_block", log_block::run),
     of("log_segment", log_segment::run),

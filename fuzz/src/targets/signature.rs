@@ -34,7 +34,7 @@ pub(super) fn run(input: &[u8]) {
     let Some(head) = head_of(input) else { return };
     let Ok(Presented::V4(authorization)) = present(&head) else { return };
     let names = authorization.signed_headers.clone();
-    for form in [PathForm::Normalised, PathForm::AsSent] {
+    for form in [PathForm::Normalised, PathForm::AsSent, PathForm::EncodedAgain] {
         let canonical = canonical_request(&head, &names, "UNSIGNED-PAYLOAD", form);
         assert_eq!(canonical, canonical_request(&head, &names, "UNSIGNED-PAYLOAD", form));
     }

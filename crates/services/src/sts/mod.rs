@@ -46,8 +46,12 @@ mod tests {
     use http_body_util::BodyExt;
 
     async fn send(body: &str) -> (u16, String) {
+        send_to("POST", "/", body).await
+    }
+
+    async fn send_to(method: &str, uri: &str, body: &str) -> (u16, String) {
         let (head, ()) =
-            http::Request::builder().method("POST").uri("/").body(()).unwrap().into_parts();
+            http::Request::builder().method(method).uri(uri).body(()).unwrap().into_parts();
         let call = Call {
             request_id: RequestId(uuid::Uuid::from_u128(1)),
             signing_name: "sts".into(),
@@ -77,6 +81,15 @@ mod tests {
         assert_eq!(status, 200);
         assert!(xml.contains("<Arn>arn:aws:iam::000000000000:root</Arn>"), "{xml}");
         assert!(xml.contains("<Account>000000000000</Account>"), "{xml}");
+    }
+
+    #[tokio::test]
+    async fn a_presigned_url_carries_the_form_for_both_methods() {
+        let uri = "/?Action=GetCallerIdentity&Version=2011-06-15&X-Amz-Signature=0";
+        for method in ["GET", "POST"] {
+            let (status, xml) = send_to(method, uri, "").await;
+            assert_eq!(status, 200, "{method}: {xml}");
+        }
     }
 
     #[tokio::test]

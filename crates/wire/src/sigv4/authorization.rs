@@ -50,14 +50,18 @@ pub enum Presented {
     Other,
 }
 
-/// A request signs at most this many headers; clients sign about ten.
-const SIGNED_HEADERS_MAX: usize = 100;
+/// A request signs at most this many headers: clients sign about ten, and each entry of an S3
+/// object's metadata.
+const SIGNED_HEADERS_MAX: usize = 512;
 /// Seven days, AWS's limit for presigned requests.
 const EXPIRES_MAX_S: u32 = 604_800;
 
 /// Reads what a request presents. A form that is wrong is an error; what it proves is not looked at.
 pub fn present(head: &Parts) -> Result<Presented, SignatureProblem> {
     if let Some(value) = head.headers.get(AUTHORIZATION) {
+        if head.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+            return Err(incomplete("Authorization is given twice"));
+        }
         let value = value.to_str().map_err(|_| incomplete("Authorization is not text"))?;
         let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
         return match scheme {
@@ -158,7 +162,7 @@ fn build(
             && name.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && b != b',')
     };
     if signed_headers.len() > SIGNED_HEADERS_MAX || !signed_headers.iter().all(lower) {
-        return Err(incomplete("SignedHeaders must be up to 100 lower-case names joined by ';'"));
+        return Err(incomplete("SignedHeaders must be up to 512 lower-case names joined by ';'"));
     }
     let mut bytes = [0u8; 32];
     hex::decode_to_slice(signature, &mut bytes)
@@ -166,7 +170,7 @@ fn build(
     let signed_at_ms = parse_amz_date(&amz_date)
         .ok_or_else(|| incomplete("the date must have the form yyyyMMddTHHmmssZ"))?;
     if !amz_date.starts_with(&scope.date) {
-        return Err(SignatureProblem::Mismatch(format!(
+        return Err(SignatureProblem::Scope(format!(
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from \
              HTTP: '{}' != '{}'.",
             scope.date,

@@ -16,6 +16,8 @@ pub enum PathForm {
     Normalised,
     /// As it was sent: S3.
     AsSent,
+    /// Decoded, then encoded by the book: S3, from clients that send less encoded than they sign.
+    EncodedAgain,
 }
 
 /// The canonical request. `signed_headers` are lower-case; a header that is not there yields
@@ -30,8 +32,12 @@ pub fn canonical_request(
     text.push_str(head.method.as_str());
     text.push('\n');
     match form {
-        PathForm::Normalised => encode(&normalise(head.uri.path()), true, &mut text),
+        PathForm::Normalised => encode(normalise(head.uri.path()).as_bytes(), true, &mut text),
         PathForm::AsSent => text.push_str(head.uri.path()),
+        PathForm::EncodedAgain => {
+            let decoded: Cow<'_, [u8]> = percent_decode_str(head.uri.path()).into();
+            encode(&decoded, true, &mut text);
+        }
     }
     text.push('\n');
     canonical_query(head.uri.query().unwrap_or_default(), &mut text);
@@ -111,8 +117,8 @@ fn normalise(path: &str) -> Cow<'_, str> {
 }
 
 /// RFC 3986 encoding with upper-case digits; a slash stays in paths.
-fn encode(text: &str, keep_slash: bool, out: &mut String) {
-    for &byte in text.as_bytes() {
+fn encode(text: &[u8], keep_slash: bool, out: &mut String) {
+    for &byte in text {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 out.push(char::from(byte));
@@ -152,7 +158,7 @@ fn encode_again(part: &str) -> String {
     let mut out = String::with_capacity(part.len());
     let decoded: Cow<'_, [u8]> = percent_decode_str(&spaced).into();
     match std::str::from_utf8(&decoded) {
-        Ok(text) => encode(text, false, &mut out),
+        Ok(text) => encode(text.as_bytes(), false, &mut out),
         // Not UTF-8: no SDK sends it; keep it as it came, so that it cannot match another text.
         Err(_) => out.push_str(part),
     }

@@ -6,14 +6,18 @@
 //! off, and a signature's comparison takes the same time whatever it compares. Temporary
 //! credentials (session tokens) are refused by name until something issues them (I7).
 //!
-//! Left to others: S3 requests, which `s3s` verifies (chunked signatures, version 2 queries), and
-//! where secrets are kept ([`crate::credentials`]).
+//! S3's bodies are streams: their signature is checked over the head first
+//! ([`Verifier::verify_payload`]), their chunks by [`crate::aws_chunked`]. Its old presigned URLs
+//! are `crate::sigv2`.
+//!
+//! Left to others: where secrets are kept ([`crate::credentials`]).
 //!
 //! Sources: AWS IAM user guide, "Create a signed AWS API request" and "Authenticating requests:
 //! using query parameters".
 
 mod authorization;
 mod canonical_request;
+mod chunk_signer;
 mod credential_scope;
 mod problem;
 pub mod sign;
@@ -22,6 +26,7 @@ mod verifier;
 
 pub use authorization::{Authorization, Place, Presented, present};
 pub use canonical_request::{PathForm, canonical_request, string_to_sign};
+pub use chunk_signer::ChunkSigner;
 pub use credential_scope::CredentialScope;
 pub use problem::SignatureProblem;
 pub use signing_key::{SigningKey, SigningKeyCache};

@@ -15,9 +15,18 @@ pub enum SignatureProblem {
     /// No such access key, or a kind of credential that is not issued here.
     #[error("{0}")]
     UnknownKey(String),
-    /// The signature does not match, or does not cover what it must.
+    /// A session token, which nothing here issues.
+    #[error("{0}")]
+    Token(String),
+    /// The credential's scope is not one that there is, or not that of the request.
+    #[error("{0}")]
+    Scope(String),
+    /// The signature does not match.
     #[error("{0}")]
     Mismatch(String),
+    /// The signature does not cover what it must.
+    #[error("{0}")]
+    Uncovered(String),
     /// The date of the signature is too far from the server's clock.
     #[error("{0}")]
     Skewed(String),
@@ -36,7 +45,10 @@ impl SignatureProblem {
             Self::Incomplete(_) | Self::BodyHash(_) => alluvium_base::ErrorKind::Invalid,
             Self::Missing
             | Self::UnknownKey(_)
+            | Self::Token(_)
+            | Self::Scope(_)
             | Self::Mismatch(_)
+            | Self::Uncovered(_)
             | Self::Skewed(_)
             | Self::Expired(_) => alluvium_base::ErrorKind::Denied,
         }
@@ -58,8 +70,12 @@ impl SignatureProblem {
         match self {
             Self::Missing => "MissingAuthenticationTokenException",
             Self::Incomplete(_) => "IncompleteSignatureException",
-            Self::UnknownKey(_) => "UnrecognizedClientException",
-            Self::Mismatch(_) | Self::Skewed(_) | Self::BodyHash(_) => "InvalidSignatureException",
+            Self::UnknownKey(_) | Self::Token(_) => "UnrecognizedClientException",
+            Self::Scope(_)
+            | Self::Mismatch(_)
+            | Self::Uncovered(_)
+            | Self::Skewed(_)
+            | Self::BodyHash(_) => "InvalidSignatureException",
             Self::Expired(_) => "RequestExpired",
         }
     }
@@ -68,8 +84,10 @@ impl SignatureProblem {
         match self {
             Self::Missing => ("MissingAuthenticationToken", 403),
             Self::Incomplete(_) => ("IncompleteSignature", 400),
-            Self::UnknownKey(_) => ("InvalidClientTokenId", 403),
-            Self::Mismatch(_) | Self::Skewed(_) => ("SignatureDoesNotMatch", 403),
+            Self::UnknownKey(_) | Self::Token(_) => ("InvalidClientTokenId", 403),
+            Self::Scope(_) | Self::Mismatch(_) | Self::Uncovered(_) | Self::Skewed(_) => {
+                ("SignatureDoesNotMatch", 403)
+            }
             Self::BodyHash(_) => ("XAmzContentSHA256Mismatch", 400),
             Self::Expired(_) => ("RequestExpired", 400),
         }

@@ -49,7 +49,12 @@ impl Signer {
         let mut names: Vec<String> = head.headers.keys().map(ToString::to_string).collect();
         names.sort_unstable();
         let form = if service == "s3" { PathForm::AsSent } else { PathForm::Normalised };
-        let payload = hex::encode(Sha256::digest(body));
+        // S3's requests say what stands for their body; it need not be the hash.
+        let said = head.headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
+        let payload = match said {
+            Some(said) if service == "s3" => said.to_string(),
+            Some(_) | None => hex::encode(Sha256::digest(body)),
+        };
         let canonical = canonical_request(head, &names, &payload, form)
             .ok_or_else(|| SignError("a header's value is not UTF-8".into()))?;
         let to_sign = string_to_sign(&amz_date, &scope.without_key(), &canonical);
