@@ -1,6 +1,7 @@
 """S3 through boto3 and the AWS CLI: every call is signed by the SDK and checked by botocore's models."""
 
 import base64
+import concurrent.futures
 import datetime
 import functools
 import hashlib
@@ -313,6 +314,21 @@ def test_multipart_checksums(s3, bucket, algorithm, kind):
     assert (done[f"Checksum{algorithm}"], done["ChecksumType"]) == (wanted, kind)
     head = s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
     assert (head[f"Checksum{algorithm}"], head["ChecksumType"]) == (wanted, kind)
+
+
+def test_one_completion_asked_for_many_times_at_once_is_one_success(lake_server, bucket):
+    s3 = lake_server.client("s3", max_pool_connections=16)
+    for attempt in range(4):
+        key = f"k{attempt}"
+        upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        etag = s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
+        parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            completions = [
+                pool.submit(s3.complete_multipart_upload, Bucket=bucket, Key=key, UploadId=upload, MultipartUpload=parts)
+                for _ in range(16)
+            ]
+        assert len({completion.result()["ETag"] for completion in completions}) == 1
 
 
 def test_multipart_completion_under_a_condition(s3, bucket):

@@ -234,7 +234,12 @@ impl Engines {
                 ground.clock.clone(),
             )) as Arc<dyn Service>,
         }));
-        registry.s3 = Some(Arc::new(S3Gateway::new(S3Dependencies {
+        registry.s3 = Some(Arc::new(self.s3(configuration, ground)));
+        registry
+    }
+
+    fn s3(&self, configuration: &Configuration, ground: &Ground) -> S3Gateway {
+        S3Gateway::new(S3Dependencies {
             objects: self.client_objects.clone(),
             records: self.records.clone(),
             clock: ground.clock.clone(),
@@ -242,8 +247,9 @@ impl Engines {
             credentials: ground.lookup.clone(),
             account: ground.account.clone(),
             domain: configuration.s3_domain.clone(),
-        })));
-        registry
+            regions: configuration.regions.clone(),
+            body_timeout: configuration.body_timeout,
+        })
     }
 }
 

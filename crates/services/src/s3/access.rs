@@ -1,31 +1,23 @@
 //! Who may call, and what a call may contain: runs after the signature and before the work.
 
-use super::error::refuse;
+use super::admission::Signed;
+use super::error::{from_signature, refuse};
 use super::gateway::OperationName;
 use super::{members, warehouse};
 use alluvium_base::AccountId;
-use alluvium_wire::credentials::CredentialLookup;
+use alluvium_wire::sigv4::SignatureProblem;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3ErrorCode, S3Result};
-use std::sync::Arc;
 
-/// The library's view of access keys.
-pub(super) struct Keys {
-    pub(super) credentials: Arc<dyn CredentialLookup>,
-}
+/// The library asks for access checks only where there are keys. It gets none: requests reach it
+/// verified and without their signature, and one that still has any is refused.
+pub(super) struct NoKeys;
 
 #[async_trait::async_trait]
-impl S3Auth for Keys {
-    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        match self.credentials.find(access_key) {
-            // The library computes the signature itself and so needs the secret.
-            Some(found) => Ok(SecretKey::from(found.secret.expose())),
-            None => Err(refuse(
-                S3ErrorCode::InvalidAccessKeyId,
-                "The AWS Access Key Id you provided does not exist in our records.",
-            )),
-        }
+impl S3Auth for NoKeys {
+    async fn get_secret_key(&self, _access_key: &str) -> S3Result<SecretKey> {
+        Err(from_signature(SignatureProblem::Missing, false))
     }
 }
 
@@ -42,11 +34,8 @@ impl S3Access for Access {
             // The first to set it is this check: a call has one operation.
             let _ = name.0.set(operation.clone());
         }
-        if context.credentials().is_none() {
-            return Err(refuse(
-                S3ErrorCode::AccessDenied,
-                "Access Denied: the request is not signed, and nothing here is public",
-            ));
+        if context.extensions_mut().get::<Signed>().is_none() {
+            return Err(from_signature(SignatureProblem::Missing, false));
         }
         let headers = context.headers();
         for name in ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"] {

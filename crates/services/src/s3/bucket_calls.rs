@@ -1,5 +1,6 @@
 //! Buckets: create, list, head, location, versioning, delete.
 
+use super::admission::Signed;
 use super::attributes::timestamp;
 use super::error::{from_objects, invalid_argument, no_such_bucket, refuse};
 use super::operations::Operations;
@@ -12,8 +13,7 @@ use s3s::dto::*;
 use s3s::path::check_bucket_name;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 
-/// The region that has no location constraint, and that calls without a region (presigned with
-/// version 2) are taken to be for.
+/// The region that has no location constraint.
 const CLASSIC_REGION: &str = "us-east-1";
 /// "MaxBuckets: 1 to 10,000", which is also what one page has when the call does not say.
 const LIST_MAX: i32 = 10_000;
@@ -23,9 +23,9 @@ const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", 
 
 /// The region that a call was signed for.
 fn region_of<T>(request: &S3Request<T>) -> S3Result<Region> {
-    let text = request.region.as_ref().map_or(CLASSIC_REGION, |region| region.as_str());
-    text.parse().map_err(|error: alluvium_base::arn::BadArn| {
-        refuse(S3ErrorCode::AuthorizationHeaderMalformed, error.to_string())
+    let signed = request.extensions.get::<Signed>();
+    signed.map(|signed| signed.region.clone()).ok_or_else(|| {
+        refuse(S3ErrorCode::InternalError, "a call that nobody signed reached its operation")
     })
 }
 

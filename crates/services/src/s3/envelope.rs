@@ -3,6 +3,7 @@
 
 use alluvium_base::RequestId;
 use alluvium_wire::Reply;
+use alluvium_wire::protocol::RefusalCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -46,6 +47,9 @@ pub(super) fn seal(
         }
     }
     let failed = head.status.is_client_error() || head.status.is_server_error();
+    if failed && let Some(code) = body.bytes().as_deref().and_then(code_of) {
+        head.extensions.insert(RefusalCode(code.into()));
+    }
     let body = if head.status == StatusCode::NOT_MODIFIED || (failed && method == Method::HEAD) {
         // Neither has a body; a type or a length of one would be of another answer.
         head.headers.remove(CONTENT_TYPE);
@@ -65,16 +69,49 @@ pub(super) fn seal(
     Response::from_parts(head, BoxBody::new(Held { body, _permit: permit }))
 }
 
+/// The code in an error's XML.
+fn code_of(xml: &[u8]) -> Option<String> {
+    let (_, rest) = std::str::from_utf8(xml).ok()?.split_once("<Code>")?;
+    Some(rest.split_once("</Code>")?.0.to_string())
+}
+
 fn with_ids(xml: &[u8], id: &str, host_id: &str, resource: &str) -> Body {
     const END: &[u8] = b"</Error>";
     let Some(cut) = xml.len().checked_sub(END.len()).filter(|cut| xml[*cut..] == *END) else {
         return Body::from(Bytes::copy_from_slice(xml));
     };
+    let message = match code_of(xml) {
+        Some(code) if !xml.windows(9).any(|window| window == b"<Message>") => {
+            format!("<Message>{}</Message>", message_of(&code))
+        }
+        Some(_) | None => String::new(),
+    };
     let resource = quick_xml::escape::escape(resource);
     let tail = format!(
-        "<Resource>{resource}</Resource><RequestId>{id}</RequestId><HostId>{host_id}</HostId>"
+        "{message}<Resource>{resource}</Resource><RequestId>{id}</RequestId>\
+         <HostId>{host_id}</HostId>"
     );
     Body::from([&xml[..cut], tail.as_bytes(), END].concat())
+}
+
+/// S3's text for the errors that the library leaves without one.
+fn message_of(code: &str) -> &'static str {
+    match code {
+        "IncompleteBody" => {
+            "You did not provide the number of bytes specified by the Content-Length HTTP header."
+        }
+        "InvalidBucketName" => "The specified bucket is not valid.",
+        "InvalidURI" => "Couldn't parse the specified URI: paths and queries are UTF-8.",
+        "KeyTooLongError" => "Your key is too long: a key has at most 1,024 bytes.",
+        "MalformedXML" => {
+            "The XML you provided was not well-formed or did not validate against our published \
+             schema."
+        }
+        "MaxMessageLengthExceeded" => "Your request was too big: an XML body has at most 8 MiB.",
+        "MethodNotAllowed" => "The specified method is not allowed against this resource.",
+        "MissingContentLength" => "You must provide the Content-Length HTTP header.",
+        _ => "The request was refused.",
+    }
 }
 
 /// A body that keeps its call's place until it has been sent or dropped.

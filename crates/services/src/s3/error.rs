@@ -4,6 +4,7 @@
 
 use alluvium_store::objects::ObjectsError;
 use alluvium_store::records::{Outcome, ReadError};
+use alluvium_wire::sigv4::SignatureProblem;
 use http::StatusCode;
 use s3s::{S3Error, S3ErrorCode};
 use std::borrow::Cow;
@@ -44,6 +45,44 @@ pub(super) fn custom(code: &'static str, status: StatusCode, message: String) ->
     let mut error = refuse(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(status);
     error
+}
+
+/// Signatures that are refused, in S3's words; `in_query` for presigned URLs.
+pub(super) fn from_signature(problem: SignatureProblem, in_query: bool) -> S3Error {
+    let text = problem.to_string();
+    match problem {
+        SignatureProblem::Missing => refuse(
+            S3ErrorCode::AccessDenied,
+            "Access Denied: the request is not signed, and nothing here is public",
+        ),
+        SignatureProblem::Incomplete(_) | SignatureProblem::Scope(_) if in_query => {
+            refuse(S3ErrorCode::AuthorizationQueryParametersError, text)
+        }
+        SignatureProblem::Incomplete(_) | SignatureProblem::Scope(_) => refuse(
+            S3ErrorCode::AuthorizationHeaderMalformed,
+            format!("The authorization header is malformed; {text}"),
+        ),
+        SignatureProblem::UnknownKey(_) => refuse(
+            S3ErrorCode::InvalidAccessKeyId,
+            "The AWS Access Key Id you provided does not exist in our records.",
+        ),
+        SignatureProblem::Token(_) => refuse(
+            S3ErrorCode::InvalidToken,
+            format!("The provided token is malformed or otherwise invalid: {text}"),
+        ),
+        SignatureProblem::Mismatch(_) => refuse(S3ErrorCode::SignatureDoesNotMatch, text),
+        SignatureProblem::Uncovered(_) => refuse(S3ErrorCode::AccessDenied, text),
+        SignatureProblem::Skewed(_) => refuse(
+            S3ErrorCode::RequestTimeTooSkewed,
+            format!(
+                "The difference between the request time and the current time is too large. {text}"
+            ),
+        ),
+        SignatureProblem::Expired(_) => refuse(S3ErrorCode::AccessDenied, text),
+        SignatureProblem::BodyHash(_) => {
+            custom("XAmzContentSHA256Mismatch", StatusCode::BAD_REQUEST, text)
+        }
+    }
 }
 
 /// The engine's errors in S3's words.

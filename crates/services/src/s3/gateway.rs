@@ -1,24 +1,29 @@
 //! The door to S3: a raw HTTP request in, an answer out.
 
-use super::access::{Access, Keys};
-use super::admission;
+use super::access::{Access, NoKeys};
+use super::admission::{self, Gate};
+use super::arrival::{self, Arrival, Raw};
 use super::buckets::Buckets;
 use super::envelope;
 use super::host::DomainHost;
 use super::operations::Operations;
 use super::witness::Witness;
-use alluvium_base::{AccountId, Clock, Random, RequestId};
+use alluvium_base::{AccountId, Clock, Random, Region, RequestId};
 use alluvium_store::objects::Objects;
 use alluvium_store::records::Records;
 use alluvium_wire::credentials::CredentialLookup;
+use alluvium_wire::sigv4::Verifier;
 use alluvium_wire::{RawService, Reply};
 use bytes::Bytes;
+use http::header::EXPECT;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// What S3 stands on.
@@ -27,7 +32,7 @@ pub struct S3Dependencies {
     pub objects: Arc<dyn Objects>,
     /// The bucket documents.
     pub records: Arc<dyn Records>,
-    /// Time of creation of buckets.
+    /// The time of signatures and of the creation of buckets.
     pub clock: Arc<dyn Clock>,
     /// Request ids.
     pub random: Arc<dyn Random>,
@@ -37,6 +42,10 @@ pub struct S3Dependencies {
     pub account: AccountId,
     /// The domain under which virtual hosts name buckets, such as `localhost`.
     pub domain: String,
+    /// The only regions that are served, if not all are.
+    pub regions: Option<BTreeSet<Region>>,
+    /// The longest silence of a client that sends a body.
+    pub body_timeout: Duration,
 }
 
 /// Calls under way at once, with those whose answer still streams; one more is told to slow down.
@@ -45,10 +54,15 @@ const CALLS_MAX: usize = 1024;
 /// The longest XML body: a multi-delete of 1,000 keys of 1,024 characters, each escaped.
 const XML_BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// Of a path that no operation has, so much is repeated in the refusal.
+const PATH_SHOWN_MAX: usize = 256;
+
 /// The S3 service.
 #[derive(Clone)]
 pub struct S3Gateway {
+    gate: Arc<Gate>,
     service: S3Service,
+    body_timeout: Duration,
     random: Arc<dyn Random>,
     calls: Arc<Semaphore>,
 }
@@ -60,14 +74,20 @@ pub(super) struct OperationName(pub(super) Arc<OnceLock<String>>);
 impl S3Gateway {
     /// Puts the service together.
     pub fn new(dependencies: S3Dependencies) -> Self {
-        let S3Dependencies { objects, records, clock, random, credentials, account, domain } =
+        let S3Dependencies { objects, records, clock, random, credentials, account, .. } =
             dependencies;
+        let host = DomainHost::new(&dependencies.domain);
+        let gate = Gate {
+            verifier: Verifier::new(credentials, Arc::clone(&clock)),
+            host: host.clone(),
+            regions: dependencies.regions,
+        };
         let buckets = Buckets::new(records, Arc::clone(&objects), clock);
         let operations = Operations { objects, buckets, account: account.clone() };
         let mut builder = S3ServiceBuilder::new(operations);
-        builder.set_auth(Keys { credentials });
+        builder.set_auth(NoKeys);
         builder.set_access(Access { account });
-        builder.set_host(DomainHost::new(&domain));
+        builder.set_host(host);
         let mut config = S3Config::default();
         config.xml_max_body_size = XML_BODY_MAX_BYTES;
         // Forms are refused before the library sees them; these bound them if one slips through.
@@ -76,7 +96,14 @@ impl S3Gateway {
         config.form_max_field_size = 64 * 1024;
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         let calls = Arc::new(Semaphore::new(CALLS_MAX));
-        Self { service: builder.build(), random, calls }
+        let body_timeout = dependencies.body_timeout;
+        Self { gate: Arc::new(gate), service: builder.build(), body_timeout, random, calls }
+    }
+
+    /// How many more calls may be under way.
+    #[cfg(test)]
+    pub(super) fn calls_left(&self) -> usize {
+        self.calls.available_permits()
     }
 
     /// Answers one request. A [`RequestId`] among the request's extensions is used; otherwise one
@@ -87,7 +114,8 @@ impl S3Gateway {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         let request = request.map(|body| {
-            Body::http_body_unsync(body.map_err(|error| std::io::Error::other(error.into())))
+            let raw: Raw = Box::pin(body.map_err(|error| std::io::Error::other(error.into())));
+            raw
         });
         let id = match request.extensions().get::<RequestId>() {
             Some(id) => *id,
@@ -125,15 +153,31 @@ impl S3Gateway {
 
     async fn answer(
         &self,
-        mut request: http::Request<Body>,
+        request: http::Request<Raw>,
         operation: &OperationName,
     ) -> http::Response<Body> {
-        if let Err(error) = admission::admit(&mut request) {
-            return envelope::refusal(error);
-        }
-        request.extensions_mut().insert(operation.clone());
-        let request = Witness::attach(request);
-        match self.service.call(request).await {
+        let (mut head, raw) = request.into_parts();
+        // A client that waits for `100 Continue` has sent nothing, and is not asked to.
+        let waits = head.headers.contains_key(EXPECT);
+        let (signed, check) = match self.gate.admit(&mut head) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                if !waits {
+                    arrival::drain(raw).await;
+                }
+                return envelope::refusal(error);
+            }
+        };
+        admission::set_decoded_length(&mut head.headers, &check);
+        let arrival = Arrival::default();
+        head.extensions.insert(signed);
+        head.extensions.insert(operation.clone());
+        head.extensions.insert(arrival.clone());
+        let body = arrival.body(raw, check, self.body_timeout);
+        let shown: String = head.uri.path().chars().take(PATH_SHOWN_MAX).collect();
+        let called = format!("{} {shown}", head.method);
+        let request = Witness::attach(http::Request::from_parts(head, body));
+        let response = match self.service.call(request).await {
             Ok(response) => response,
             Err(error) => {
                 let error: Box<dyn std::error::Error + Send + Sync> = error.into();
@@ -143,8 +187,25 @@ impl S3Gateway {
                     "We encountered an internal error. Please try again.",
                 ))
             }
+        };
+        let response = match arrival.take_fault() {
+            Some(fault) => envelope::refusal(fault),
+            None if is_unknown(&response, operation) => {
+                let text = format!("The operation {called} is not implemented");
+                envelope::refusal(S3Error::with_message(S3ErrorCode::NotImplemented, text))
+            }
+            None => response,
+        };
+        if !waits {
+            arrival.drain().await;
         }
+        response
     }
+}
+
+/// The library has no operation for the call's method and path.
+fn is_unknown(response: &http::Response<Body>, operation: &OperationName) -> bool {
+    response.status() == http::StatusCode::NOT_IMPLEMENTED && operation.0.get().is_none()
 }
 
 #[async_trait::async_trait]

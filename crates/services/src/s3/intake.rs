@@ -1,8 +1,9 @@
 //! The way of a body into the store: every byte is hashed as it passes, and the object is
 //! published only when length, MD5 and checksum agree (I8: nothing holds a whole object).
 
+use super::arrival::Arrival;
 use super::checksums::{Algorithm, Coverage, Declared, Hasher};
-use super::error::{from_objects, refuse};
+use super::error::{custom, from_objects, refuse};
 use alluvium_store::objects::{Attributes, Body, FinishBody, ObjectsError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use md5::Digest as _;
 use parking_lot::Mutex;
-use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders};
+use s3s::{S3Error, S3ErrorCode, S3Result};
 use std::sync::Arc;
 
 /// What is known of a body while it streams, shared between the stream, its end and the handler.
@@ -45,10 +46,11 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Wraps a body: the stream for the store, the check at its end, and the handle for outcomes.
+    /// `arrival` is how a client's body came; a copy's has none.
     pub(super) fn begin<S, E>(
         bytes: S,
         promise: Promise,
-        trailers: Option<TrailingHeaders>,
+        arrival: Option<Arrival>,
     ) -> (Self, Body, FinishBody)
     where
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -79,7 +81,10 @@ impl Intake {
                     }
                     Err(error) => {
                         let text = error.to_string();
-                        progress.refusal = Some(broken_body(&text));
+                        progress.refusal = Some(refuse(
+                            S3ErrorCode::IncompleteBody,
+                            format!("The body did not arrive whole: {text}"),
+                        ));
                         Err(std::io::Error::other(text))
                     }
                 }
@@ -88,7 +93,7 @@ impl Intake {
         let ending = Arc::clone(&progress);
         let finish: FinishBody = Box::new(move |attributes| {
             let mut progress = ending.lock();
-            close(&mut progress, &promise, trailers.as_ref(), attributes).map_err(|refusal| {
+            close(&mut progress, &promise, arrival.as_ref(), attributes).map_err(|refusal| {
                 let text = refusal.message().unwrap_or("refused").to_string();
                 progress.refusal = Some(refusal);
                 ObjectsError::BadBody(text)
@@ -114,10 +119,11 @@ impl Intake {
 fn close(
     progress: &mut Progress,
     promise: &Promise,
-    trailers: Option<&TrailingHeaders>,
+    arrival: Option<&Arrival>,
     attributes: &mut Attributes,
 ) -> S3Result<()> {
-    if promise.size_bytes.is_some_and(|promised| promised != progress.size_bytes) {
+    let whole = arrival.is_none_or(Arrival::is_whole);
+    if !whole || promise.size_bytes.is_some_and(|promised| promised != progress.size_bytes) {
         return Err(refuse(
             S3ErrorCode::IncompleteBody,
             "You did not provide the number of bytes specified by the Content-Length HTTP header",
@@ -139,7 +145,7 @@ fn close(
     if let Some(Declared { algorithm, value }) = &promise.declared {
         let value = match value {
             Some(value) => value.clone(),
-            None => trailing_value(*algorithm, trailers)?,
+            None => trailing_value(*algorithm, arrival)?,
         };
         if attributes.checksums.get(algorithm.name()) != Some(&value) {
             return Err(refuse(
@@ -152,38 +158,18 @@ fn close(
     Ok(())
 }
 
-fn trailing_value(algorithm: Algorithm, trailers: Option<&TrailingHeaders>) -> S3Result<String> {
-    let value = trailers
-        .and_then(|t| t.read(|headers| headers.get(algorithm.header()).cloned()))
-        .flatten()
-        .and_then(|value| value.to_str().map(str::to_string).ok())
-        .ok_or_else(|| {
-            refuse(
-                S3ErrorCode::InvalidRequest,
-                format!("the trailer {} was announced and did not arrive", algorithm.header()),
-            )
-        })?;
+/// The checksum that followed a body.
+pub(super) fn trailing_value(algorithm: Algorithm, arrival: Option<&Arrival>) -> S3Result<String> {
+    let value = arrival.and_then(|arrival| arrival.trailer(algorithm.header()));
+    let value = value.ok_or_else(|| {
+        custom(
+            "MalformedTrailerError",
+            http::StatusCode::BAD_REQUEST,
+            format!("the trailer {} was announced and did not arrive", algorithm.header()),
+        )
+    })?;
     algorithm.check_value(&value)?;
     Ok(value)
-}
-
-/// The protocol library's stream errors are private types: their text is all that tells them
-/// apart.
-fn broken_body(text: &str) -> S3Error {
-    if text.contains("Sha256Mismatch") {
-        return super::error::custom(
-            "XAmzContentSHA256Mismatch",
-            http::StatusCode::BAD_REQUEST,
-            "The provided 'x-amz-content-sha256' header does not match what was computed.".into(),
-        );
-    }
-    if text.contains("SignatureMismatch") {
-        return refuse(
-            S3ErrorCode::SignatureDoesNotMatch,
-            "The signature of a chunk or of the trailer does not match; check the secret key",
-        );
-    }
-    refuse(S3ErrorCode::IncompleteBody, format!("The body did not arrive whole: {text}"))
 }
 
 /// Reads `Content-MD5`.

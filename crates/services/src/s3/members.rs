@@ -267,7 +267,8 @@ pub(super) fn check(operation: &str, headers: &HeaderMap, query: Option<&str>) -
 fn check_header(operation: &str, members: &Members, name: &str, value: &str) -> S3Result<()> {
     if !name.starts_with("x-amz-") {
         let conditional = matches!(name, "if-match" | "if-none-match");
-        let refused = conditional && matches!(operation, "DeleteObject" | "UploadPart");
+        let refused =
+            name == "if-range" || conditional && matches!(operation, "DeleteObject" | "UploadPart");
         return if refused { Err(header_refused(name)) } else { Ok(()) };
     }
     let known = PROTOCOL_HEADERS.contains(&name)

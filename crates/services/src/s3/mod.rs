@@ -1,20 +1,18 @@
 //! Amazon S3: buckets and objects over `alluvium_store::objects`, on the `s3s` protocol library.
 //!
-//! The way of a request: `gateway` gives it an id and a place in the queue; `admission` closes
-//! what the library leaves open before a signature is looked at (version 2 headers, session
-//! tokens, form posts, unsigned `x-amz-*` headers, hoisted members of presigned URLs); the library
-//! verifies the signature, which nothing turns off, and parses; `access` refuses operations and
-//! members that are not built, by name (I7, lists in `members`), and what the bucket of a table
-//! does not allow (`warehouse`); then one of `reading`, `writing`, `deleting`, `copying`,
-//! `multipart`, `listing` and `buckets` does the work; `envelope` puts the request's id into
-//! header and XML.
+//! The way of a request: `gateway` gives it an id and a place in the queue; `admission` verifies
+//! its signature, which nothing turns off, and refuses what is repeated or not covered by it; the
+//! library parses; `access` refuses operations and members that are not built, by name (I7, lists
+//! in `members`), and what the bucket of a table does not allow (`warehouse`); then one of
+//! `reading`, `writing`, `deleting`, `copying`, `multipart`, `listing` and `buckets` does the work;
+//! `envelope` puts the request's id into header and XML.
 //!
 //! Bodies stream both ways (I8). A write is answered after it is on stable storage (I1), and only
-//! if length, MD5, checksum, chunk signatures and trailer agree (`intake`, `checksums`).
+//! if length, hash, MD5, checksum, chunk signatures and trailer agree (`arrival`, `intake`,
+//! `checksums`).
 //!
 //! Left to others: durability and atomicity (`alluvium_store::objects`), which tables exist
-//! (the lake's catalog), connection limits and timeouts (the server's door). The library takes the
-//! time of signatures from the system's clock: an injected clock does not move it.
+//! (the lake's catalog), connection limits and the time of heads (the server's door).
 //!
 //! Differences from AWS, chosen: a bucket answers in every region (names are global here and there
 //! is one endpoint, so there is nothing to redirect to); objects are not encrypted, so no answer
@@ -22,6 +20,7 @@
 
 mod access;
 mod admission;
+mod arrival;
 mod attributes;
 mod bucket_calls;
 mod buckets;

@@ -160,7 +160,8 @@ impl Operations {
             keep_md5: false,
         };
         let blob = input.body.unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
-        let (intake, body, finish) = Intake::begin(blob, promise, request.trailing_headers);
+        let (intake, body, finish) =
+            Intake::begin(blob, promise, request.extensions.get().cloned());
         let options = PutOptions { expected_size_bytes: Some(size_bytes), ..PutOptions::default() };
         let put = self.objects.upload_part(bucket, key, id, number, body, options, finish).await;
         let part = put.map_err(|error| intake.refusal(error))?;
@@ -246,9 +247,15 @@ impl Operations {
             Ok(upload) => upload,
             Err(error) => return self.completed_before(bucket, key, id, error).await,
         };
-        let claimed = claimed_parts(input.multipart_upload)?;
-        let stored = self.stored_parts(&upload, bucket).await?;
-        let parts = matching_parts(&claimed, &stored)?;
+        let claimed = claimed_parts(input.multipart_upload.clone())?;
+        let stored = match self.stored_parts(&upload, bucket).await {
+            Ok(stored) => stored,
+            Err(error) => return self.completed_before(bucket, key, id, error).await,
+        };
+        let parts = match matching_parts(&claimed, &stored) {
+            Ok(parts) => parts,
+            Err(refusal) => return self.completed_meanwhile(&input, refusal).await,
+        };
         let size_bytes: u64 = parts.iter().map(|part| part.size_bytes).sum();
         if input.mpu_object_size.is_some_and(|size| u64::try_from(size) != Ok(size_bytes)) {
             return Err(refuse(
@@ -293,11 +300,25 @@ impl Operations {
         Err(from_objects(error))
     }
 
+    /// Parts that are not there may be gone because the same completion, asked for twice at once,
+    /// has just succeeded.
+    async fn completed_meanwhile(
+        &self,
+        input: &CompleteMultipartUploadInput,
+        refusal: s3s::S3Error,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let (bucket, key, id) = (&input.bucket, &input.key, &input.upload_id);
+        match self.objects.get_upload(bucket, key, id).await {
+            Ok(_) => Err(refusal),
+            Err(error) => self.completed_before(bucket, key, id, error).await,
+        }
+    }
+
     async fn stored_parts(
         &self,
         upload: &UploadMeta,
         bucket: &str,
-    ) -> S3Result<BTreeMap<u32, PartMeta>> {
+    ) -> Result<BTreeMap<u32, PartMeta>, ObjectsError> {
         let mut stored = BTreeMap::new();
         let page = LIST_MAX.unsigned_abs() as usize;
         loop {
@@ -305,8 +326,7 @@ impl Operations {
             let parts = self
                 .objects
                 .list_parts(bucket, &upload.key, &upload.upload_id, after, page)
-                .await
-                .map_err(from_objects)?;
+                .await?;
             let last = parts.len() < page;
             stored.extend(parts.into_iter().map(|part| (part.number, part)));
             if last {

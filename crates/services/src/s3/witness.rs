@@ -2,9 +2,10 @@
 //! checks `Content-MD5` and checksum headers over them, and shows the names of their elements, so
 //! that a member the library does not know is refused and not skipped.
 
+use super::arrival::Arrival;
 use super::checksums::{Declared, Hasher};
 use super::error::{not_implemented, refuse};
-use super::intake::content_md5;
+use super::intake::{content_md5, trailing_value};
 use futures::StreamExt as _;
 use http::{Extensions, HeaderMap, Method, Request};
 use md5::Digest as _;
@@ -51,12 +52,6 @@ impl Witness {
         let md5 = headers.get("content-md5").map(|value| value.to_str().unwrap_or_default());
         let md5 = content_md5(md5)?;
         let declared = Declared::read(headers)?;
-        let streaming = headers
-            .get("x-amz-content-sha256")
-            .is_some_and(|value| value.as_bytes().starts_with(b"STREAMING-"));
-        if streaming {
-            return Err(not_implemented("An aws-chunked XML body"));
-        }
         let witness = Self::of(extensions);
         let body = witness.0.lock();
         if md5.is_some_and(|wanted| wanted != md5::Md5::digest(&*body)[..]) {
@@ -66,12 +61,13 @@ impl Witness {
             ));
         }
         if let Some(Declared { algorithm, value }) = &declared {
-            let Some(value) = value else {
-                return Err(not_implemented("A trailing checksum of an XML body"));
+            let value = match value {
+                Some(value) => value.clone(),
+                None => trailing_value(*algorithm, extensions.get::<Arrival>())?,
             };
             let mut hasher = Hasher::new(*algorithm);
             hasher.update(&body);
-            if hasher.finish() != *value {
+            if hasher.finish() != value {
                 return Err(refuse(
                     S3ErrorCode::BadDigest,
                     format!("The {} you specified did not match.", algorithm.name()),

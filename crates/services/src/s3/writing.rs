@@ -78,7 +78,8 @@ impl Operations {
             keep_md5: warehouse::is_warehouse(&input.bucket),
         };
         let blob = input.body.unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
-        let (intake, body, finish) = Intake::begin(blob, promise, request.trailing_headers);
+        let (intake, body, finish) =
+            Intake::begin(blob, promise, request.extensions.get().cloned());
         let options = PutOptions {
             condition,
             attributes: kept,

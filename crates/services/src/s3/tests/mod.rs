@@ -1,9 +1,10 @@
 //! In-process tests of the whole service, signatures included, over stores in memory.
 
 mod memory_objects;
+mod signatures;
 
 use super::{S3Dependencies, S3Gateway};
-use alluvium_base::{AccountId, Clock as _, OsRandom, Region, Secret, SystemClock};
+use alluvium_base::{AccountId, Clock, OsRandom, Region, Secret, SystemClock};
 use alluvium_store::objects::Objects;
 use alluvium_store::records::memory::MemoryRecords;
 use alluvium_wire::Caller;
@@ -60,6 +61,10 @@ struct Harness {
 
 impl Harness {
     fn new() -> Self {
+        Self::of(Arc::new(SystemClock), std::time::Duration::from_secs(30))
+    }
+
+    fn of(clock: Arc<dyn Clock>, body_timeout: std::time::Duration) -> Self {
         let account: AccountId = "000000000000".parse().unwrap();
         let caller = Caller {
             access_key_id: KEY.into(),
@@ -72,11 +77,13 @@ impl Harness {
         let gateway = S3Gateway::new(S3Dependencies {
             objects: objects.clone(),
             records: Arc::new(MemoryRecords::new()),
-            clock: Arc::new(SystemClock),
+            clock,
             random: Arc::new(OsRandom),
             credentials: Arc::new(OneKey(Arc::new(credential))),
             account,
             domain: "localhost".into(),
+            regions: None,
+            body_timeout,
         });
         Self { gateway, objects }
     }
@@ -122,23 +129,34 @@ fn signed(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Request<Full<Bytes>> {
+    signed_at(SystemClock.now_ms(), region, method, target, headers, body)
+}
+
+fn signed_at(
+    now_ms: i64,
+    region: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Request<Full<Bytes>> {
     use sha2::Digest as _;
     let mut request = Request::builder().method(method).uri(target);
-    if !headers.iter().any(|(name, _)| *name == "host") {
+    let given = |wanted: &str| headers.iter().any(|(name, _)| *name == wanted);
+    if !given("host") {
         request = request.header("host", "127.0.0.1:4566");
     }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let (mut head, ()) = request
-        .header("content-length", body.len())
-        .header("x-amz-content-sha256", hex::encode(sha2::Sha256::digest(body)))
-        .body(())
-        .unwrap()
-        .into_parts();
+    if !given("x-amz-content-sha256") {
+        request = request.header("x-amz-content-sha256", hex::encode(sha2::Sha256::digest(body)));
+    }
+    let (mut head, ()) =
+        request.header("content-length", body.len()).body(()).unwrap().into_parts();
     let region: Region = region.parse().unwrap();
     Signer::new(KEY.into(), Secret::new(SECRET.into()))
-        .sign(&mut head, &region, "s3", body, SystemClock.now_ms())
+        .sign(&mut head, &region, "s3", body, now_ms)
         .unwrap();
     Request::from_parts(head, Full::new(Bytes::copy_from_slice(body)))
 }
