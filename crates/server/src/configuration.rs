@@ -121,7 +121,7 @@ pub(crate) struct ServeOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) head_timeout_ms: Option<u64>,
 
-    /// Longest wait for a request's body, plus one second per 64 KiB of it [default: 30000]
+    /// Longest silence while a request's body arrives, plus one second per 64 KiB that came (8 KiB for S3), and longest pause in the reading of an answer [default: 30000]
     #[arg(long, env = "ALLUVIUM_BODY_TIMEOUT_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) body_timeout_ms: Option<u64>,

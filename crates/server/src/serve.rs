@@ -44,6 +44,7 @@ pub(crate) async fn serve(
     let limits = ListenLimits {
         connections_max: configuration.max_connections,
         head_timeout: configuration.head_timeout,
+        stall_timeout: configuration.body_timeout,
     };
     let listener = Listener::bind(configuration.listen, limits)
         .await

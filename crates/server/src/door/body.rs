@@ -1,8 +1,9 @@
 //! Bodies of requests: read once, hashed once, within their limits.
 //!
-//! Three limits: the service's (413), the time (408: a wait plus a second per 64 KiB), and the
-//! memory of all bodies together (a short wait, then 503).
+//! Three limits: the service's (413), the time (408: a silence, and a second more per 64 KiB that
+//! came), and the memory of all bodies together (a short wait, then 503).
 
+use alluvium_wire::pace::Pace;
 use alluvium_wire::{Problem, Protocol};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -14,14 +15,14 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// The limits of all bodies.
 #[derive(Debug, Clone)]
 pub(crate) struct BodyLimits {
     /// Memory for all bodies together.
     pub(crate) memory_bytes: u64,
-    /// Wait for a body, besides what its size adds.
+    /// Longest silence while a body arrives.
     pub(crate) timeout: Duration,
 }
 
@@ -30,7 +31,7 @@ const PIECE_BYTES: usize = 1024;
 /// A body of unknown length takes memory by this much.
 const STEP_BYTES: usize = 256 * 1024;
 /// Slower senders than this per second are cut off.
-const RATE_BYTES_PER_S: usize = 64 * 1024;
+const RATE_BYTES_PER_S: u64 = 64 * 1024;
 /// How long a request waits for memory before it is answered 503.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 /// A refused request's body is read and dropped up to here, so that the client sees the answer
@@ -108,11 +109,8 @@ impl BodyReader {
             return Err(BodyProblem::TooLarge { limit_bytes: limit });
         }
         let expected = length.and_then(|length| usize::try_from(length).ok());
-        let slow = Duration::from_secs((expected.unwrap_or(limit) / RATE_BYTES_PER_S) as u64);
-        let deadline = Instant::now() + self.limits.timeout + slow;
         let mut memory = self.take(expected.unwrap_or(STEP_BYTES).max(1)).await?;
-        let collected = timeout_at(deadline, self.collect(body, expected, limit, &mut memory));
-        let (bytes, sha256) = collected.await.map_err(|_| BodyProblem::TooSlow)??;
+        let (bytes, sha256) = self.collect(body, expected, limit, &mut memory).await?;
         Ok(Received { bytes, sha256, _memory: Some(memory) })
     }
 
@@ -133,10 +131,16 @@ impl BodyReader {
     ) -> Result<(Bytes, [u8; 32]), BodyProblem> {
         let mut hash = Sha256::new();
         let mut whole = BytesMut::new();
-        while let Some(frame) = body.frame().await {
+        let mut pace = Pace::new(self.limits.timeout, RATE_BYTES_PER_S);
+        loop {
+            let asked = Instant::now();
+            let frame = timeout(pace.allowed(), body.frame()).await;
+            pace.waited(asked.elapsed());
+            let Some(frame) = frame.map_err(|_| BodyProblem::TooSlow)? else { break };
             let Ok(data) = frame.map_err(|_| BodyProblem::CutOff)?.into_data() else {
                 continue; // trailers
             };
+            pace.received(data.len());
             hash.update(&data);
             if whole.is_empty() && expected == Some(data.len()) {
                 return Ok((data, hash.finalize().into()));

@@ -1,32 +1,37 @@
 //! Connections: HTTP/1.1 and HTTP/2 with prior knowledge on one plain-text port.
 //!
 //! Bounded are the connections at once (more wait in the kernel), the time until the first request
-//! and between requests, the size of a head, and the streams of an HTTP/2 connection.
+//! and between requests, the size of a head, the streams of an HTTP/2 connection, and how long a
+//! client may leave its answer unread ([`conversation`](super::conversation)).
 
 use super::Door;
+use super::conversation::{Conversation, Noted, Verdict};
 use alluvium_wire::limits::HEAD_BYTES_MAX;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// The limits of connections.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenLimits {
     pub(crate) connections_max: u32,
     pub(crate) head_timeout: Duration,
+    /// Longest pause of a client that reads its answer.
+    pub(crate) stall_timeout: Duration,
 }
 
-/// Headers of a request; SDKs send about twenty.
-const HEADERS_MAX: usize = 128;
+/// Headers of a request. SDKs send about twenty, and each entry of an S3 object's metadata is one:
+/// AWS's 2 KB of it and 8 KB of headers hold about 400.
+const HEADERS_MAX: usize = 512;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 /// One read of an HTTP/1.1 connection; also the most that a head may have.
@@ -63,7 +68,7 @@ impl Listener {
         drain: Duration,
     ) -> bool {
         let slots = Arc::new(Semaphore::new(self.limits.connections_max as usize));
-        let graceful = GracefulShutdown::new();
+        let connections = TaskTracker::new();
         let builder = Arc::new(builder(self.limits.head_timeout));
         loop {
             let accepted = tokio::select! {
@@ -75,10 +80,11 @@ impl Listener {
                     let connection = Connection {
                         door: door.clone(),
                         builder: builder.clone(),
-                        head_timeout: self.limits.head_timeout,
+                        limits: self.limits.clone(),
                         local: self.local,
+                        stop: stop.clone(),
                     };
-                    tokio::spawn(connection.run(stream, slot, graceful.watcher()));
+                    connections.spawn(connection.run(stream, slot));
                 }
                 Err(error) => {
                     tracing::warn!("a connection was not accepted: {error}");
@@ -88,7 +94,8 @@ impl Listener {
         }
         drop(self.socket);
         let ended = async {
-            graceful.shutdown().await;
+            connections.close();
+            connections.wait().await;
             door.idle().await;
         };
         tokio::time::timeout(drain, ended).await.is_ok()
@@ -126,33 +133,65 @@ fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
 struct Connection {
     door: Arc<Door>,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    head_timeout: Duration,
+    limits: ListenLimits,
     local: SocketAddr,
+    stop: CancellationToken,
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, slot: OwnedSemaphorePermit, watcher: Watcher) {
-        let Self { door, builder, head_timeout, local } = self;
-        let begun = Arc::new(AtomicBool::new(false));
-        let seen = begun.clone();
+    async fn run(self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+        let Self { door, builder, limits, local, stop } = self;
+        let conversation = Conversation::new();
+        let asked = conversation.clone();
         let service = service_fn(move |request| {
-            seen.store(true, Ordering::Relaxed);
-            let door = door.clone();
-            async move { Ok::<_, Infallible>(door.answer(request, local).await) }
+            let (door, conversation) = (door.clone(), asked.clone());
+            let in_flight = conversation.request();
+            async move {
+                let reply = door.answer(request, local).await;
+                Ok::<_, Infallible>(conversation.answer(reply, in_flight))
+            }
         });
-        let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let served = watcher.watch(served);
+        let socket = Noted { socket: stream, conversation: conversation.clone() };
+        let served = builder.serve_connection(TokioIo::new(socket), service).into_owned();
         tokio::pin!(served);
-        // The protocol is told by the first bytes, and that wait has no limit of its own.
-        let first = tokio::time::timeout(head_timeout, served.as_mut()).await;
-        let ended = match first {
-            Ok(ended) => Some(ended),
-            Err(_) if begun.load(Ordering::Relaxed) => Some(served.await),
-            Err(_) => None,
+        let mut looks = tokio::time::interval(look_every(&limits));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut closing: Option<Instant> = None;
+        let ended = loop {
+            tokio::select! {
+                ended = served.as_mut() => break ended,
+                () = stop.cancelled(), if closing.is_none() => {
+                    served.as_mut().graceful_shutdown();
+                    closing = Some(Instant::now());
+                }
+                _ = looks.tick() => {
+                    match conversation.verdict(limits.head_timeout, limits.stall_timeout) {
+                        Verdict::Alive => {}
+                        Verdict::Idle if closing.is_none() => {
+                            served.as_mut().graceful_shutdown();
+                            closing = Some(Instant::now());
+                        }
+                        // It was told to end, and nothing is being answered.
+                        Verdict::Idle
+                            if closing.is_some_and(|at| at.elapsed() < limits.head_timeout) => {}
+                        verdict @ (Verdict::Idle | Verdict::Stalled) => {
+                            tracing::debug!("a connection was cut: {verdict:?}");
+                            drop(slot);
+                            return;
+                        }
+                    }
+                }
+            }
         };
-        if let Some(Err(error)) = ended {
+        if let Err(error) = ended {
             tracing::debug!("a connection ended early: {error}");
         }
         drop(slot);
     }
+}
+
+/// How often a connection is looked at: often enough to keep its limits within a quarter.
+fn look_every(limits: &ListenLimits) -> Duration {
+    let shortest = limits.head_timeout.min(limits.stall_timeout);
+    (shortest / 4).clamp(Duration::from_millis(20), Duration::from_secs(5))
 }

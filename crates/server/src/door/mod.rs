@@ -8,6 +8,7 @@
 //! and a panic is answered with 500.
 
 mod body;
+mod conversation;
 mod listener;
 mod registry;
 mod route;
@@ -30,7 +31,7 @@ use route::{Route, route};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio_util::task::TaskTracker;
 
 /// What the door is made of.
@@ -96,6 +97,17 @@ impl Door {
         reply
     }
 
+    /// A place among the requests at work. The operator's pages need none: they answer however
+    /// busy the services are.
+    fn place(&self, route: &Route) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        match route {
+            Route::Admin => Ok(None),
+            Route::NotBuilt(_) | Route::S3(_) | Route::Service(_) => {
+                self.at_work.clone().try_acquire_owned().map(Some)
+            }
+        }
+    }
+
     async fn go(
         &self,
         ticket: &Ticket,
@@ -106,7 +118,7 @@ impl Door {
         local: SocketAddr,
     ) -> Reply {
         let refuse = |problem: &Problem| ticket.protocol.refuse(ticket.id, problem);
-        let Ok(permit) = self.at_work.clone().try_acquire_owned() else {
+        let Ok(permit) = self.place(&route) else {
             body::discard(&head, incoming).await;
             return refuse(&busy(ticket.protocol, "too many requests are at work"));
         };
@@ -229,7 +241,7 @@ impl Door {
         head: Parts,
         incoming: Incoming,
         local: SocketAddr,
-        permit: tokio::sync::OwnedSemaphorePermit,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Reply {
         let received = match self.bodies.read(&head, incoming, registered.body_bytes_max).await {
             Ok(received) => received,
