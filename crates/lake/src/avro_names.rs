@@ -81,7 +81,7 @@ fn rename_in_schema(schema: &mut Value) -> bool {
 
 /// A manifest's bytes with Avro's names in its schema and its partition spec; as they are when
 /// they have them already, and when they are no Avro file: then the library says what is wrong.
-pub(crate) fn readable(file: Bytes) -> Bytes {
+pub fn readable(file: Bytes) -> Bytes {
     let Some((mut header, data_at)) = header(&file) else { return file };
     let mut changed = false;
     for (key, value) in &mut header {

@@ -7,7 +7,7 @@
 //! - [`metadata_cache`] and [`manifest_cache`] keep immutable files by location, bounded (I8).
 //! - [`decode`] and [`write`] turn records into data files.
 
-mod avro_names;
+pub mod avro_names;
 pub mod catalog;
 pub mod commit;
 pub mod decode;

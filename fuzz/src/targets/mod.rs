@@ -4,6 +4,7 @@ mod aws_chunked;
 mod calls;
 mod log_block;
 mod log_segment;
+mod manifest_names;
 mod names;
 mod prefixes;
 mod put_body;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     of("calls", calls::run),
     of("log_block", log_block::run),
     of("log_segment", log_segment::run),
+    of("manifest_names", manifest_names::run),
     of("names", names::run),
     of("prefixes", prefixes::run),
     of("put_body", put_body::run),
