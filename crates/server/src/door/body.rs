@@ -28,7 +28,11 @@ pub(crate) struct BodyLimits {
 
 /// Memory is given out in pieces of this size.
 const PIECE_BYTES: usize = 1024;
-/// A body of unknown length takes memory by this much.
+/// Memory for a body is held from its announcement up to here, which is all that calls of the hot
+/// path need; a larger one, or one of unknown length, takes more only as its bytes arrive. So a
+/// stranger who announces and does not send holds little.
+const AHEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A body takes more memory by this much.
 const STEP_BYTES: usize = 256 * 1024;
 /// Slower senders than this per second are cut off.
 const RATE_BYTES_PER_S: u64 = 64 * 1024;
@@ -109,7 +113,8 @@ impl BodyReader {
             return Err(BodyProblem::TooLarge { limit_bytes: limit });
         }
         let expected = length.and_then(|length| usize::try_from(length).ok());
-        let mut memory = self.take(expected.unwrap_or(STEP_BYTES).max(1)).await?;
+        let ahead = expected.filter(|size| *size <= AHEAD_BYTES_MAX).unwrap_or(STEP_BYTES);
+        let mut memory = self.take(ahead.max(1)).await?;
         let (bytes, sha256) = self.collect(body, expected, limit, &mut memory).await?;
         Ok(Received { bytes, sha256, _memory: Some(memory) })
     }
@@ -149,11 +154,11 @@ impl BodyReader {
             if size > limit {
                 return Err(BodyProblem::TooLarge { limit_bytes: limit });
             }
-            while expected.is_none() && size > memory.num_permits() * PIECE_BYTES {
+            while size > memory.num_permits() * PIECE_BYTES {
                 memory.merge(self.take(STEP_BYTES).await?);
             }
             if whole.capacity() == 0 {
-                whole.reserve(expected.unwrap_or(data.len()));
+                whole.reserve(expected.unwrap_or(data.len()).min(AHEAD_BYTES_MAX));
             }
             whole.extend_from_slice(&data);
         }

@@ -147,7 +147,9 @@ impl Door {
                     Ok(Presented::Nothing | Presented::Bearer | Presented::Other)
                 );
                 if unsigned && registered.accepts_unsigned {
-                    return self.unsigned(ticket, &registered, head, incoming, local, permit).await;
+                    let stranger = !matches!(presented, Ok(Presented::Bearer));
+                    let request = (head, incoming, stranger);
+                    return self.unsigned(ticket, &registered, request, local, permit).await;
                 }
                 let limit = registered.body_bytes_max;
                 let verified = self.verify(ticket, presented, &head, incoming, limit).await;
@@ -238,12 +240,14 @@ impl Door {
         &self,
         ticket: &Ticket,
         registered: &Arc<Registered>,
-        head: Parts,
-        incoming: Incoming,
+        (head, incoming, stranger): (Parts, Incoming, bool),
         local: SocketAddr,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Reply {
-        let received = match self.bodies.read(&head, incoming, registered.body_bytes_max).await {
+        let limit = registered.body_bytes_max;
+        // Who has no token yet asks for one, with a small form.
+        let limit = if stranger { limit.min(STRANGERS_BODY_MAX) } else { limit };
+        let received = match self.bodies.read(&head, incoming, limit).await {
             Ok(received) => received,
             Err(problem) => {
                 return ticket.protocol.refuse(ticket.id, &problem.problem(ticket.protocol));
@@ -287,6 +291,8 @@ impl Door {
     }
 }
 
+/// A request for a token is a form of a few members.
+const STRANGERS_BODY_MAX: usize = 64 * 1024;
 /// Requests that no service takes need no body.
 const NOT_BUILT_BODY_MAX: usize = 1024 * 1024;
 

@@ -171,6 +171,33 @@ fn a_request_over_the_limit_at_work_is_503_and_the_one_at_work_still_answered() 
 }
 
 #[test]
+fn strangers_who_announce_much_and_send_little_hold_up_nobody() {
+    let server = Server::start(&[]);
+    let announced = 40 * 1024 * 1024;
+    let strangers: Vec<_> = (0..12)
+        .map(|_| {
+            let mut stream = server.connect();
+            let head = format!(
+                "POST /iceberg/v1/x/namespaces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer x\r\n\
+                 content-length: {announced}\r\n\r\n{{"
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let began = std::time::Instant::now();
+    assert_eq!(server.send(&server.signed(&SignedCall::identity())).status, 200);
+    assert!(began.elapsed().as_secs() < 3, "it waited for memory that strangers announced");
+    drop(strangers);
+    let no_token = "POST /iceberg/v1/x/namespaces HTTP/1.1\r\nhost: x\r\n\
+                    content-length: 70000\r\nexpect: 100-continue\r\n\r\n";
+    let mut stream = server.connect();
+    stream.write_all(no_token.as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 413);
+}
+
+#[test]
 fn a_refused_request_is_not_asked_for_its_body() {
     let server = Server::start(&[]);
     let expect = vec![("expect", "100-continue")];
