@@ -118,13 +118,8 @@ pub(crate) async fn show(session: &Session, statement: Statement) -> Result<Show
             )))
         }
         Statement::ShowFunctions { like } => {
-            let found = session
-                .functions
-                .functions()
-                .iter()
-                .map(String::as_str)
-                .filter(|f| !f.contains('$'));
-            list("Function", found.map(str::to_string).collect(), like.as_deref())
+            let names = session.functions.functions().iter().filter(|f| !f.contains('$'));
+            list("Function", names.cloned().collect(), like.as_deref())
         }
         other => Err(QueryError::Internal(format!("{other:?} shows nothing"))),
     }
