@@ -3,7 +3,10 @@
 //! Until policies are evaluated, every caller is the root user and an Allow changes nothing, so it
 //! can be kept. A Deny would be a promise that is not held: it is refused by its statement.
 
-use serde_json::Value;
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use std::fmt;
 
 /// AWS's limit for bucket policies, the largest of the resource policies kept here.
 pub const POLICY_BYTES_MAX: usize = 20 * 1024;
@@ -44,8 +47,9 @@ pub fn check_policy(text: &str) -> Result<(), PolicyProblem> {
         return Err(PolicyProblem::TooLarge { size_bytes: text.len() });
     }
     let malformed = |why: &str| PolicyProblem::Malformed(why.to_string());
+    // A second member of the same name would hide the first, and with it a Deny.
     let document: Value =
-        serde_json::from_str(text).map_err(|error| malformed(&error.to_string()))?;
+        serde_json::from_str::<Distinct>(text).map_err(|error| malformed(&error.to_string()))?.0;
     let document = document.as_object().ok_or_else(|| malformed("it is not an object"))?;
     for name in document.keys() {
         if !["Version", "Id", "Statement"].contains(&name.as_str()) {
@@ -64,6 +68,69 @@ pub fn check_policy(text: &str) -> Result<(), PolicyProblem> {
             .try_for_each(|(index, statement)| check_statement(index, statement)),
         Some(statement @ Value::Object(_)) => check_statement(0, statement),
         Some(_) | None => Err(malformed("Statement must be one or more statements")),
+    }
+}
+
+/// A JSON value none of whose objects has two members of one name.
+struct Distinct(Value);
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DistinctVisitor).map(Self)
+    }
+}
+
+struct DistinctVisitor;
+
+impl<'de> Visitor<'de> for DistinctVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Distinct(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let Distinct(value) = members.next_value()?;
+            if object.contains_key(&name) {
+                return Err(A::Error::custom(format!("it has the element '{name}' twice")));
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
     }
 }
 
@@ -86,10 +153,12 @@ fn check_statement(index: usize, statement: &Value) -> Result<(), PolicyProblem>
     if let Some(name) = statement.keys().find(|name| !ELEMENTS.contains(&name.as_str())) {
         return Err(malformed(format!("statement {index} has an unknown element '{name}'")));
     }
-    if !statement.contains_key("Action") && !statement.contains_key("NotAction") {
-        return Err(malformed(format!("statement {index} has no Action")));
-    }
     match statement.get("Effect").and_then(Value::as_str) {
+        Some("Allow")
+            if !statement.contains_key("Action") && !statement.contains_key("NotAction") =>
+        {
+            Err(malformed(format!("statement {index} has no Action")))
+        }
         Some("Allow") => Ok(()),
         Some("Deny") => {
             let sid = statement.get("Sid").and_then(Value::as_str);
@@ -123,7 +192,7 @@ mod tests {
     #[test]
     fn a_deny_is_refused_by_its_statement() {
         let text = r#"{"Statement":[{"Effect":"Allow","Action":"x"},
-            {"Sid":"NoDelete","Effect":"Deny","Action":"y"}]}"#;
+            {"Sid":"NoDelete","\u0045ffect":"Den\u0079","NotPrincipal":"*","Action":"y"}]}"#;
         assert_eq!(check_policy(text), Err(PolicyProblem::Deny("'NoDelete'".into())));
         assert_eq!(kind(text), ErrorKind::Unsupported);
     }
@@ -141,6 +210,13 @@ mod tests {
             r#"{"Statement":{"Effect":"Allow"}}"#,
             r#"{"Statement":{"Effect":"Allow","Action":"x","Extra":1}}"#,
             r#"{"statement":{"Effect":"Deny","Action":"x"}}"#,
+            r#"{"Statement":{"Effect":"Deny","Effect":"Allow","Action":"x"}}"#,
+            r#"{"Statement":{"Effect":["Deny"],"Action":"x"}}"#,
+            r#"{"Statement":[[{"Effect":"Deny","Action":"x"}]]}"#,
+            r#"{"Statement":{"Effect":"Allow","Action":"x"},
+                "Statement":{"Effect":"Deny","Action":"y"}}"#,
+            r#"{"Statement":{"Effect":"DENY","Action":"x"}}"#,
+            r#"{"Statement":{"Effect":" Deny","Action":"x"}}"#,
         ] {
             assert_eq!(kind(text), ErrorKind::Invalid, "{text}");
         }

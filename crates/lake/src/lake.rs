@@ -1,16 +1,18 @@
 //! The lake: where tables are loaded and commits begin.
 
 use crate::catalog::{Catalog, CatalogError, TableRecord};
-use crate::commit::{Committers, TableLocks};
+use crate::commit::Committers;
 use crate::manifest_cache::{ManifestCache, Manifests};
 use crate::metadata_cache::MetadataCache;
 use crate::storage::{file_io, read_range, split_location};
+use crate::turns::Turns;
 use alluvium_base::{ErrorKind, TableId};
 use alluvium_store::objects::{Objects, ObjectsError};
 use iceberg::io::FileIO;
 use iceberg::spec::{Snapshot, TableMetadata, TableMetadataRef};
 use moka::sync::Cache;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,11 +126,11 @@ pub(crate) struct Inner {
     pub(crate) file_io: FileIO,
     pub(crate) metadata: MetadataCache,
     pub(crate) manifests: ManifestCache,
-    pub(crate) locks: TableLocks,
+    pub(crate) turns: Turns<TableId>,
     pub(crate) committers: Committers,
     pub(crate) options: LakeOptions,
-    /// Old metadata files that a reader held when they could have gone.
-    pub(crate) spared: Mutex<Vec<String>>,
+    /// Old metadata files that a reader held when they could have gone, by table.
+    pub(crate) spared: Mutex<HashMap<TableId, Vec<String>>>,
     /// By metadata location: whether the table has tags or branches beside `main`.
     pub(crate) other_references: Cache<String, bool>,
 }
@@ -146,7 +148,7 @@ impl Lake {
             inner: Arc::new(Inner {
                 metadata: MetadataCache::new(options.metadata_cache_bytes),
                 manifests: ManifestCache::new(manifest_bytes, objects.clone()),
-                locks: TableLocks::default(),
+                turns: Turns::default(),
                 committers: Committers::default(),
                 catalog,
                 objects,

@@ -15,6 +15,7 @@ pub mod lake;
 pub mod manifest_cache;
 pub mod metadata_cache;
 pub mod storage;
+mod turns;
 pub mod write;
 
 #[cfg(test)]

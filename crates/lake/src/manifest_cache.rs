@@ -1,4 +1,4 @@
-//! Manifest lists and manifests by location, bounded. Both are immutable.
+//! Manifest lists by location, and manifests by location and what they inherit, bounded.
 
 use alluvium_store::objects::Objects;
 use iceberg::io::FileIO;
@@ -37,6 +37,12 @@ impl std::fmt::Debug for ManifestCache {
 
 fn weight(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// A manifest is immutable, but what its entries inherit is the list's: a client that lost a race
+/// commits the same manifest again under the next sequence number.
+fn inherited_key(file: &ManifestFile) -> String {
+    format!("{}#{}#{}", file.manifest_path, file.sequence_number, file.added_snapshot_id)
 }
 
 fn list_weight(_: &String, list: &Manifests) -> u32 {
@@ -92,11 +98,12 @@ impl ManifestCache {
 
     /// A manifest, its entries with what they inherit from the list.
     pub async fn manifest(&self, file: &ManifestFile) -> Result<Arc<Manifest>, LoadError> {
-        if let Some(manifest) = self.manifests.get(&file.manifest_path) {
+        let key = inherited_key(file);
+        if let Some(manifest) = self.manifests.get(&key) {
             return Ok(manifest);
         }
         let manifest = Arc::new(self.load(file).await?);
-        self.manifests.insert(file.manifest_path.clone(), manifest.clone());
+        self.manifests.insert(key, manifest.clone());
         Ok(manifest)
     }
 

@@ -1,12 +1,13 @@
 //! Table buckets: created, found, listed, deleted.
 
 use super::{
-    Catalog, CatalogError, Found, Settled, TableBucketId, TableBucketRecord, Witness, body_of,
-    check_bucket_name, parse,
+    Catalog, CatalogError, Found, SettingsOf, Settled, TableBucketId, TableBucketRecord, Witness,
+    body_of, check_bucket_name, first_settings, parse,
 };
 use crate::catalog::ATTEMPTS_MAX;
 use alluvium_base::Region;
 use alluvium_store::records::{Key, Operation, Precondition, Scan, Transaction};
+use serde_json::{Map, Value};
 
 const COLLECTION: &str = "table-bucket";
 
@@ -25,6 +26,16 @@ impl Catalog {
         region: &Region,
         name: &str,
     ) -> Result<TableBucketRecord, CatalogError> {
+        self.create_table_bucket_with(region, name, &Map::new()).await
+    }
+
+    /// Creates a table bucket and its settings in one transaction.
+    pub async fn create_table_bucket_with(
+        &self,
+        region: &Region,
+        name: &str,
+        settings: &Map<String, Value>,
+    ) -> Result<TableBucketRecord, CatalogError> {
         check_bucket_name(name)?;
         if self.list_table_buckets(region, "", None, BUCKETS_MAX).await?.len() >= BUCKETS_MAX {
             let what = "table buckets of a region";
@@ -38,10 +49,11 @@ impl Catalog {
         };
         let (key, body) = (bucket_key(region, name), body_of(&record));
         for _ in 0..ATTEMPTS_MAX {
-            let transaction = Transaction {
+            let mut transaction = Transaction {
                 preconditions: vec![Precondition::Absent(key.clone())],
                 operations: vec![Operation::Put(key.clone(), body.clone())],
             };
+            transaction.operations.extend(first_settings(SettingsOf::Bucket(record.id), settings));
             let witness = Witness::Is(key.clone(), body.clone());
             if self.settle(transaction, witness).await? == Settled::Done {
                 return Ok(record);
@@ -98,6 +110,7 @@ impl Catalog {
         name: &str,
     ) -> Result<(), CatalogError> {
         let key = bucket_key(region, name);
+        let _turn = self.turn(&key).await;
         let mut first = true;
         for _ in 0..ATTEMPTS_MAX {
             let found = match self.find_bucket(region, name).await {

@@ -32,6 +32,13 @@ pub(crate) enum Settled {
     Lost,
 }
 
+/// A transaction with a caller's own documents in it.
+pub(crate) fn joined(mut transaction: Transaction, also: &Transaction) -> Transaction {
+    transaction.preconditions.extend(also.preconditions.iter().cloned());
+    transaction.operations.extend(also.operations.iter().cloned());
+    transaction
+}
+
 /// The bytes of a document.
 pub(crate) fn body_of<T: Serialize>(value: &T) -> Bytes {
     // Documents are structs of strings, numbers and maps with text keys: these always serialise.

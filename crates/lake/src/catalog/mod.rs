@@ -16,6 +16,9 @@
 //! Creating a child rewrites its parent, so that a parent is never deleted while a child appears.
 //! A table's id is ours: a table that is dropped and created again is another one. The pointer of
 //! a table moves in [`crate::commit`] only.
+//!
+//! Calls that end in `_with` take documents of the caller into their own transaction: a settings
+//! document, or the mark that a call was done.
 
 mod bucket;
 mod checkpoint;
@@ -39,13 +42,17 @@ pub use settings::SettingsOf;
 pub use table::{NewTable, TableListing};
 
 pub(crate) use checkpoint::checkpoint_key;
-pub(crate) use document::{Found, Settled, Witness, body_of, parse};
+pub(crate) use document::{Found, Settled, Witness, body_of, joined, parse};
+pub(crate) use namespace::namespace_key;
+pub(crate) use settings::first_settings;
 pub(crate) use table::{link_table, name_key, table_key, warehouse_key};
 
+use crate::turns::Turns;
 use alluvium_base::{AccountId, Arn, Clock, Random, Region, TableId};
 use alluvium_store::objects::Objects;
-use alluvium_store::records::Records;
+use alluvium_store::records::{Key, Records};
 use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
 
 /// The catalog. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -55,6 +62,8 @@ pub struct Catalog {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     account: AccountId,
+    /// By document: whoever reads it, decides, and writes it or a child of it.
+    turns: Arc<Turns<Key>>,
 }
 
 /// A lost race is run again at most this often before the caller hears of it.
@@ -69,7 +78,12 @@ impl Catalog {
         random: Arc<dyn Random>,
         account: AccountId,
     ) -> Self {
-        Self { records, objects, clock, random, account }
+        Self { records, objects, clock, random, account, turns: Arc::default() }
+    }
+
+    /// The turn to change a document.
+    pub(crate) async fn turn(&self, key: &Key) -> OwnedMutexGuard<()> {
+        self.turns.take(key.clone()).await
     }
 
     /// The account that owns everything here.

@@ -3,7 +3,7 @@
 use super::bucket::bucket_key;
 use super::{
     ATTEMPTS_MAX, Catalog, CatalogError, Found, NamespaceId, NamespaceRecord, Settled,
-    TableBucketId, TableBucketRecord, Witness, body_of, check_namespace_name, parse,
+    TableBucketId, TableBucketRecord, Witness, body_of, check_namespace_name, joined, parse,
 };
 use alluvium_store::records::{Key, Operation, Precondition, Scan, Transaction};
 use std::collections::BTreeMap;
@@ -22,6 +22,17 @@ impl Catalog {
         name: &str,
         properties: BTreeMap<String, String>,
     ) -> Result<NamespaceRecord, CatalogError> {
+        self.create_namespace_with(bucket, name, properties, &Transaction::default()).await
+    }
+
+    /// Creates a namespace in a bucket, and what the caller has beside it.
+    pub async fn create_namespace_with(
+        &self,
+        bucket: &TableBucketRecord,
+        name: &str,
+        properties: BTreeMap<String, String>,
+        also: &Transaction,
+    ) -> Result<NamespaceRecord, CatalogError> {
         check_namespace_name(name)?;
         let record = NamespaceRecord {
             id: NamespaceId(self.random.uuid()),
@@ -32,6 +43,7 @@ impl Catalog {
             properties,
         };
         let (key, body) = (namespace_key(bucket.id, name), body_of(&record));
+        let _turn = self.turn(&bucket_key(&bucket.region, &bucket.name)).await;
         for _ in 0..ATTEMPTS_MAX {
             match self.read::<NamespaceRecord>(&key).await? {
                 Some(found) if found.value == record => return Ok(record),
@@ -54,7 +66,7 @@ impl Catalog {
                 ],
             };
             let witness = Witness::Is(key.clone(), body.clone());
-            if self.settle(transaction, witness).await? == Settled::Done {
+            if self.settle(joined(transaction, also), witness).await? == Settled::Done {
                 return Ok(record);
             }
         }
@@ -100,19 +112,21 @@ impl Catalog {
         documents.iter().map(|document| parse(&document.key, &document.body)).collect()
     }
 
-    /// Sets and removes properties of a namespace and answers with what it has then.
+    /// Sets and removes properties of a namespace and answers with what it had before.
     pub async fn update_namespace(
         &self,
         bucket: TableBucketId,
         name: &str,
-        set: BTreeMap<String, String>,
+        set: &BTreeMap<String, String>,
         removed: &[String],
     ) -> Result<NamespaceRecord, CatalogError> {
+        let _turn = self.turn(&namespace_key(bucket, name)).await;
         for _ in 0..ATTEMPTS_MAX {
-            let mut found = self.find_namespace(bucket, name).await?;
-            found.value.properties.retain(|key, _| !removed.contains(key));
-            found.value.properties.extend(set.clone());
-            let (key, body) = (namespace_key(bucket, name), body_of(&found.value));
+            let found = self.find_namespace(bucket, name).await?;
+            let mut changed = found.value.clone();
+            changed.properties.retain(|key, _| !removed.contains(key));
+            changed.properties.extend(set.clone());
+            let (key, body) = (namespace_key(bucket, name), body_of(&changed));
             let transaction = Transaction {
                 preconditions: vec![Precondition::AtVersion(key.clone(), found.version)],
                 operations: vec![Operation::Put(key.clone(), body.clone())],
@@ -130,7 +144,18 @@ impl Catalog {
         bucket: TableBucketId,
         name: &str,
     ) -> Result<(), CatalogError> {
+        self.delete_namespace_with(bucket, name, &Transaction::default()).await
+    }
+
+    /// Deletes a namespace that holds no table, and does what the caller has beside it.
+    pub async fn delete_namespace_with(
+        &self,
+        bucket: TableBucketId,
+        name: &str,
+        also: &Transaction,
+    ) -> Result<(), CatalogError> {
         let key = namespace_key(bucket, name);
+        let _turn = self.turn(&key).await;
         let mut first = true;
         for _ in 0..ATTEMPTS_MAX {
             let found = match self.find_namespace(bucket, name).await {
@@ -146,7 +171,8 @@ impl Catalog {
                 preconditions: vec![Precondition::AtVersion(key.clone(), found.version)],
                 operations: vec![Operation::Delete(key.clone())],
             };
-            if self.settle(transaction, Witness::Gone(key.clone())).await? == Settled::Done {
+            let witness = Witness::Gone(key.clone());
+            if self.settle(joined(transaction, also), witness).await? == Settled::Done {
                 return Ok(());
             }
         }

@@ -49,7 +49,24 @@ impl Catalog {
         name: &str,
         value: Option<Value>,
     ) -> Result<bool, CatalogError> {
+        let mut before = false;
+        self.change_setting(of, name, |found| {
+            before = found.is_some();
+            Ok::<_, CatalogError>(value.clone())
+        })
+        .await?;
+        Ok(before)
+    }
+
+    /// Makes one setting what `change` makes of it; `change` runs again when others were faster.
+    pub async fn change_setting<E: From<CatalogError>>(
+        &self,
+        of: SettingsOf,
+        name: &str,
+        mut change: impl FnMut(Option<&Value>) -> Result<Option<Value>, E> + Send,
+    ) -> Result<(), E> {
         let key = of.key();
+        let _turn = self.turn(&key).await;
         for _ in 0..ATTEMPTS_MAX {
             let found = self.read::<Map<String, Value>>(&key).await?;
             let precondition = match &found {
@@ -57,7 +74,7 @@ impl Catalog {
                 None => Precondition::Absent(key.clone()),
             };
             let mut settings = found.map(|found| found.value).unwrap_or_default();
-            let before = match value.clone() {
+            match change(settings.get(name))? {
                 Some(value) => settings.insert(name.to_string(), value),
                 None => settings.remove(name),
             };
@@ -67,9 +84,14 @@ impl Catalog {
                 operations: vec![Operation::Put(key.clone(), body.clone())],
             };
             if self.settle(transaction, Witness::Is(key.clone(), body)).await? == Settled::Done {
-                return Ok(before.is_some());
+                return Ok(());
             }
         }
-        Err(CatalogError::Busy("settings".into()))
+        Err(CatalogError::Busy("settings".into()).into())
     }
+}
+
+/// What puts settings beside a thing in the transaction that makes it; nothing when there are none.
+pub(crate) fn first_settings(of: SettingsOf, settings: &Map<String, Value>) -> Option<Operation> {
+    (!settings.is_empty()).then(|| Operation::Put(of.key(), body_of(settings)))
 }

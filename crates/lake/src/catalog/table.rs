@@ -7,7 +7,7 @@ use super::namespace::namespace_key;
 use super::{
     ATTEMPTS_MAX, Catalog, CatalogError, Found, NamespaceRecord, Settled, TableBucketId,
     TableBucketRecord, TableRecord, Warehouse, WarehouseState, Witness, body_of, check_table_name,
-    parse,
+    joined, parse,
 };
 use alluvium_base::TableId;
 use alluvium_store::records::{Key, Operation, Precondition, Scan, Transaction};
@@ -161,8 +161,21 @@ impl Catalog {
         name: &str,
         token: Option<&str>,
     ) -> Result<TableRecord, CatalogError> {
+        self.rename_table_with(id, (namespace, name), token, &Transaction::default()).await
+    }
+
+    /// Gives a table another name, (namespace, name), and does what the caller has beside it.
+    pub async fn rename_table_with(
+        &self,
+        id: TableId,
+        (namespace, name): (&str, &str),
+        token: Option<&str>,
+        also: &Transaction,
+    ) -> Result<TableRecord, CatalogError> {
         check_table_name(name)?;
         let fresh = self.fresh_token();
+        let bucket = self.table_by_id(id).await?.bucket;
+        let _turn = self.turn(&namespace_key(bucket, namespace)).await;
         for _ in 0..ATTEMPTS_MAX {
             let found = self.find_table(id).await?;
             let old = found.value;
@@ -199,7 +212,8 @@ impl Catalog {
                     Operation::Put(key.clone(), body.clone()),
                 ],
             };
-            if self.settle(transaction, Witness::Is(key, body)).await? == Settled::Done {
+            let witness = Witness::Is(key, body);
+            if self.settle(joined(transaction, also), witness).await? == Settled::Done {
                 return Ok(new);
             }
         }
@@ -209,6 +223,16 @@ impl Catalog {
     /// Drops a table. Its files stay until the removal of unreferenced files takes them; its
     /// checkpoints go with it. `token`, if given, must be current.
     pub async fn drop_table(&self, id: TableId, token: Option<&str>) -> Result<(), CatalogError> {
+        self.drop_table_with(id, token, &Transaction::default()).await
+    }
+
+    /// Drops a table, and does what the caller has beside it.
+    pub async fn drop_table_with(
+        &self,
+        id: TableId,
+        token: Option<&str>,
+        also: &Transaction,
+    ) -> Result<(), CatalogError> {
         let mut first = true;
         for _ in 0..ATTEMPTS_MAX {
             let found = match self.find_table(id).await {
@@ -239,23 +263,27 @@ impl Catalog {
                 preconditions: vec![Precondition::AtVersion(key.clone(), found.version)],
                 operations,
             };
-            if self.settle(transaction, Witness::Gone(key)).await? == Settled::Done {
+            let witness = Witness::Gone(key);
+            if self.settle(joined(transaction, also), witness).await? == Settled::Done {
                 return Ok(());
             }
         }
         Err(CatalogError::Busy(format!("table '{id}'")))
     }
 
-    /// Changes a table's maintenance settings of one type.
-    pub async fn set_table_maintenance(
+    /// Makes a table's maintenance settings of one type what `change` makes of the table; `change`
+    /// runs again when others were faster.
+    pub async fn change_table_maintenance<E: From<CatalogError>>(
         &self,
         id: TableId,
         kind: &str,
-        value: serde_json::Value,
-    ) -> Result<(), CatalogError> {
+        mut change: impl FnMut(&TableRecord) -> Result<serde_json::Value, E> + Send,
+    ) -> Result<(), E> {
+        let _turn = self.turn(&table_key(id)).await;
         for _ in 0..ATTEMPTS_MAX {
             let mut found = self.find_table(id).await?;
-            found.value.maintenance.insert(kind.to_string(), value.clone());
+            let value = change(&found.value)?;
+            found.value.maintenance.insert(kind.to_string(), value);
             let (key, body) = (table_key(id), body_of(&found.value));
             let transaction = Transaction {
                 preconditions: vec![Precondition::AtVersion(key.clone(), found.version)],
@@ -265,7 +293,7 @@ impl Catalog {
                 return Ok(());
             }
         }
-        Err(CatalogError::Busy(format!("table '{id}'")))
+        Err(CatalogError::Busy(format!("table '{id}'")).into())
     }
 
     /// Who may write into a bucket of objects that is a table's warehouse.

@@ -5,6 +5,7 @@ use super::files::NewFile;
 use super::merge::{Loaded, plan_merges};
 use super::metadata_file::{fresh_location, metadata_bytes, references};
 use super::mirror::{apply_mirror, mirror_of};
+use super::properties::metadata_directory;
 use super::summary::append_summary;
 use super::thinning::{may_thin, snapshots_to_remove};
 use super::{Append, CommitError};
@@ -105,19 +106,18 @@ fn check_writable(
 /// Gathers files in memory under their locations: the library's writers want a file system.
 pub(crate) struct Gathered {
     memory: FileIO,
-    root: String,
+    directory: String,
     random: Arc<dyn Random>,
     pub(crate) files: Vec<(NewFile, &'static str)>,
 }
 
 impl Gathered {
-    pub(crate) fn new(root: &str, random: Arc<dyn Random>) -> Self {
-        let (memory, root) = (FileIO::new_with_memory(), root.to_string());
-        Self { memory, root, random, files: Vec::new() }
+    pub(crate) fn new(directory: String, random: Arc<dyn Random>) -> Self {
+        Self { memory: FileIO::new_with_memory(), directory, random, files: Vec::new() }
     }
 
     fn fresh(&self, prefix: &str) -> String {
-        format!("{}/metadata/{prefix}{}.avro", self.root, self.random.uuid())
+        format!("{}/{prefix}{}.avro", self.directory, self.random.uuid())
     }
 
     pub(crate) fn manifest_writer(
@@ -229,7 +229,7 @@ fn build(from: Ingredients) -> Result<(Draft, Option<bool>), CommitError> {
     let metadata = &from.metadata;
     let snapshot_id = fresh_snapshot_id(metadata, &*from.random);
     let sequence_number = metadata.next_sequence_number();
-    let mut gathered = Gathered::new(metadata.location(), from.random.clone());
+    let mut gathered = Gathered::new(metadata_directory(metadata)?, from.random.clone());
     let mut manifests = from.manifests.as_ref().clone();
     for merge in &from.merges {
         let merged = merge.write(&mut gathered, snapshot_id, sequence_number);

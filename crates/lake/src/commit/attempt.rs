@@ -9,6 +9,7 @@ use super::{CommitError, Committed, TableChange};
 use crate::catalog::{ATTEMPTS_MAX, CatalogError, Found, TableRecord, body_of, table_key};
 use crate::lake::{Lake, LoadError, LoadedTable};
 use crate::manifest_cache::Manifests;
+use crate::storage::split_location;
 use alluvium_base::{TableId, kill_point};
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use futures::future::{BoxFuture, try_join_all};
@@ -73,10 +74,10 @@ impl Lake {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let lake = self.clone();
         tokio::spawn(async move {
-            let mut locks = Vec::with_capacity(tables.len());
+            let mut turns = Vec::with_capacity(tables.len());
             // In order of their ids, so that two commits never wait for each other.
-            for table in tables {
-                locks.push(lake.inner.locks.lock(table).await);
+            for table in &tables {
+                turns.push(lake.inner.turns.take(*table).await);
             }
             let started = Instant::now();
             let outcome = lake.run(&changes).await;
@@ -87,7 +88,8 @@ impl Lake {
             };
             // The caller may have gone away; the commit stands all the same.
             let _ = answer.send(answer_with);
-            lake.remove_expired(expired).await;
+            // Before the turns end: a swap must not bring back what is about to go.
+            lake.remove_expired(&tables, expired).await;
         });
         answered.await.map_err(|_| CommitError::Unknown("the commit was interrupted".into()))?
     }
@@ -95,7 +97,7 @@ impl Lake {
     async fn run(
         &self,
         changes: &[(TableId, TableChange)],
-    ) -> Result<(Vec<Committed>, Vec<String>), CommitError> {
+    ) -> Result<(Vec<Committed>, Vec<(TableId, String)>), CommitError> {
         let mut unanswered: Vec<String> = Vec::new();
         let mut reason = String::new();
         for _ in 0..ATTEMPTS_MAX {
@@ -258,21 +260,43 @@ impl Lake {
         Ok(Part { record, draft: None, previous, transaction, already: true })
     }
 
-    /// Removes metadata files that fell out of their logs, unless a reader holds them (I6).
-    async fn remove_expired(&self, expired: Vec<String>) {
-        let mut candidates = std::mem::take(&mut *self.inner.spared.lock());
-        candidates.extend(expired);
-        let mut spared = Vec::new();
-        for location in candidates {
+    /// Removes metadata files that fell out of these tables' logs, unless a reader holds them (I6).
+    /// A log may have come in with a client's metadata file: only metadata files of the table's own
+    /// warehouse go, and never the current one.
+    async fn remove_expired(&self, tables: &[TableId], mut expired: Vec<(TableId, String)>) {
+        {
+            let mut spared = self.inner.spared.lock();
+            for table in tables {
+                let of_table = spared.remove(table).unwrap_or_default();
+                expired.extend(of_table.into_iter().map(|location| (*table, location)));
+            }
+        }
+        for (table, location) in expired {
+            // What cannot be judged now stays for the removal of unreferenced files.
+            let Ok(found) = self.inner.catalog.find_table(table).await else { continue };
+            let current = found.value.metadata_location.as_deref() == Some(&*location);
+            if current || !is_own_metadata(&location, &found.value) {
+                continue;
+            }
             if self.inner.metadata.is_held(&location) {
-                spared.push(location);
+                let mut spared = self.inner.spared.lock();
+                if spared.len() < SPARED_TABLES_MAX {
+                    spared.entry(table).or_default().push(location);
+                }
             } else if let Err(error) = self.inner.file_io.delete(&location).await {
-                // It stays for the removal of unreferenced files.
                 tracing::info!("old metadata {location} stays for now: {error}");
             }
         }
-        self.inner.spared.lock().extend(spared);
     }
+}
+
+/// Tables whose spared files are remembered (I8).
+const SPARED_TABLES_MAX: usize = 10_000;
+
+fn is_own_metadata(location: &str, record: &TableRecord) -> bool {
+    let named = location.ends_with(".metadata.json") || location.ends_with(".metadata.json.gz");
+    let bucket = split_location(location).map(|(bucket, _)| bucket);
+    named && bucket == Some(record.warehouse_bucket.as_str())
 }
 
 /// Writes all files of an attempt at once. Their order among themselves is free, because nothing
@@ -302,7 +326,7 @@ fn joined(parts: &mut [Part]) -> Transaction {
 }
 
 /// After success: caches what was written, and names what may go.
-fn finish_all(lake: &Lake, parts: Vec<Part>) -> (Vec<Committed>, Vec<String>) {
+fn finish_all(lake: &Lake, parts: Vec<Part>) -> (Vec<Committed>, Vec<(TableId, String)>) {
     let mut expired = Vec::new();
     let mut committed = Vec::with_capacity(parts.len());
     for part in parts {
@@ -319,7 +343,7 @@ fn finish_all(lake: &Lake, parts: Vec<Part>) -> (Vec<Committed>, Vec<String>) {
         if let Some(previous) = previous {
             lake.inner.metadata.forget(&previous);
         }
-        expired.extend(draft.expired);
+        expired.extend(draft.expired.into_iter().map(|location| (record.id, location)));
         let (metadata, snapshot_id) = (Some(draft.metadata), draft.snapshot_id);
         committed.push(Committed { record, metadata, snapshot_id, already });
     }

@@ -1,18 +1,34 @@
 //! What the library's schemas and partition specs let through although no row can ever be committed
-//! to such a table: decimals beyond 38 digits; partitions by the identity of a uuid, whose manifests
+//! to such a table, or others could not read it: decimals beyond 38 digits; transforms of width 0;
+//! what only format v3 has in a table of v2; partitions by the identity of a uuid, whose manifests
 //! the library can neither write nor read (its Avro keeps a uuid as text, Iceberg's as 16 bytes); and
 //! by two fixed columns of one length, for which it defines one Avro type twice.
 
 use super::CommitError;
-use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, TableMetadata, Transform, Type};
+use iceberg::spec::{
+    FormatVersion, NestedFieldRef, PrimitiveType, Schema, TableMetadata, Transform, Type,
+};
 use std::collections::HashSet;
 
 /// Digits of a decimal (Iceberg specification, primitive types).
 const PRECISION_MAX: u32 = 38;
 
+/// Refuses transforms that divide by nothing.
+pub(crate) fn check_transforms<'a>(
+    mut transforms: impl Iterator<Item = &'a Transform>,
+) -> Result<(), CommitError> {
+    let zero = |t: &&Transform| matches!(t, Transform::Bucket(0) | Transform::Truncate(0));
+    match transforms.find(zero) {
+        None => Ok(()),
+        Some(transform) => Err(CommitError::Invalid(format!(
+            "the transform {transform} has a width of 0: it is at least 1"
+        ))),
+    }
+}
+
 /// Refuses columns that no engine can hold. The schema's own parser bounds how deep they nest.
-pub(crate) fn check_types(schema: &Schema) -> Result<(), CommitError> {
-    schema.as_struct().fields().iter().try_for_each(check_field)
+pub(crate) fn check_types(schema: &Schema, version: FormatVersion) -> Result<(), CommitError> {
+    schema.as_struct().fields().iter().try_for_each(|field| check_field(field, version))
 }
 
 /// Refuses a default partition spec that no data file can be committed by.
@@ -41,8 +57,25 @@ pub(crate) fn check_partitions(metadata: &TableMetadata) -> Result<(), CommitErr
     Ok(())
 }
 
-fn check_field(field: &NestedFieldRef) -> Result<(), CommitError> {
+fn check_field(field: &NestedFieldRef, version: FormatVersion) -> Result<(), CommitError> {
+    if field.initial_default.is_some() && version < FormatVersion::V3 {
+        return Err(CommitError::Invalid(format!(
+            "column '{}' has an initial-default, which needs a table of format v3",
+            field.name
+        )));
+    }
+    if field.name.is_empty() {
+        return Err(CommitError::Invalid(format!("column {} has no name", field.id)));
+    }
     match field.field_type.as_ref() {
+        Type::Primitive(kind @ (PrimitiveType::TimestampNs | PrimitiveType::TimestamptzNs))
+            if version < FormatVersion::V3 =>
+        {
+            Err(CommitError::Invalid(format!(
+                "column '{}' has type {kind}, which needs a table of format v3",
+                field.name
+            )))
+        }
         Type::Primitive(PrimitiveType::Decimal { precision, scale })
             if *precision == 0 || *precision > PRECISION_MAX || scale > precision =>
         {
@@ -57,11 +90,13 @@ fn check_field(field: &NestedFieldRef) -> Result<(), CommitError> {
             field.name
         ))),
         Type::Primitive(_) => Ok(()),
-        Type::Struct(inner) => inner.fields().iter().try_for_each(check_field),
-        Type::List(list) => check_field(&list.element_field),
+        Type::Struct(inner) => {
+            inner.fields().iter().try_for_each(|field| check_field(field, version))
+        }
+        Type::List(list) => check_field(&list.element_field, version),
         Type::Map(map) => {
-            check_field(&map.key_field)?;
-            check_field(&map.value_field)
+            check_field(&map.key_field, version)?;
+            check_field(&map.value_field, version)
         }
     }
 }
@@ -83,19 +118,42 @@ mod tests {
     #[test]
     fn decimals_have_1_to_38_digits_at_any_depth() {
         for good in ["decimal(1,0)", "decimal(38,38)", "decimal(12,2)", "fixed[1]", "string"] {
-            check_types(&schema(good.into())).unwrap();
+            check_types(&schema(good.into()), FormatVersion::V2).unwrap();
         }
         let list = |element: &str| {
             serde_json::json!({
                 "type": "list", "element-id": 2, "element": element, "element-required": false,
             })
         };
-        check_types(&schema(list("decimal(38,0)"))).unwrap();
+        check_types(&schema(list("decimal(38,0)")), FormatVersion::V2).unwrap();
         for bad in ["decimal(39,0)", "decimal(0,0)", "decimal(4,5)", "fixed[0]"] {
             for place in [bad.into(), list(bad)] {
-                let refused = check_types(&schema(place)).unwrap_err();
+                let refused = check_types(&schema(place), FormatVersion::V2).unwrap_err();
                 assert_eq!(refused.kind(), ErrorKind::Invalid, "{bad}");
             }
         }
+    }
+
+    #[test]
+    fn transforms_divide_by_something() {
+        check_transforms([Transform::Bucket(1), Transform::Truncate(1), Transform::Day].iter())
+            .unwrap();
+        for zero in [Transform::Bucket(0), Transform::Truncate(0)] {
+            assert!(check_transforms([Transform::Day, zero].iter()).is_err());
+        }
+    }
+
+    #[test]
+    fn what_only_v3_has_is_refused_in_v2() {
+        for kind in ["timestamp_ns", "timestamptz_ns"] {
+            let schema = schema(kind.into());
+            assert!(check_types(&schema, FormatVersion::V2).is_err(), "{kind}");
+            check_types(&schema, FormatVersion::V3).unwrap();
+        }
+        let json = serde_json::json!({"type": "struct", "schema-id": 0, "fields": [
+            {"id": 1, "name": "c", "required": false, "type": "int", "initial-default": 7}]});
+        let schema: Schema = serde_json::from_value(json).unwrap();
+        assert!(check_types(&schema, FormatVersion::V2).is_err());
+        check_types(&schema, FormatVersion::V3).unwrap();
     }
 }

@@ -1,13 +1,15 @@
 //! Tables made: without metadata, from a schema, from a client's updates (after a stage-create),
 //! or from a metadata file that exists (register).
 
+use super::column_types::{check_partitions, check_transforms, check_types};
 use super::metadata_file::{metadata_bytes, stamp};
-use super::update::{check_properties, draft, read_client_metadata};
+use super::properties::check_set;
+use super::update::{check_created, check_creation, draft, read_client_metadata};
 use super::{CommitError, Committed};
 use crate::catalog::{
-    ATTEMPTS_MAX, Catalog, CatalogError, Found, NamespaceRecord, NewTable, Settled, TableRecord,
-    Warehouse, WarehouseState, Witness, body_of, check_table_name, link_table, name_key, table_key,
-    warehouse_key,
+    ATTEMPTS_MAX, Catalog, CatalogError, Found, NamespaceRecord, NewTable, SettingsOf, Settled,
+    TableRecord, Warehouse, WarehouseState, Witness, body_of, check_table_name, first_settings,
+    joined, link_table, name_key, namespace_key, table_key, warehouse_key,
 };
 use crate::lake::Lake;
 use alluvium_base::{TableId, kill_point};
@@ -16,6 +18,7 @@ use iceberg::TableUpdate;
 use iceberg::spec::{
     FormatVersion, Schema, SortOrder, TableMetadata, TableMetadataBuilder, UnboundPartitionSpec,
 };
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -54,12 +57,31 @@ pub struct StagedTable {
     pub metadata: TableMetadata,
 }
 
+/// What else is made in the transaction that makes a table.
+#[derive(Debug, Clone, Default)]
+pub struct BesideTable {
+    /// The table's settings.
+    pub settings: Map<String, Value>,
+    /// The caller's own documents.
+    pub also: Transaction,
+}
+
 impl Lake {
     /// Makes a table.
     pub async fn create_table(
         &self,
         new: &NewTable,
         definition: TableDefinition,
+    ) -> Result<Committed, CreateError> {
+        self.create_table_with(new, definition, &BesideTable::default()).await
+    }
+
+    /// Makes a table, and what the caller has beside it.
+    pub async fn create_table_with(
+        &self,
+        new: &NewTable,
+        definition: TableDefinition,
+        beside: &BesideTable,
     ) -> Result<Committed, CreateError> {
         check_table_name(&new.name)?;
         let catalog = self.catalog();
@@ -87,7 +109,7 @@ impl Lake {
             record.metadata_location = Some(location.clone());
         }
         kill_point("create-metadata-written");
-        self.link(new, namespace, &record).await?;
+        self.link(new, &record, beside).await?;
         let metadata = metadata.map(|(metadata, _)| metadata);
         Ok(Committed { record, metadata, snapshot_id: None, already: false })
     }
@@ -140,7 +162,8 @@ impl Lake {
         let metadata = match definition {
             TableDefinition::Empty => return Ok(None),
             TableDefinition::Register { location } => {
-                let (metadata, length) = read_client_metadata(self, record, &location).await?;
+                let (metadata, length) =
+                    read_client_metadata(self, record, &location, None).await?;
                 let metadata = Arc::new(metadata);
                 self.inner.metadata.insert(&location, &metadata, length);
                 return Ok(Some((metadata, location)));
@@ -171,13 +194,19 @@ impl Lake {
         ),
     ) -> Result<TableMetadata, CommitError> {
         let (schema, spec, order, properties, version) = definition;
-        check_properties(properties.keys())?;
-        super::column_types::check_types(&schema)?;
+        check_set(properties.iter(), &home)?;
+        check_types(&schema, version)?;
+        check_transforms(spec.fields().iter().map(|field| &field.transform))?;
+        check_transforms(order.fields.iter().map(|field| &field.transform))?;
+        if version == FormatVersion::V1 {
+            let reason = "tables of Iceberg format v1 are not supported: v2 or v3";
+            return Err(CommitError::Unsupported(reason.into()));
+        }
         let refused = |e: iceberg::Error| CommitError::refused(&e);
         let builder = TableMetadataBuilder::new(schema, spec, order, home, version, properties);
         let uuid = self.catalog().random.uuid();
         let built = builder.map_err(refused)?.assign_uuid(uuid).build().map_err(refused)?;
-        super::column_types::check_partitions(&built.metadata)?;
+        check_partitions(&built.metadata)?;
         stamp(built.metadata, None, self.catalog().clock.now_ms())
     }
 
@@ -186,11 +215,12 @@ impl Lake {
         record: &TableRecord,
         updates: Vec<TableUpdate>,
     ) -> Result<TableMetadata, CommitError> {
-        super::update::check_creation(self, record, &updates).await?;
+        check_creation(self, record, &updates)?;
         let refused = |e: iceberg::Error| CommitError::refused(&e);
         let metadata =
-            metadata_of_updates(updates, record.warehouse_location()).map_err(refused)?;
-        super::column_types::check_partitions(&metadata)?;
+            metadata_of_updates(updates.clone(), record.warehouse_location()).map_err(refused)?;
+        check_partitions(&metadata)?;
+        check_created(self, record, &updates, &metadata).await?;
         match metadata.current_snapshot_id() {
             Some(_) => Ok(metadata),
             None => stamp(metadata, None, self.catalog().clock.now_ms()),
@@ -201,14 +231,18 @@ impl Lake {
     async fn link(
         &self,
         new: &NewTable,
-        mut namespace: Found<NamespaceRecord>,
         record: &TableRecord,
+        beside: &BesideTable,
     ) -> Result<(), CreateError> {
         let catalog = self.catalog();
+        let settings = first_settings(SettingsOf::Table(record.id), &beside.settings);
         let (key, body) = (table_key(record.id), body_of(record));
         let name = name_key(record.bucket, &record.namespace, &record.name);
+        let _turn = catalog.turn(&namespace_key(record.bucket, &record.namespace)).await;
+        let mut namespace = catalog.find_namespace(new.bucket.id, &new.namespace).await?;
         for _ in 0..ATTEMPTS_MAX {
-            let mut transaction = link_table(record, &namespace);
+            let mut transaction = joined(link_table(record, &namespace), &beside.also);
+            transaction.operations.extend(settings.clone());
             let warehouse = warehouse_key(&record.warehouse_bucket);
             match catalog.read::<Warehouse>(&warehouse).await? {
                 Some(found) if found.value.state == WarehouseState::Live => {

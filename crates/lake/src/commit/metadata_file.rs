@@ -1,29 +1,48 @@
 //! metadata.json: its name, its bytes, its time.
 
 use super::CommitError;
+use super::properties::metadata_directory;
 use alluvium_base::Random;
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use futures::executor::block_on;
 use iceberg::MetadataLocation;
 use iceberg::compression::CompressionCodec;
 use iceberg::io::FileIO;
 use iceberg::spec::{SnapshotReference, TableMetadata};
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::str::FromStr;
+
+/// What a compressed metadata file may unfold to: far beyond what a table can be committed with,
+/// and far below what a file made to exhaust the memory would take.
+const UNFOLDED_BYTES_MAX: u64 = 512 << 20;
 
 /// Parses a metadata file, compressed or not. The reason of a refusal is the library's.
 pub fn parse_metadata(bytes: &Bytes) -> Result<TableMetadata, String> {
+    parse_metadata_within(bytes, UNFOLDED_BYTES_MAX)
+}
+
+/// The same for a file whose JSON has at most so many bytes.
+pub(crate) fn parse_metadata_within(
+    bytes: &Bytes,
+    bytes_max: u64,
+) -> Result<TableMetadata, String> {
     const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+    let too_large = || format!("it has more than {bytes_max} bytes of JSON");
     if !bytes.starts_with(&GZIP_MAGIC) {
+        if bytes.len() as u64 > bytes_max {
+            return Err(too_large());
+        }
         return serde_json::from_slice(bytes).map_err(|e| e.to_string());
     }
-    // The library decompresses only what it reads itself.
-    let (memory, path) = (FileIO::new_with_memory(), "metadata.json");
-    let read = async {
-        memory.new_output(path)?.write(bytes.clone()).await?;
-        TableMetadata::read_from(&memory, path).await
-    };
-    block_on(read).map_err(|e| e.to_string())
+    let mut json = Vec::new();
+    let mut unfolded = GzDecoder::new(bytes.as_ref()).take(bytes_max.saturating_add(1));
+    unfolded.read_to_end(&mut json).map_err(|e| e.to_string())?;
+    if json.len() as u64 > bytes_max {
+        return Err(too_large());
+    }
+    serde_json::from_slice(&json).map_err(|e| e.to_string())
 }
 
 /// A table's branches and tags. The library keeps them to itself, except in JSON.
@@ -58,8 +77,8 @@ pub(crate) fn fresh_location(
         CompressionCodec::None => "",
         _ => ".gz",
     };
-    let (root, id) = (metadata.location(), random.uuid());
-    Ok(format!("{root}/metadata/{next:05}-{id}{suffix}.metadata.json"))
+    let (directory, id) = (metadata_directory(metadata)?, random.uuid());
+    Ok(format!("{directory}/{next:05}-{id}{suffix}.metadata.json"))
 }
 
 /// The bytes of a metadata file at that location.

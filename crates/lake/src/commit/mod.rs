@@ -14,7 +14,7 @@
 //!   itself, so that the 10,000th commit costs what the 10th did.
 //!
 //! Parts: [`change`](self) is what a caller asks for; `attempt` runs it; `append` and `update`
-//! make new metadata; `merge` and `thinning` keep lists short; `mirror` keeps the checkpoint
+//! make new metadata, `judge` what a client's snapshots name; `merge` and `thinning` keep lists short; `mirror` keeps the checkpoint
 //! properties; `create` makes tables, `column_types` judges their columns; `queue` lets waiting
 //! appends share one commit.
 
@@ -26,23 +26,23 @@ mod column_types;
 mod create;
 mod error;
 mod files;
-mod locks;
+mod judge;
 mod merge;
 mod metadata_file;
 mod mirror;
+mod properties;
 mod queue;
 mod summary;
 mod thinning;
 mod update;
 
 pub use change::{Append, Committed, TableChange};
-pub use create::{CreateError, StagedTable, TableDefinition};
+pub use create::{BesideTable, CreateError, StagedTable, TableDefinition};
 pub use error::CommitError;
 pub use metadata_file::{parse_metadata, references};
 pub use mirror::RESERVED_PREFIX;
 pub use queue::QueuedAppend;
 
-pub(crate) use locks::TableLocks;
 pub(crate) use queue::Committers;
 
 #[cfg(test)]

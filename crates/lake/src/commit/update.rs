@@ -2,27 +2,28 @@
 //! of the whole metadata file.
 //!
 //! What a client sends is judged before it becomes the table: it may not touch `alluvium.*`, may
-//! not leave the table's warehouse, and may not name files that are not there.
+//! not leave the table's warehouse, and may not name files that are not there (`judge`).
 
+use super::CommitError;
 use super::append::snapshot_time;
 use super::attempt::Draft;
-use super::column_types::{check_partitions, check_types};
+use super::column_types::{check_partitions, check_transforms, check_types};
 use super::files::NewFile;
-use super::metadata_file::{fresh_location, metadata_bytes, stamp};
-use super::mirror::{RESERVED_PREFIX, apply_mirror, mirror_of};
-use super::{CommitError, parse_metadata};
+use super::judge::{check_files, check_order, check_snapshot, in_warehouse, size_of};
+use super::metadata_file::{
+    fresh_location, metadata_bytes, parse_metadata_within, references, stamp,
+};
+use super::mirror::{apply_mirror, mirror_of};
+use super::properties::{check_removed, check_set, metadata_directory};
+use super::thinning::snapshots_to_remove;
 use crate::catalog::TableRecord;
 use crate::lake::{Lake, LoadedTable};
 use crate::storage::{read_range, split_location};
-use alluvium_store::objects::ObjectsError;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, TryStreamExt};
-use iceberg::spec::{FormatVersion, ManifestStatus, Snapshot, TableMetadata};
+use iceberg::spec::{FormatVersion, MAIN_BRANCH, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Files of a client's snapshot that are looked for at once.
-const LOOKUPS: usize = 16;
 
 /// A larger metadata file is refused (S3 Tables user guide: 50 MB).
 const METADATA_BYTES_MAX: usize = 50 << 20;
@@ -34,19 +35,16 @@ pub(crate) async fn update(
     requirements: &[TableRequirement],
     updates: &[TableUpdate],
 ) -> Result<Draft, CommitError> {
-    let metadata = &table.metadata;
+    let (metadata, record) = (&table.metadata, &table.record);
+    let now_ms = lake.catalog().clock.now_ms();
     for requirement in requirements {
         requirement.check(Some(metadata)).map_err(|e| CommitError::refused(&e))?;
     }
     for update in updates {
-        check_update(update, metadata, &table.record)?;
+        check_update(update, metadata, record)?;
     }
-    for update in updates {
-        if let TableUpdate::AddSnapshot { snapshot } = update {
-            check_snapshot(lake, metadata.format_version(), &table.record, snapshot).await?;
-        }
-    }
-    let mirror = mirror_of(lake.catalog(), table.record.id, &[]).await?;
+    check_order(Some(metadata), updates, now_ms)?;
+    let mirror = mirror_of(lake.catalog(), record.id, &[]).await?;
     let current = table.metadata_location.clone();
     let mut builder = TableMetadata::clone(metadata).into_builder(Some(current.clone()));
     for update in updates.iter().cloned() {
@@ -54,19 +52,50 @@ pub(crate) async fn update(
     }
     builder = apply_mirror(builder, metadata, &mirror).map_err(|e| CommitError::refused(&e))?;
     let built = builder.build().map_err(|e| CommitError::refused(&e))?;
+    check_schemas(updates, built.metadata.format_version())?;
     if built.metadata.default_partition_spec_id() != metadata.default_partition_spec_id() {
         check_partitions(&built.metadata)?;
     }
+    check_files(lake, record, &built.metadata, updates).await?;
     let expired = built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect();
     let adds_snapshot = updates.iter().any(|u| matches!(u, TableUpdate::AddSnapshot { .. }));
     let new = if adds_snapshot {
-        built.metadata
+        thinned(metadata, built.metadata, &record.maintenance)?
     } else {
-        let now_ms = snapshot_time(metadata, lake.catalog().clock.now_ms());
-        stamp(built.metadata, Some(metadata), now_ms)?
+        stamp(built.metadata, Some(metadata), snapshot_time(metadata, now_ms))?
     };
     let snapshot_id = new.current_snapshot_id().filter(|_| adds_snapshot);
     draft(lake, new, Some(&current), expired, snapshot_id)
+}
+
+/// Without the snapshots that have had their time: a client's commit keeps the list as short as
+/// ours do (I8).
+fn thinned(
+    before: &TableMetadata,
+    new: TableMetadata,
+    maintenance: &BTreeMap<String, Value>,
+) -> Result<TableMetadata, CommitError> {
+    let updated_ms = new.last_updated_ms();
+    let mut removed = snapshots_to_remove(before, maintenance, updated_ms);
+    removed.retain(|id| new.current_snapshot_id() != Some(*id));
+    if removed.is_empty() || references(&new)?.keys().any(|name| name != MAIN_BRANCH) {
+        return Ok(new);
+    }
+    let mut builder = new.into_builder(None).remove_snapshots(&removed);
+    for id in removed {
+        builder = builder.remove_statistics(id).remove_partition_statistics(id);
+    }
+    let built = builder.build().map_err(|e| CommitError::refused(&e))?;
+    stamp(built.metadata, Some(before), updated_ms)
+}
+
+fn check_schemas(updates: &[TableUpdate], version: FormatVersion) -> Result<(), CommitError> {
+    for update in updates {
+        if let TableUpdate::AddSchema { schema } = update {
+            check_types(schema, version)?;
+        }
+    }
+    Ok(())
 }
 
 /// The draft of metadata that brings no other files with it.
@@ -105,13 +134,10 @@ fn check_update(
     record: &TableRecord,
 ) -> Result<(), CommitError> {
     match update {
-        TableUpdate::SetProperties { updates } => check_properties(updates.keys()),
-        TableUpdate::RemoveProperties { removals } => check_properties(removals.iter()),
-        TableUpdate::AddSchema { schema } => check_types(schema),
         TableUpdate::SetLocation { location }
             if location.trim_end_matches('/') != metadata.location() =>
         {
-            let home = record.warehouse_location();
+            let home = metadata.location();
             Err(CommitError::Invalid(format!(
                 "the table's location is '{home}' and cannot be set to '{location}'"
             )))
@@ -119,27 +145,45 @@ fn check_update(
         TableUpdate::AssignUuid { uuid } if *uuid != metadata.uuid() => {
             Err(CommitError::Invalid("the table's uuid cannot be changed".into()))
         }
-        TableUpdate::AddSnapshot { snapshot }
-            if snapshot.sequence_number() <= metadata.last_sequence_number()
-                && snapshot.parent_snapshot_id().is_some() =>
-        {
-            Err(CommitError::Conflict(format!(
-                "snapshot {} has sequence number {}, but the table is at {}: load it and commit \
-                 again",
-                snapshot.snapshot_id(),
-                snapshot.sequence_number(),
-                metadata.last_sequence_number()
-            )))
+        _ => check_part(update, metadata.location(), record),
+    }
+}
+
+/// What holds of an update to a table and of one that makes a table.
+fn check_part(
+    update: &TableUpdate,
+    location: &str,
+    record: &TableRecord,
+) -> Result<(), CommitError> {
+    match update {
+        TableUpdate::SetProperties { updates } => check_set(updates.iter(), location),
+        TableUpdate::RemoveProperties { removals } => check_removed(removals),
+        TableUpdate::SetStatistics { statistics } => {
+            in_warehouse(&statistics.statistics_path, record)
+        }
+        TableUpdate::SetPartitionStatistics { partition_statistics } => {
+            in_warehouse(&partition_statistics.statistics_path, record)
         }
         TableUpdate::AddEncryptionKey { .. } | TableUpdate::RemoveEncryptionKey { .. } => {
             Err(CommitError::Unsupported("encryption-keys: tables are not encrypted yet".into()))
         }
+        TableUpdate::AddSpec { spec } => {
+            check_transforms(spec.fields().iter().map(|field| &field.transform))
+        }
+        TableUpdate::AddSortOrder { sort_order } => {
+            check_transforms(sort_order.fields.iter().map(|field| &field.transform))
+        }
+        TableUpdate::UpgradeFormatVersion { format_version: FormatVersion::V1 } => Err(no_v1()),
         _ => Ok(()),
     }
 }
 
-/// A client's updates over nothing, judged as those over a table are.
-pub(crate) async fn check_creation(
+fn no_v1() -> CommitError {
+    CommitError::Unsupported("tables of Iceberg format v1 are not supported: v2 or v3".into())
+}
+
+/// A client's updates over nothing, judged by themselves.
+pub(crate) fn check_creation(
     lake: &Lake,
     record: &TableRecord,
     updates: &[TableUpdate],
@@ -147,86 +191,25 @@ pub(crate) async fn check_creation(
     let home = record.warehouse_location();
     for update in updates {
         match update {
-            TableUpdate::SetProperties { updates } => check_properties(updates.keys())?,
-            TableUpdate::AddSchema { schema } => check_types(schema)?,
             TableUpdate::SetLocation { location } if location.trim_end_matches('/') != home => {
                 let reason = format!("the table's location is '{home}', not '{location}'");
                 return Err(CommitError::Invalid(reason));
             }
-            TableUpdate::AddSnapshot { snapshot } => {
-                let version = FormatVersion::V2;
-                check_snapshot(lake, version, record, snapshot).await?;
-            }
-            _ => {}
+            _ => check_part(update, &home, record)?,
         }
     }
-    Ok(())
+    check_order(None, updates, lake.catalog().clock.now_ms())
 }
 
-/// Refuses properties that only this product writes.
-pub(crate) fn check_properties<'a>(
-    mut keys: impl Iterator<Item = &'a String>,
-) -> Result<(), CommitError> {
-    match keys.find(|key| key.starts_with(RESERVED_PREFIX)) {
-        None => Ok(()),
-        Some(key) => Err(CommitError::Invalid(format!(
-            "the property '{key}' is reserved: clients may neither set nor remove {RESERVED_PREFIX}*"
-        ))),
-    }
-}
-
-fn in_warehouse(location: &str, record: &TableRecord) -> Result<(), CommitError> {
-    match split_location(location) {
-        Some((bucket, _)) if bucket == record.warehouse_bucket => Ok(()),
-        _ => Err(CommitError::Invalid(format!(
-            "'{location}' is outside of the table's warehouse '{}'",
-            record.warehouse_location()
-        ))),
-    }
-}
-
-async fn exists(lake: &Lake, location: &str) -> Result<(), CommitError> {
-    let (bucket, key) = split_location(location)
-        .ok_or_else(|| CommitError::Invalid(format!("location '{location}'")))?;
-    match lake.inner.objects.head(bucket, key).await {
-        Ok(_) => Ok(()),
-        Err(ObjectsError::NotFound { .. } | ObjectsError::NoBucket(_)) => {
-            Err(CommitError::Invalid(format!("the file '{location}' does not exist")))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// A client's snapshot: its list, the manifests that it adds and the files that they add are in
-/// the warehouse and exist.
-async fn check_snapshot(
+/// What those updates made, judged with the files that it names.
+pub(crate) async fn check_created(
     lake: &Lake,
-    version: FormatVersion,
     record: &TableRecord,
-    snapshot: &Snapshot,
+    updates: &[TableUpdate],
+    made: &TableMetadata,
 ) -> Result<(), CommitError> {
-    in_warehouse(snapshot.manifest_list(), record)?;
-    exists(lake, snapshot.manifest_list()).await?;
-    let unreadable = |e: &dyn std::fmt::Display| {
-        CommitError::Invalid(format!("snapshot {}: {e}", snapshot.snapshot_id()))
-    };
-    let manifests = lake.manifests().list(snapshot, version).await.map_err(|e| unreadable(&e))?;
-    for file in manifests.iter() {
-        in_warehouse(&file.manifest_path, record)?;
-        if file.added_snapshot_id != snapshot.snapshot_id() {
-            continue;
-        }
-        exists(lake, &file.manifest_path).await?;
-        let manifest = lake.manifests().manifest(file).await.map_err(|e| unreadable(&e))?;
-        let added = manifest.entries().iter().filter(|e| e.status() == ManifestStatus::Added);
-        let mut checks: Vec<BoxFuture<'_, Result<(), CommitError>>> = Vec::new();
-        for entry in added {
-            in_warehouse(entry.file_path(), record)?;
-            checks.push(exists(lake, entry.file_path()).boxed());
-        }
-        futures::stream::iter(checks).buffer_unordered(LOOKUPS).try_collect::<()>().await?;
-    }
-    Ok(())
+    check_schemas(updates, made.format_version())?;
+    check_files(lake, record, made, updates).await
 }
 
 /// A metadata file that a client wrote into the warehouse becomes the current one.
@@ -239,7 +222,12 @@ pub(crate) async fn swap(
     if token.is_some_and(|token| token != record.version_token) {
         return Err(CommitError::StaleToken);
     }
-    let (metadata, metadata_bytes) = read_client_metadata(lake, record, location).await?;
+    let current = match &record.metadata_location {
+        Some(current) => Some(lake.metadata_at(current).await?),
+        None => None,
+    };
+    let read = read_client_metadata(lake, record, location, current.as_deref()).await;
+    let (metadata, metadata_bytes) = read?;
     let snapshot_id = metadata.current_snapshot_id();
     Ok(Draft {
         metadata: Arc::new(metadata),
@@ -252,11 +240,13 @@ pub(crate) async fn swap(
     })
 }
 
-/// Reads and judges a metadata file that a client wrote.
+/// Reads and judges a metadata file that a client wrote. What `current`, the table's metadata, has
+/// too was judged before.
 pub(crate) async fn read_client_metadata(
     lake: &Lake,
     record: &TableRecord,
     location: &str,
+    current: Option<&TableMetadata>,
 ) -> Result<(TableMetadata, usize), CommitError> {
     in_warehouse(location, record)?;
     if !(location.ends_with(".metadata.json") || location.ends_with(".metadata.json.gz")) {
@@ -264,21 +254,35 @@ pub(crate) async fn read_client_metadata(
             "'{location}' does not end in .metadata.json or .metadata.json.gz"
         )));
     }
-    exists(lake, location).await?;
-    let (bucket, key) = split_location(location)
-        .ok_or_else(|| CommitError::Invalid(format!("location '{location}'")))?;
-    let size = lake.inner.objects.head(bucket, key).await?.size_bytes;
+    let size = size_of(lake, location).await?;
     if size > METADATA_BYTES_MAX as u64 {
         return Err(CommitError::Invalid(format!(
             "'{location}' has {size} bytes; the limit is {METADATA_BYTES_MAX}"
         )));
     }
+    let (bucket, key) = split_location(location)
+        .ok_or_else(|| CommitError::Invalid(format!("location '{location}'")))?;
     let bytes = read_range(&lake.inner.objects, bucket, key, None).await?;
     let length = bytes.len();
-    let parsed = tokio::task::spawn_blocking(move || parse_metadata(&bytes)).await;
+    let max = METADATA_BYTES_MAX as u64;
+    let parsed = tokio::task::spawn_blocking(move || parse_metadata_within(&bytes, max)).await;
     let metadata = parsed
         .map_err(|e| CommitError::Internal(e.to_string()))?
         .map_err(|e| CommitError::Invalid(format!("'{location}' is no table metadata: {e}")))?;
+    judge_metadata(lake, record, location, &metadata, current).await?;
+    Ok((metadata, length))
+}
+
+async fn judge_metadata(
+    lake: &Lake,
+    record: &TableRecord,
+    location: &str,
+    metadata: &TableMetadata,
+    current: Option<&TableMetadata>,
+) -> Result<(), CommitError> {
+    if metadata.format_version() == FormatVersion::V1 {
+        return Err(no_v1());
+    }
     let home = record.warehouse_location();
     if metadata.location() != home && !metadata.location().starts_with(&format!("{home}/")) {
         return Err(CommitError::Invalid(format!(
@@ -286,11 +290,29 @@ pub(crate) async fn read_client_metadata(
             metadata.location()
         )));
     }
+    // Its `alluvium.*` values are not taken from it; where it wants files to go is.
+    metadata_directory(metadata)?;
+    check_types(metadata.current_schema(), metadata.format_version())?;
+    let specs = metadata.partition_specs_iter();
+    for spec in specs {
+        check_transforms(spec.fields().iter().map(|field| &field.transform))?;
+    }
     for snapshot in metadata.snapshots() {
         in_warehouse(snapshot.manifest_list(), record)?;
+        let (id, number) = (snapshot.snapshot_id(), snapshot.sequence_number());
+        let rows_end = snapshot.row_range().map_or(0, |(first, added)| first.saturating_add(added));
+        if number > metadata.last_sequence_number()
+            || (metadata.format_version() >= FormatVersion::V3 && rows_end > metadata.next_row_id())
+        {
+            return Err(CommitError::Invalid(format!(
+                "'{location}' has snapshot {id} beyond its last-sequence-number or next-row-id"
+            )));
+        }
     }
-    if let Some(snapshot) = metadata.current_snapshot() {
-        check_snapshot(lake, metadata.format_version(), record, snapshot).await?;
+    let trusted = current.and_then(|current| current.current_snapshot()).map(AsRef::as_ref);
+    let heads: Vec<i64> = references(metadata)?.values().map(|r| r.snapshot_id).collect();
+    for snapshot in metadata.snapshots().filter(|s| heads.contains(&s.snapshot_id())) {
+        check_snapshot(lake, record, metadata, snapshot, trusted).await?;
     }
-    Ok((metadata, length))
+    Ok(())
 }

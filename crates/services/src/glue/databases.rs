@@ -8,6 +8,9 @@ use alluvium_lake::catalog::{NamespaceRecord, ResourceLink, TableBucketRecord};
 use alluvium_wire::Problem;
 use serde_json::{Map, Value, json};
 
+/// Bytes of a description (Glue API, `DescriptionString`).
+const DESCRIPTION_BYTES_MAX: usize = 2048;
+
 fn read_only(bucket: &TableBucketRecord) -> Problem {
     invalid(format!(
         "catalog s3tablescatalog/{} is changed through S3 Tables or the Iceberg REST catalog",
@@ -50,6 +53,11 @@ fn link_of(request: &Request<'_>, input: DatabaseInput) -> Result<ResourceLink, 
     };
     let mut shown = Map::new();
     if let Some(description) = input.description {
+        if description.len() > DESCRIPTION_BYTES_MAX {
+            return Err(invalid(format!(
+                "DatabaseInput.Description has at most {DESCRIPTION_BYTES_MAX} bytes"
+            )));
+        }
         shown.insert("Description".into(), description.into());
     }
     if !input.parameters.is_empty() {

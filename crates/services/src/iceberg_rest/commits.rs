@@ -95,8 +95,7 @@ impl IcebergRest {
     ) -> Result<Answer, Problem> {
         let (bucket, namespace) = self.home(warehouse, &table.namespace).await?;
         let new = NewTable { bucket, namespace, name: table.name.clone() };
-        let outcome = self.lake.create_table(&new, TableDefinition::Updates(updates)).await;
-        self.created(request, warehouse, table, once, outcome).await
+        self.create(request, &new, TableDefinition::Updates(updates), once).await
     }
 
     pub(super) async fn commit_transaction(
@@ -131,8 +130,6 @@ impl IcebergRest {
 
 /// The commit and the end of its idempotency key are one transaction.
 fn with_marker(change: TableChange, once: Option<&Started>) -> TableChange {
-    match once {
-        Some(started) => change.with_records(started.preconditions(), started.operations()),
-        None => change,
-    }
+    let mark = Started::mark(once);
+    change.with_records(mark.preconditions, mark.operations)
 }

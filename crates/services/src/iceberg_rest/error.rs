@@ -8,6 +8,24 @@ use alluvium_store::records::ReadError;
 use alluvium_wire::Problem;
 use http::StatusCode;
 
+/// The codes of refusals that a repeated call gets again.
+const FINAL: [&str; 9] = [
+    "BadRequestException",
+    "UnsupportedOperationException",
+    "NoSuchNamespaceException",
+    "NoSuchTableException",
+    "NoSuchWarehouseException",
+    "AlreadyExistsException",
+    "NamespaceNotEmptyException",
+    "CommitFailedException",
+    "UnprocessableEntityException",
+];
+
+/// The code of that name.
+pub(super) fn code_named(name: &str) -> &'static str {
+    FINAL.into_iter().find(|code| *code == name).unwrap_or("BadRequestException")
+}
+
 /// The request can never succeed as it is.
 pub(super) fn bad_request(message: impl Into<String>) -> Problem {
     Problem::new("BadRequestException", StatusCode::BAD_REQUEST, message)

@@ -1,14 +1,15 @@
 //! `Idempotency-Key`: a call that is repeated under its key does its work once.
 //!
-//! Before the work a document says that it was begun; a table commit ends it in the commit's own
-//! transaction, every other call right after its success. A repeat of a call that ended is
-//! answered from what is there now; a repeat of one that was begun and not ended (a crash, a lost
-//! answer) does the work again and takes what the first attempt left for its own. Refusals are
-//! not remembered. Documents outlive a restart; those past their lifetime go as others come.
+//! Before the work a document says that it was begun; the transaction that does the work says
+//! that it ended (a change of a namespace's properties: right after it). A repeat of a call that
+//! ended is answered from what is there now; one of a call that was refused for good gets the same
+//! refusal; one of a call that was begun and not ended (a crash, an unavailable store) did nothing
+//! yet and does its work. Documents outlive a restart; those past their lifetime go as others come.
 //!
-//! Source: Iceberg REST catalog specification, `Idempotency-Key` (a UUID; version 7 sorts by time).
+//! Source: Iceberg REST catalog specification, `Idempotency-Key` (a UUID; version 7 sorts by time;
+//! what ended and deterministic refusals are final, server errors are not).
 
-use super::error::{bad_request, of_read};
+use super::error::{bad_request, code_named, of_read};
 use super::route::{Operation, Route, TablePath};
 use super::{Answer, IcebergRest, Request};
 use alluvium_base::Clock;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +39,47 @@ struct Entry {
     fingerprint: String,
     ended: bool,
     at_ms: i64,
+    /// What the call was refused for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refusal: Option<Refusal>,
+    /// The answer, where what is there later does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<Value>,
 }
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Refusal {
+    code: String,
+    status: u16,
+    message: String,
+}
+
+impl Refusal {
+    /// A refusal that the same request would get again. What the caller may do now can change,
+    /// and so can a server's trouble.
+    fn of(problem: &Problem) -> Option<Self> {
+        const PASSING: [StatusCode; 4] = [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::REQUEST_TIMEOUT,
+            StatusCode::TOO_MANY_REQUESTS,
+        ];
+        let last = problem.status.is_client_error() && !PASSING.contains(&problem.status);
+        last.then(|| Self {
+            code: problem.code.to_string(),
+            status: problem.status.as_u16(),
+            message: problem.message.chars().take(MESSAGE_MAX).collect(),
+        })
+    }
+
+    fn problem(self) -> Problem {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        Problem::new(code_named(&self.code), status, self.message)
+    }
+}
+
+/// Characters of a refusal that are kept.
+const MESSAGE_MAX: usize = 1024;
 
 /// A call that was begun under its key.
 #[derive(Debug)]
@@ -45,23 +87,20 @@ pub(super) struct Started {
     key: Key,
     version: u64,
     entry: Entry,
-    again: bool,
 }
 
 impl Started {
-    /// Whether an earlier attempt was begun and did not end.
-    pub(super) fn again(once: Option<&Self>) -> bool {
-        once.is_some_and(|started| started.again)
+    /// What goes into the call's own transaction: nobody ended it, and it ends with it.
+    pub(super) fn mark(once: Option<&Self>) -> Transaction {
+        once.map(|started| started.end(None, None)).unwrap_or_default()
     }
 
-    /// What must hold for the call's transaction: nobody ended it.
-    pub(super) fn preconditions(&self) -> Vec<Precondition> {
-        vec![Precondition::AtVersion(self.key.clone(), self.version)]
-    }
-
-    /// What ends the call in its own transaction.
-    pub(super) fn operations(&self) -> Vec<Change> {
-        vec![Change::Put(self.key.clone(), body(&Entry { ended: true, ..self.entry.clone() }))]
+    fn end(&self, refusal: Option<Refusal>, answer: Option<Value>) -> Transaction {
+        let entry = Entry { ended: true, refusal, answer, ..self.entry.clone() };
+        Transaction {
+            preconditions: vec![Precondition::AtVersion(self.key.clone(), self.version)],
+            operations: vec![Change::Put(self.key.clone(), body(&entry))],
+        }
     }
 }
 
@@ -79,7 +118,7 @@ pub(super) struct Idempotency {
 
 enum Begun {
     Now(Started),
-    Ended,
+    Ended(Entry),
 }
 
 impl Idempotency {
@@ -94,12 +133,13 @@ impl Idempotency {
     }
 
     async fn begin(&self, id: &str, fingerprint: String) -> Result<Begun, Problem> {
-        self.sweep().await?;
+        self.sweep(id).await?;
         let key = Key::new(COLLECTION, id);
-        let entry = Entry { fingerprint, ended: false, at_ms: self.clock.now_ms() };
+        let at_ms = self.clock.now_ms();
+        let entry = Entry { fingerprint, ended: false, at_ms, refusal: None, answer: None };
         let found = self.records.get(&key).await.map_err(of_read)?;
-        let (precondition, again) = match found {
-            None => (Precondition::Absent(key.clone()), false),
+        let precondition = match found {
+            None => Precondition::Absent(key.clone()),
             Some(Document { body, version, .. }) => {
                 let known: Entry = serde_json::from_slice(&body)
                     .map_err(|e| Problem::internal(format!("a damaged idempotency entry: {e}")))?;
@@ -112,9 +152,9 @@ impl Idempotency {
                     ));
                 }
                 if live && known.ended {
-                    return Ok(Begun::Ended);
+                    return Ok(Begun::Ended(known));
                 }
-                (Precondition::AtVersion(key.clone(), version), live)
+                Precondition::AtVersion(key.clone(), version)
             }
         };
         let transaction = Transaction {
@@ -122,30 +162,36 @@ impl Idempotency {
             operations: vec![Change::Put(key.clone(), body(&entry))],
         };
         match self.records.transact(transaction).await {
-            Outcome::Committed { version } => {
-                Ok(Begun::Now(Started { key, version, entry, again }))
-            }
+            Outcome::Committed { version } => Ok(Begun::Now(Started { key, version, entry })),
             other => Err(unavailable(&other)),
         }
     }
 
-    async fn end(&self, started: &Started) -> Result<(), Problem> {
-        let transaction = Transaction {
-            preconditions: started.preconditions(),
-            operations: started.operations(),
-        };
-        match self.records.transact(transaction).await {
-            // A conflict here means that the commit ended it in its own transaction.
+    async fn end(&self, ending: Transaction) -> Result<(), Problem> {
+        match self.records.transact(ending).await {
+            // A conflict here means that the call's own transaction ended it.
             Outcome::Committed { .. } | Outcome::Conflict(_) => Ok(()),
             other => Err(unavailable(&other)),
         }
     }
 
-    async fn sweep(&self) -> Result<(), Problem> {
-        let scan =
-            Scan { collection: COLLECTION, prefix: String::new(), after: None, limit: SWEEP };
+    /// Takes away what expired next to `id` and at the beginning. Keys of version 7 expire from the
+    /// beginning on; random ones anywhere, and so everywhere in turn.
+    async fn sweep(&self, id: &str) -> Result<(), Problem> {
+        let from = |after: Option<&str>| Scan {
+            collection: COLLECTION,
+            prefix: String::new(),
+            after: after.map(str::to_string),
+            limit: SWEEP,
+        };
+        let mut old = self.records.scan(from(None)).await.map_err(of_read)?;
+        let near = self.records.scan(from(Some(id))).await.map_err(of_read)?;
+        old.extend(
+            near.into_iter()
+                .filter(|near| !old.iter().any(|o| o.key == near.key))
+                .collect::<Vec<_>>(),
+        );
         let now_ms = self.clock.now_ms();
-        let old = self.records.scan(scan).await.map_err(of_read)?;
         let operations: Vec<Change> = old
             .into_iter()
             .filter(|document| match serde_json::from_slice::<Entry>(&document.body) {
@@ -195,12 +241,24 @@ impl IcebergRest {
         let id = format!("{uuid}/{}", request.access_key_id);
         let turn = self.idempotency.turn(&id);
         let _mine = turn.lock().await;
-        match self.idempotency.begin(&id, fingerprint(request)).await? {
-            Begun::Ended => self.as_it_is_now(request, route).await,
-            Begun::Now(started) => {
-                let answer = self.perform(request, route, Some(&started)).await?;
-                self.idempotency.end(&started).await?;
+        let started = match self.idempotency.begin(&id, fingerprint(request)).await? {
+            Begun::Ended(Entry { refusal: Some(refusal), .. }) => return Err(refusal.problem()),
+            Begun::Ended(Entry { answer: Some(answer), .. }) => return Ok(Answer::ok(answer)),
+            Begun::Ended(_) => return self.as_it_is_now(request, route).await,
+            Begun::Now(started) => started,
+        };
+        match self.perform(request, route, Some(&started)).await {
+            Ok(answer) => {
+                let told = matches!(route.operation, Operation::UpdateNamespace { .. });
+                let kept = answer.body.clone().filter(|_| told);
+                self.idempotency.end(started.end(None, kept)).await?;
                 Ok(answer)
+            }
+            Err(problem) => {
+                if let Some(refusal) = Refusal::of(&problem) {
+                    self.idempotency.end(started.end(Some(refusal), None)).await?;
+                }
+                Err(problem)
             }
         }
     }
@@ -235,15 +293,12 @@ impl IcebergRest {
                     serde_json::from_slice(&request.body).map_err(parse_error)?;
                 self.load_namespace(&warehouse, &named.namespace).await
             }
-            // Doing these again changes nothing, and their answer tells what they change.
-            Operation::UpdateNamespace { namespace } => {
-                self.update_namespace(request, &warehouse, namespace).await
-            }
             Operation::DropNamespace { .. }
             | Operation::DropTable { .. }
             | Operation::RenameTable
             | Operation::CommitTransaction => Ok(Answer::nothing()),
             Operation::Config
+            | Operation::UpdateNamespace { .. }
             | Operation::ListNamespaces
             | Operation::LoadNamespace { .. }
             | Operation::NamespaceExists { .. }

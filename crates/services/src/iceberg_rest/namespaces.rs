@@ -101,14 +101,9 @@ impl IcebergRest {
         let name = one_level(&input.namespace)?;
         let bucket = self.own(warehouse, "a namespace")?;
         let properties = input.properties.unwrap_or_default();
-        let created = self.lake.catalog().create_namespace(bucket, name, properties).await;
-        match created {
-            Ok(record) => Ok(Answer::ok(shown(name, &record))),
-            Err(CatalogError::Exists { .. }) if Started::again(once) => {
-                self.load_namespace(warehouse, &input.namespace).await
-            }
-            Err(error) => Err(of_catalog(error)),
-        }
+        let (catalog, also) = (self.lake.catalog(), Started::mark(once));
+        let created = catalog.create_namespace_with(bucket, name, properties, &also).await;
+        Ok(Answer::ok(shown(name, &created.map_err(of_catalog)?)))
     }
 
     pub(super) async fn load_namespace(
@@ -143,14 +138,12 @@ impl IcebergRest {
                 message,
             ));
         }
-        let catalog = self.lake.catalog();
-        let before = catalog.namespace(bucket.id, name).await.map_err(of_catalog)?;
+        let changed = self.lake.catalog().update_namespace(bucket.id, name, &set, &removed).await;
+        let before = changed.map_err(of_catalog)?;
         let updated: Vec<&String> = set.keys().collect();
         let (gone, missing): (Vec<_>, Vec<_>) =
             removed.iter().partition(|key| before.properties.contains_key(*key));
-        let answer = json!({"updated": updated, "removed": gone, "missing": missing});
-        catalog.update_namespace(bucket.id, name, set, &removed).await.map_err(of_catalog)?;
-        Ok(Answer::ok(answer))
+        Ok(Answer::ok(json!({"updated": updated, "removed": gone, "missing": missing})))
     }
 
     pub(super) async fn drop_namespace(
@@ -161,11 +154,9 @@ impl IcebergRest {
     ) -> Result<Answer, Problem> {
         let bucket = self.own(warehouse, "dropping a namespace")?;
         let name = one_level(levels)?;
-        match self.lake.catalog().delete_namespace(bucket.id, name).await {
-            Ok(()) => Ok(Answer::nothing()),
-            Err(CatalogError::NotFound { .. }) if Started::again(once) => Ok(Answer::nothing()),
-            Err(error) => Err(of_catalog(error)),
-        }
+        let (catalog, also) = (self.lake.catalog(), Started::mark(once));
+        let dropped = catalog.delete_namespace_with(bucket.id, name, &also).await;
+        dropped.map(|()| Answer::nothing()).map_err(of_catalog)
     }
 
     pub(super) async fn list_tables(

@@ -7,10 +7,11 @@ use super::route::{Levels, TablePath};
 use super::warehouse::Warehouse;
 use super::{Answer, IcebergRest, Request};
 use alluvium_lake::catalog::{CatalogError, NewTable, TableRecord};
-use alluvium_lake::commit::{CreateError, TableDefinition};
+use alluvium_lake::commit::{BesideTable, TableDefinition};
 use alluvium_wire::Problem;
-use iceberg::spec::{FormatVersion, Schema, SortOrder, TableMetadata, UnboundPartitionSpec};
+use iceberg::spec::{FormatVersion, SortOrder, TableMetadata, UnboundPartitionSpec};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,11 +21,14 @@ struct CreateTable {
     name: String,
     #[serde(default)]
     location: Option<String>,
-    schema: Schema,
+    /// Iceberg's own documents, in which clients write more than the specification asks for
+    /// (DuckDB a `type` in the partition spec, PyIceberg a `last-column-id`): read as leniently as
+    /// in a commit.
+    schema: Value,
     #[serde(default)]
-    partition_spec: Option<UnboundPartitionSpec>,
+    partition_spec: Option<Value>,
     #[serde(default)]
-    write_order: Option<SortOrder>,
+    write_order: Option<Value>,
     #[serde(default)]
     stage_create: Option<bool>,
     #[serde(default)]
@@ -59,6 +63,12 @@ impl From<Identifier> for TablePath {
 struct Rename {
     source: Identifier,
     destination: Identifier,
+}
+
+/// One of Iceberg's own documents.
+fn document<T: DeserializeOwned>(member: &str, value: Value) -> Result<T, Problem> {
+    let read = serde_json::from_value(value);
+    read.map_err(|e| bad_request(format!("member '{member}' is not valid: {e}")))
 }
 
 /// The property by which clients choose a format at creation.
@@ -120,11 +130,15 @@ impl IcebergRest {
         let mut properties = input.properties.unwrap_or_default();
         let definition = TableDefinition::Schema {
             version: format_version(&mut properties)?,
-            schema: Box::new(input.schema),
-            spec: input
-                .partition_spec
-                .unwrap_or_else(|| UnboundPartitionSpec::builder().with_spec_id(0).build()),
-            order: input.write_order.unwrap_or_else(SortOrder::unsorted_order),
+            schema: Box::new(document("schema", input.schema)?),
+            spec: match input.partition_spec {
+                Some(spec) => document("partition-spec", spec)?,
+                None => UnboundPartitionSpec::builder().with_spec_id(0).build(),
+            },
+            order: match input.write_order {
+                Some(order) => document("write-order", order)?,
+                None => SortOrder::unsorted_order(),
+            },
             properties,
         };
         let new = NewTable { bucket, namespace: home, name: input.name.clone() };
@@ -135,15 +149,7 @@ impl IcebergRest {
             let config = storage(request, &new.bucket.region);
             return Ok(Answer::ok(json!({"metadata": metadata, "config": config})));
         }
-        let table = TablePath { namespace: namespace.clone(), name: input.name };
-        self.created(
-            request,
-            warehouse,
-            &table,
-            once,
-            self.lake.create_table(&new, definition).await,
-        )
-        .await
+        self.create(request, &new, definition, once).await
     }
 
     pub(super) async fn register_table(
@@ -160,35 +166,23 @@ impl IcebergRest {
         let (bucket, home) = self.home(warehouse, namespace).await?;
         let new = NewTable { bucket, namespace: home, name: input.name.clone() };
         let definition = TableDefinition::Register { location: input.metadata_location };
-        let table = TablePath { namespace: namespace.clone(), name: input.name };
-        self.created(
-            request,
-            warehouse,
-            &table,
-            once,
-            self.lake.create_table(&new, definition).await,
-        )
-        .await
+        self.create(request, &new, definition, once).await
     }
 
-    /// The answer to a creation; one that was begun before and stands is this one's own.
-    pub(super) async fn created(
+    /// Makes a table and ends the call's key with it.
+    pub(super) async fn create(
         &self,
         request: &Request,
-        warehouse: &Warehouse,
-        table: &TablePath,
+        new: &NewTable,
+        definition: TableDefinition,
         once: Option<&Started>,
-        outcome: Result<alluvium_lake::commit::Committed, CreateError>,
     ) -> Result<Answer, Problem> {
-        match outcome {
-            Ok(done) => match &done.metadata {
-                Some(metadata) => Ok(Answer::ok(loaded(request, &done.record, metadata)?)),
-                None => Err(Problem::internal("a table was made without metadata")),
-            },
-            Err(CreateError::Catalog(CatalogError::Exists { .. })) if Started::again(once) => {
-                self.load_table(request, warehouse, table).await
-            }
-            Err(error) => Err(of_create(error)),
+        let beside = BesideTable { also: Started::mark(once), ..BesideTable::default() };
+        let made = self.lake.create_table_with(new, definition, &beside).await;
+        let made = made.map_err(of_create)?;
+        match &made.metadata {
+            Some(metadata) => Ok(Answer::ok(loaded(request, &made.record, metadata)?)),
+            None => Err(Problem::internal("a table was made without metadata")),
         }
     }
 
@@ -220,17 +214,13 @@ impl IcebergRest {
         let input: Rename = request.input()?;
         let target: TablePath = input.destination.into();
         let (bucket, namespace) = self.home(warehouse, &target.namespace).await?;
-        let record = match self.find_table(warehouse, &input.source.into()).await {
-            Err(_) if Started::again(once) && self.find_table(warehouse, &target).await.is_ok() => {
-                return Ok(Answer::nothing());
-            }
-            found => found?,
-        };
+        let record = self.find_table(warehouse, &input.source.into()).await?;
         if record.bucket != bucket.id {
             return Err(unsupported_value("moving a table to another table bucket"));
         }
-        let renamed =
-            self.lake.catalog().rename_table(record.id, &namespace, &target.name, None).await;
+        let to = (namespace.as_str(), target.name.as_str());
+        let also = Started::mark(once);
+        let renamed = self.lake.catalog().rename_table_with(record.id, to, None, &also).await;
         renamed.map(|_| Answer::nothing()).map_err(of_catalog)
     }
 
@@ -248,15 +238,11 @@ impl IcebergRest {
                  purgeRequested=true). Dropping without purging",
             ));
         }
-        match self.find_table(warehouse, table).await {
-            Ok(record) => match self.lake.catalog().drop_table(record.id, None).await {
-                Err(CatalogError::NotFound { .. }) => {
-                    Err(no_table(&record.namespace, &record.name))
-                }
-                dropped => dropped.map(|()| Answer::nothing()).map_err(of_catalog),
-            },
-            Err(_) if Started::again(once) => Ok(Answer::nothing()),
-            Err(problem) => Err(problem),
+        let record = self.find_table(warehouse, table).await?;
+        let also = Started::mark(once);
+        match self.lake.catalog().drop_table_with(record.id, None, &also).await {
+            Err(CatalogError::NotFound { .. }) => Err(no_table(&record.namespace, &record.name)),
+            dropped => dropped.map(|()| Answer::nothing()).map_err(of_catalog),
         }
     }
 }

@@ -77,7 +77,8 @@ impl IcebergRest {
     async fn bucket_of_arn(&self, request: &Request, arn: &Arn) -> Result<Warehouse, Problem> {
         let account = self.lake.catalog().account().as_str();
         let bucket = arn.resource.strip_prefix("bucket/").filter(|name| !name.contains('/'));
-        let (true, Some(bucket)) = (arn.service == "s3tables", bucket) else {
+        let ours = arn.partition == "aws" && arn.service == "s3tables";
+        let (true, Some(bucket)) = (ours, bucket) else {
             return Err(bad_request(format!("'{arn}' is not the ARN of a table bucket")));
         };
         if arn.account != account {
@@ -119,8 +120,11 @@ impl IcebergRest {
             Some(region) => region.parse().map_err(|e| bad_request(format!("{e}")))?,
             None => region.clone(),
         };
-        let bucket = catalog.table_bucket(&region, target).await.map_err(of_catalog)?;
-        Ok((bucket, link.target_database))
+        match catalog.table_bucket(&region, target).await {
+            // The link leads nowhere (any more).
+            Err(CatalogError::NotFound { .. }) => Err(no_namespace(name)),
+            found => Ok((found.map_err(of_catalog)?, link.target_database)),
+        }
     }
 
     /// A namespace of a bucket: the only place where namespaces can be made or changed.

@@ -35,7 +35,7 @@ fn own(request: &Request<'_>, text: &str) -> Result<Arn, Problem> {
         return Err(bad_request(format!("'{arn}' is not an ARN of S3 Tables")));
     }
     let here = arn.region == request.call.region.as_str();
-    if !here || arn.account != request.lake.catalog().account().as_str() {
+    if arn.partition != "aws" || !here || arn.account != request.lake.catalog().account().as_str() {
         return Err(not_found(format!(
             "'{arn}' is not in region {} of account {}",
             request.call.region,
@@ -109,9 +109,7 @@ impl Page {
             Some(token) => {
                 let bytes = URL_SAFE_NO_PAD.decode(token).ok();
                 let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-                Some(text.ok_or_else(|| {
-                    bad_request("continuationToken is not one that a list returned")
-                })?)
+                Some(text.ok_or_else(foreign_token)?)
             }
         };
         Ok(Self { limit, after })
@@ -125,6 +123,11 @@ impl Page {
         list.truncate(self.limit);
         list.last().map(|last| URL_SAFE_NO_PAD.encode(key(last)))
     }
+}
+
+/// A token that no list returned.
+pub(super) fn foreign_token() -> Problem {
+    bad_request("continuationToken is not one that a list returned")
 }
 
 /// ISO 8601 with milliseconds.

@@ -4,7 +4,7 @@ use super::address::{Page, bucket, iso};
 use super::error::{bad_request, catalog};
 use super::model::{CreateNamespace, CreateTableBucket};
 use super::{Answer, Request, no_content, ok, settings};
-use alluvium_lake::catalog::{NamespaceRecord, SettingsOf, TableBucketRecord};
+use alluvium_lake::catalog::{NamespaceRecord, TableBucketRecord};
 use alluvium_wire::Problem;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -29,16 +29,10 @@ pub(super) async fn create(request: &Request<'_>) -> Answer {
     let class = input.storage_class_configuration.map(settings::checked_class).transpose()?;
     settings::check_tags(&input.tags)?;
     let lake = request.lake.catalog();
-    let made =
-        lake.create_table_bucket(&request.call.region, &input.name).await.map_err(catalog)?;
-    let of = SettingsOf::Bucket(made.id);
-    let given = [("encryption", encryption), ("storage-class", class)];
-    for (name, value) in given.into_iter().filter_map(|(name, v)| Some((name, v?))) {
-        lake.put_setting(of, name, Some(value)).await.map_err(catalog)?;
-    }
-    if !input.tags.is_empty() {
-        lake.put_setting(of, "tags", Some(json!(input.tags))).await.map_err(catalog)?;
-    }
+    let settings = settings::first(encryption, class, &input.tags);
+    let region = &request.call.region;
+    let made = lake.create_table_bucket_with(region, &input.name, &settings).await;
+    let made = made.map_err(catalog)?;
     ok(json!({ "arn": lake.bucket_arn(&made.region, &made.name).to_string() }))
 }
 

@@ -55,10 +55,17 @@ fn of_primitives(schema: Schema) -> Result<iceberg::spec::Schema, Problem> {
                 field.name, field.r#type
             ))
         })?;
-        let id = field.id.unwrap_or_else(|| {
-            next += 1;
-            next
-        });
+        let id = match field.id {
+            Some(id) if id >= 0 => id,
+            Some(id) => {
+                return Err(bad_request(format!("column '{}' has the id {id}", field.name)));
+            }
+            None => {
+                next =
+                    next.checked_add(1).ok_or_else(|| bad_request("column ids end at 2^31-1"))?;
+                next
+            }
+        };
         fields.push(Arc::new(NestedField::new(id, field.name, r#type, field.required)));
     }
     if fields.is_empty() {

@@ -33,6 +33,31 @@ fn of_kind(kind: ErrorKind, message: String) -> Problem {
     }
 }
 
+/// Why a setting was not changed: the catalog's reason, or the call's own.
+pub(super) enum NotChanged {
+    Catalog(CatalogError),
+    Call(Problem),
+}
+
+impl From<CatalogError> for NotChanged {
+    fn from(error: CatalogError) -> Self {
+        Self::Catalog(error)
+    }
+}
+
+impl From<Problem> for NotChanged {
+    fn from(problem: Problem) -> Self {
+        Self::Call(problem)
+    }
+}
+
+pub(super) fn not_changed(error: NotChanged) -> Problem {
+    match error {
+        NotChanged::Catalog(error) => catalog(error),
+        NotChanged::Call(problem) => problem,
+    }
+}
+
 pub(super) fn catalog(error: CatalogError) -> Problem {
     match &error {
         CatalogError::Quota { .. } => bad_request(error.to_string()),

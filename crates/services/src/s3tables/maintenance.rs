@@ -4,9 +4,10 @@
 //! files are kept without effect until upkeep exists, so their status is honestly "not yet run".
 
 use super::address::bucket;
-use super::error::{bad_request, catalog, load};
+use super::error::{NotChanged, bad_request, catalog, load, not_changed};
 use super::model::{MaintenanceValue, PutMaintenance};
 use super::{Answer, Request, no_content, ok};
+use alluvium_lake::LoadError;
 use alluvium_lake::catalog::{SettingsOf, TableRecord};
 use alluvium_lake::commit::references;
 use alluvium_wire::Problem;
@@ -28,7 +29,7 @@ fn default_of(kind: &str) -> Value {
 }
 
 /// The value with the call's members in the place of those that were there.
-fn merged(kind: &str, mut value: Value, input: MaintenanceValue) -> Result<Value, Problem> {
+fn merged(kind: &str, mut value: Value, input: &MaintenanceValue) -> Result<Value, Problem> {
     match input.status.as_deref() {
         None => {}
         Some(status @ ("enabled" | "disabled")) => value["status"] = status.into(),
@@ -36,13 +37,13 @@ fn merged(kind: &str, mut value: Value, input: MaintenanceValue) -> Result<Value
             return Err(bad_request(format!("value.status '{other}' is enabled or disabled")));
         }
     }
-    for (name, members) in input.settings.unwrap_or_default() {
+    for (name, members) in input.settings.iter().flatten() {
         if name != kind {
             return Err(bad_request(format!("value.settings.{name} does not go with {kind}")));
         }
         for (member, setting) in members {
-            check_setting(&member, &setting, &value["settings"][kind])?;
-            value["settings"][kind][&member] = setting;
+            check_setting(member, setting, &value["settings"][kind])?;
+            value["settings"][kind][member] = setting.clone();
         }
     }
     Ok(value)
@@ -86,21 +87,26 @@ pub(super) fn get_table(request: &Request<'_>, table: &TableRecord) -> Answer {
 
 pub(super) async fn put_table(request: &Request<'_>, table: &TableRecord, kind: &str) -> Answer {
     let input: PutMaintenance = request.input()?;
-    let mut configuration = table_configuration(table);
-    let Some(value) = configuration.remove(kind) else {
+    if !table_configuration(table).contains_key(kind) {
         return Err(bad_request(format!("type '{kind}' is {COMPACTION} or {SNAPSHOTS}")));
-    };
-    let value = merged(kind, value, input.value)?;
-    let strategy = value["settings"][kind]["strategy"].as_str();
-    if matches!(strategy, Some("sort" | "z-order")) {
-        let loaded = request.lake.load(table.id).await.map_err(load)?;
-        if loaded.metadata.default_sort_order().is_unsorted() {
-            let reason = "strategy sort and z-order need a table with a sort order";
-            return Err(bad_request(reason));
-        }
     }
+    let sorted = match request.lake.load(table.id).await {
+        Ok(loaded) => !loaded.metadata.default_sort_order().is_unsorted(),
+        Err(LoadError::NoMetadata(_)) => false,
+        Err(error) => return Err(load(error)),
+    };
+    let changed = |found: &TableRecord| -> Result<Value, NotChanged> {
+        let before = table_configuration(found).remove(kind).unwrap_or_default();
+        let value = merged(kind, before, &input.value)?;
+        let strategy = value["settings"][kind]["strategy"].as_str();
+        if matches!(strategy, Some("sort" | "z-order")) && !sorted {
+            let reason = "strategy sort and z-order need a table with a sort order";
+            return Err(bad_request(reason).into());
+        }
+        Ok(value)
+    };
     let lake = request.lake.catalog();
-    lake.set_table_maintenance(table.id, kind, value).await.map_err(catalog)?;
+    lake.change_table_maintenance(table.id, kind, changed).await.map_err(not_changed)?;
     no_content()
 }
 
@@ -122,10 +128,11 @@ pub(super) async fn put_bucket(request: &Request<'_>, arn: &str, kind: &str) -> 
     }
     let found = bucket(request, arn).await?;
     let (lake, of) = (request.lake.catalog(), SettingsOf::Bucket(found.id));
-    let settings = lake.settings(of).await.map_err(catalog)?;
-    let value = settings.get(kind).cloned().unwrap_or_else(|| default_of(kind));
-    let value = merged(kind, value, input.value)?;
-    lake.put_setting(of, kind, Some(value)).await.map_err(catalog)?;
+    let changed = |stored: Option<&Value>| -> Result<Option<Value>, NotChanged> {
+        let before = stored.cloned().unwrap_or_else(|| default_of(kind));
+        Ok(Some(merged(kind, before, &input.value)?))
+    };
+    lake.change_setting(of, kind, changed).await.map_err(not_changed)?;
     no_content()
 }
 

@@ -1,16 +1,14 @@
 //! Encryption, policies, tags, metrics and storage classes: kept and returned.
 
 use super::address::{bucket, table_by_arn};
-use super::error::{bad_request, catalog, not_found};
+use super::error::{NotChanged, bad_request, catalog, not_changed, not_found};
 use super::model::{Encryption, PutEncryption, PutPolicy, PutStorageClass, StorageClass, Tags};
 use super::{Answer, Request, empty, no_content, ok, unknown};
+use alluvium_access::policy::check_policy;
 use alluvium_lake::catalog::{SettingsOf, TableBucketRecord, TableRecord};
 use alluvium_wire::Problem;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-
-/// Bytes of a resource policy (S3 Tables quotas).
-const POLICY_BYTES_MAX: usize = 20 * 1024;
 
 /// Tags of one resource.
 const TAGS_MAX: usize = 50;
@@ -59,30 +57,20 @@ pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), Problem>
 }
 
 /// A policy is kept without effect, so one that denies would be a false promise (I7).
-fn check_policy(policy: &str) -> Result<(), Problem> {
-    if policy.len() > POLICY_BYTES_MAX {
-        return Err(bad_request(format!("resourcePolicy has at most {POLICY_BYTES_MAX} bytes")));
-    }
-    let document: Value = serde_json::from_str(policy)
-        .map_err(|e| bad_request(format!("resourcePolicy is not a policy document: {e}")))?;
-    let statements = match document.get("Statement") {
-        Some(Value::Array(statements)) => statements.iter().collect(),
-        Some(statement @ Value::Object(_)) => vec![statement],
-        _ => return Err(bad_request("resourcePolicy has no Statement")),
-    };
-    for statement in statements {
-        match statement.get("Effect").and_then(Value::as_str) {
-            Some("Allow") => {}
-            Some("Deny") => {
-                return Err(bad_request(
-                    "resourcePolicy has a statement with Effect Deny: policies are not evaluated \
-                     yet, so it is refused rather than ignored",
-                ));
-            }
-            _ => return Err(bad_request("each Statement has Effect Allow or Deny")),
-        }
-    }
-    Ok(())
+fn checked_policy(policy: String) -> Result<Value, Problem> {
+    check_policy(&policy).map_err(|e| bad_request(format!("resourcePolicy: {e}")))?;
+    Ok(policy.into())
+}
+
+/// The settings that a new bucket or table begins with.
+pub(super) fn first(
+    encryption: Option<Value>,
+    class: Option<Value>,
+    tags: &BTreeMap<String, String>,
+) -> Map<String, Value> {
+    let tags = (!tags.is_empty()).then(|| json!(tags));
+    let given = [("encryption", encryption), ("storage-class", class), ("tags", tags)];
+    given.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))).collect()
 }
 
 fn aes256() -> Value {
@@ -175,8 +163,7 @@ async fn shared(request: &Request<'_>, method: &str, of: SettingsOf, part: &str)
         }
         ("PUT", "policy") => {
             let input: PutPolicy = request.input()?;
-            check_policy(&input.resource_policy)?;
-            put(request, of, "policy", Some(input.resource_policy.into())).await
+            put(request, of, "policy", Some(checked_policy(input.resource_policy)?)).await
         }
         ("GET", "policy") => {
             let value = get_or(request, of, "policy", || None).await?;
@@ -195,27 +182,27 @@ async fn tagged(request: &Request<'_>, arn: &str) -> Result<SettingsOf, Problem>
     }
 }
 
-async fn tags_of(
-    request: &Request<'_>,
-    of: SettingsOf,
-) -> Result<BTreeMap<String, String>, Problem> {
-    let settings = request.lake.catalog().settings(of).await.map_err(catalog)?;
-    let Some(tags) = settings.get("tags").cloned() else { return Ok(BTreeMap::new()) };
-    serde_json::from_value(tags).map_err(|e| Problem::internal(format!("stored tags: {e}")))
+fn tags_of(stored: Option<&Value>) -> Result<BTreeMap<String, String>, Problem> {
+    let Some(tags) = stored else { return Ok(BTreeMap::new()) };
+    serde_json::from_value(tags.clone()).map_err(|e| Problem::internal(format!("stored tags: {e}")))
 }
 
 pub(super) async fn list_tags(request: &Request<'_>, arn: &str) -> Answer {
     let of = tagged(request, arn).await?;
-    ok(json!({ "tags": tags_of(request, of).await? }))
+    let settings = request.lake.catalog().settings(of).await.map_err(catalog)?;
+    ok(json!({ "tags": tags_of(settings.get("tags"))? }))
 }
 
 pub(super) async fn tag(request: &Request<'_>, arn: &str) -> Answer {
     let input: Tags = request.input()?;
     let of = tagged(request, arn).await?;
-    let mut tags = tags_of(request, of).await?;
-    tags.extend(input.tags);
-    check_tags(&tags)?;
-    put(request, of, "tags", Some(json!(tags))).await?;
+    let added = |stored: Option<&Value>| -> Result<Option<Value>, NotChanged> {
+        let mut tags = tags_of(stored)?;
+        tags.extend(input.tags.clone());
+        check_tags(&tags)?;
+        Ok(Some(json!(tags)))
+    };
+    request.lake.catalog().change_setting(of, "tags", added).await.map_err(not_changed)?;
     empty()
 }
 
@@ -223,8 +210,14 @@ pub(super) async fn untag(request: &Request<'_>, arn: &str) -> Answer {
     let of = tagged(request, arn).await?;
     let keys: Vec<&str> =
         request.query.iter().filter(|(k, _)| k == "tagKeys").map(|(_, v)| v.as_str()).collect();
-    let mut tags = tags_of(request, of).await?;
-    tags.retain(|key, _| !keys.contains(&key.as_str()));
-    put(request, of, "tags", Some(json!(tags))).await?;
+    if keys.is_empty() {
+        return Err(bad_request("tagKeys is missing: name the tags to remove"));
+    }
+    let kept = |stored: Option<&Value>| -> Result<Option<Value>, NotChanged> {
+        let mut tags = tags_of(stored)?;
+        tags.retain(|key, _| !keys.contains(&key.as_str()));
+        Ok((!tags.is_empty()).then(|| json!(tags)))
+    };
+    request.lake.catalog().change_setting(of, "tags", kept).await.map_err(not_changed)?;
     no_content()
 }

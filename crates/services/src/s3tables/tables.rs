@@ -1,6 +1,6 @@
 //! Tables: created, described, listed, renamed, pointed elsewhere, deleted.
 
-use super::address::{Page, bucket, iso, table, table_by_arn};
+use super::address::{Page, bucket, foreign_token, iso, table, table_by_arn};
 use super::buckets::with_token;
 use super::definition::definition;
 use super::error::{bad_request, catalog, commit, create as create_problem};
@@ -8,6 +8,7 @@ use super::model::{CreateTable, RenameTable, UpdateMetadataLocation};
 use super::{Answer, Request, no_content, ok, settings};
 use alluvium_lake::TableChange;
 use alluvium_lake::catalog::{CatalogError, NewTable, SettingsOf, TableListing, TableRecord};
+use alluvium_lake::commit::BesideTable;
 use alluvium_wire::Problem;
 use serde_json::{Map, Value, json};
 
@@ -27,15 +28,10 @@ pub(super) async fn create(request: &Request<'_>, arn: &str, namespace: &str) ->
     let inherited = lake.settings(SettingsOf::Bucket(bucket.id)).await.map_err(catalog)?;
     let encryption = encryption.or_else(|| inherited.get("encryption").cloned());
     let new = NewTable { bucket, namespace: namespace.to_string(), name: input.name };
-    let made = request.lake.create_table(&new, definition).await.map_err(create_problem)?.record;
-    let of = SettingsOf::Table(made.id);
-    let given = [("encryption", encryption), ("storage-class", class)];
-    for (name, value) in given.into_iter().filter_map(|(name, v)| Some((name, v?))) {
-        lake.put_setting(of, name, Some(value)).await.map_err(catalog)?;
-    }
-    if !input.tags.is_empty() {
-        lake.put_setting(of, "tags", Some(json!(input.tags))).await.map_err(catalog)?;
-    }
+    let settings = settings::first(encryption, class, &input.tags);
+    let beside = BesideTable { settings, ..BesideTable::default() };
+    let made = request.lake.create_table_with(&new, definition, &beside).await;
+    let made = made.map_err(create_problem)?.record;
     ok(json!({
         "tableARN": lake.table_arn(&made).to_string(),
         "versionToken": made.version_token,
@@ -104,7 +100,11 @@ pub(super) async fn list(request: &Request<'_>, arn: &str) -> Answer {
     if let Some(namespace) = namespace {
         lake.namespace(bucket.id, namespace).await.map_err(catalog)?;
     }
-    let mut after = page.after.as_deref().and_then(|text| text.split_once('/')).map(owned);
+    let mut after = match page.after.as_deref().map(|text| text.split_once('/')) {
+        None => None,
+        Some(Some(place)) => Some(owned(place)),
+        Some(None) => return Err(foreign_token()),
+    };
     let mut found: Vec<TableListing> = Vec::new();
     // Without a namespace the prefix is not one of the stored names: it filters.
     while found.len() <= page.limit {

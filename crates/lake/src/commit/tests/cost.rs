@@ -1,5 +1,6 @@
 //! The cost of a commit does not grow with the commits behind it.
 
+use crate::catalog::{CatalogError, TableRecord};
 use crate::commit::{TableChange, references};
 use crate::testing::{Bench, Counts, data_file, step, stream};
 use iceberg::TableUpdate;
@@ -77,8 +78,11 @@ async fn metadata_that_a_reader_holds_is_not_deleted() {
 async fn nothing_is_thinned_with_a_tag_or_with_the_management_disabled() {
     let bench = Bench::new().await;
     let (id, catalog) = (bench.table.id, bench.lake.catalog());
-    let off = serde_json::json!({"status": "disabled"});
-    catalog.set_table_maintenance(id, "icebergSnapshotManagement", off).await.unwrap();
+    let manage = |status: &'static str| {
+        move |_: &TableRecord| Ok::<_, CatalogError>(serde_json::json!({"status": status}))
+    };
+    let kind = "icebergSnapshotManagement";
+    catalog.change_table_maintenance(id, kind, manage("disabled")).await.unwrap();
     commits(&bench, 0..230).await;
     let loaded = bench.lake.load(id).await.unwrap();
     assert_eq!(loaded.metadata.snapshots().len(), 230);
@@ -87,8 +91,7 @@ async fn nothing_is_thinned_with_a_tag_or_with_the_management_disabled() {
     let reference = SnapshotReference { snapshot_id, retention };
     let tag = TableUpdate::SetSnapshotRef { ref_name: "audit".into(), reference };
     bench.lake.commit(id, TableChange::update(Vec::new(), vec![tag])).await.unwrap();
-    let on = serde_json::json!({"status": "enabled"});
-    catalog.set_table_maintenance(id, "icebergSnapshotManagement", on).await.unwrap();
+    catalog.change_table_maintenance(id, kind, manage("enabled")).await.unwrap();
     commits(&bench, 230..232).await;
     let loaded = bench.lake.load(id).await.unwrap();
     assert_eq!(loaded.metadata.snapshots().len(), 232);

@@ -3,4 +3,6 @@
 mod checkpoints;
 mod clients;
 mod cost;
+mod foreign_metadata;
+mod lineage;
 mod lost_answers;
