@@ -17,7 +17,7 @@ use super::mirror::{apply_mirror, mirror_of};
 use super::properties::{check_removed, check_set, metadata_directory};
 use super::thinning::snapshots_to_remove;
 use crate::catalog::TableRecord;
-use crate::lake::{Lake, LoadedTable};
+use crate::lake::{Lake, LoadError, LoadedTable};
 use crate::storage::{read_range, split_location};
 use iceberg::spec::{FormatVersion, MAIN_BRANCH, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
@@ -223,7 +223,12 @@ pub(crate) async fn swap(
         return Err(CommitError::StaleToken);
     }
     let current = match &record.metadata_location {
-        Some(current) => Some(lake.metadata_at(current).await?),
+        Some(current) => match lake.metadata_at(current).await {
+            Ok(metadata) => Some(metadata),
+            // A swap is how a table is mended.
+            Err(LoadError::Corrupt(_)) => None,
+            Err(error) => return Err(error.into()),
+        },
         None => None,
     };
     let read = read_client_metadata(lake, record, location, current.as_deref()).await;
