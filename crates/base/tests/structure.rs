@@ -1,5 +1,6 @@
 //! The direction of imports, and the licences of what is built in, from `cargo metadata`.
 
+use regex::Regex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -107,16 +108,61 @@ fn no_service_imports_another() {
     for folder in &folders {
         for file in rust_files(&services.join(folder)) {
             let code = std::fs::read_to_string(&file).expect("source");
-            for other in folders.iter().filter(|o| *o != folder) {
-                if code.contains(&format!("crate::{other}::"))
-                    || code.contains(&format!("use crate::{other};"))
-                {
+            for other in folders.iter().filter(|other| *other != folder) {
+                if imports(&code, other) {
                     problems.push(format!("{} imports {other}", file.display()));
                 }
             }
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Whether code names the module `other` beside its own folder: alone or in a group, from the root
+/// of the crate or by going up.
+fn imports(code: &str, other: &str) -> bool {
+    let way = r"\b(crate|super(\s*::\s*super)*)\s*::\s*";
+    let alone = format!(r"{way}{other}\b");
+    let grouped = format!(r"{way}\{{[^;]*?[{{,\s]{other}\b[^:\w]*(::|,|\}}|;|as\b)");
+    [alone, grouped].iter().any(|text| Regex::new(text).expect("a regex").is_match(code))
+}
+
+#[test]
+fn imports_are_seen_however_they_are_written() {
+    for bad in [
+        "use crate::athena::Service;",
+        "use crate::{athena, glue};",
+        "use crate::{\n    glue::Service,\n    athena::{self, Service},\n};",
+        "use super::super::athena;",
+        "crate::athena::go();",
+        "pub(crate) use crate::athena as other;",
+    ] {
+        assert!(imports(bad, "athena"), "{bad}");
+    }
+    for good in ["use crate::testing::athena_like;", "use super::athenaeum;", "let athena = 1;"] {
+        assert!(!imports(good, "athena"), "{good}");
+    }
+}
+
+/// Below the services nothing knows HTTP.
+#[test]
+fn the_engines_know_no_http() {
+    const ENGINES: [&str; 7] = ["base", "store", "log", "access", "lake", "query", "delivery"];
+    let metadata = metadata();
+    let mut seen = 0;
+    for package in metadata["packages"].as_array().expect("packages") {
+        let name = text(package, "name");
+        if !ENGINES.iter().any(|engine| name == format!("alluvium-{engine}")) {
+            continue;
+        }
+        seen += 1;
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let used = text(dependency, "name");
+            let http = ["http", "http-body", "hyper", "hyper-util", "axum", "reqwest", "s3s"];
+            assert!(!http.contains(&used), "{name} imports {used}");
+        }
+    }
+    assert_eq!(seen, ENGINES.len());
 }
 
 fn rust_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
@@ -210,4 +256,30 @@ fn every_dependency_comes_from_the_registry_with_a_checksum() {
         assert!(ours || package.contains("checksum = "), "no checksum: {package}");
         assert!(!package.contains("source = \"git+"), "a git dependency: {package}");
     }
+}
+
+/// Every package that a build has, with its version and features.
+fn features(edges: &str) -> BTreeSet<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_string());
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let output = Command::new(cargo)
+        .args(["tree", "--workspace", "--offline", "--locked", "--prefix", "none"])
+        .args(["--format", "{p} {f}", "--edges", edges, "--target", &platform])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo shows the tree");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).expect("a tree is text");
+    // What was shown before has a star.
+    tree.lines().map(|line| line.trim_end_matches(" (*)").to_string()).collect()
+}
+
+#[test]
+fn the_program_and_its_tests_share_one_build_of_the_dependencies() {
+    let tested = features("normal,build,dev");
+    let other: Vec<_> = features("normal,build").difference(&tested).cloned().collect();
+    assert!(
+        other.is_empty(),
+        "tests build these again, with other features: {other:?}; add them to the workspace hack"
+    );
 }
