@@ -9,7 +9,6 @@
 //! Left out: what libraries decode behind checks of their own (HTTP in `hyper`, signed S3 requests
 //! and `aws-chunked` bodies in `s3s`, Parquet pages).
 
-mod memory_objects;
 pub mod targets;
 
 pub use targets::{TARGETS, Target};

@@ -8,3 +8,6 @@ pub mod iceberg_rest;
 pub mod s3;
 pub mod s3tables;
 pub mod sts;
+
+#[cfg(test)]
+mod testing;

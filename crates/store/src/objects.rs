@@ -8,6 +8,7 @@ pub mod bucket_store;
 pub mod conformance;
 pub mod faulty;
 pub mod local;
+pub mod memory;
 
 use alluvium_base::ErrorKind;
 use async_trait::async_trait;

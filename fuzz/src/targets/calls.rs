@@ -6,7 +6,6 @@
 //! table's ARN, `{prefix}` for the bucket's as a path has it.
 
 use super::finish;
-use crate::memory_objects::MemoryObjects;
 use alluvium_base::{Clock, ManualClock, Random, RequestId, Secret};
 use alluvium_lake::catalog::{Catalog, NewTable};
 use alluvium_lake::commit::TableDefinition;
@@ -14,6 +13,7 @@ use alluvium_lake::{Lake, LakeOptions};
 use alluvium_services::glue::GlueService;
 use alluvium_services::iceberg_rest::IcebergRest;
 use alluvium_services::s3tables::S3TablesService;
+use alluvium_store::objects::memory::MemoryObjects;
 use alluvium_store::records::memory::MemoryRecords;
 use alluvium_wire::credentials::{Credential, CredentialLookup};
 use alluvium_wire::{Call, Caller, Service, UnsignedCall};

@@ -1,15 +1,10 @@
 //! Athena's calls over a lake in a directory.
 
 use super::{AthenaDependencies, AthenaService};
-use alluvium_base::{AccountId, Clock, ManualClock, OsRandom, RequestId};
-use alluvium_lake::{Catalog, Lake, LakeOptions};
+use crate::testing::{self, Ground};
+use alluvium_base::{Clock, ManualClock};
 use alluvium_query::{Engine, EngineOptions};
-use alluvium_store::objects::Objects;
-use alluvium_store::objects::local::LocalObjects;
-use alluvium_store::records::memory::MemoryRecords;
-use alluvium_store::records::{Operation, Records};
-use alluvium_wire::{Call, Caller, Service};
-use http_body_util::BodyExt;
+use alluvium_store::records::Operation;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,26 +18,10 @@ struct Client {
 
 impl Client {
     async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (clock, random) = (Arc::new(ManualClock::new(1_790_000_000_000)), Arc::new(OsRandom));
-        let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
-        let dir = directory.path().join("objects");
-        let objects =
-            LocalObjects::open(&dir, records.clone(), clock.clone(), random.clone()).await.unwrap();
-        let objects: Arc<dyn Objects> = Arc::new(objects);
-        let account: AccountId = "000000000000".parse().unwrap();
-        let catalog = Catalog::new(
-            records.clone(),
-            objects.clone(),
-            clock.clone(),
-            random.clone(),
-            account.clone(),
-        );
-        let lake = Lake::new(catalog, LakeOptions::default());
-        let region = "us-east-1".parse().unwrap();
-        let bucket = lake.catalog().create_table_bucket(&region, "lake").await.unwrap();
-        lake.catalog().create_namespace(&bucket, "ns", Default::default()).await.unwrap();
-        objects.create_bucket("out").await.unwrap();
+        let ground = Ground::new().await;
+        ground.namespace().await;
+        ground.objects.create_bucket("out").await.unwrap();
+        let Ground { clock, random, account, records, objects, lake, directory } = ground;
         let options = EngineOptions::new(directory.path().join("spill"));
         let engine = Engine::new(lake, clock.clone(), random.clone(), options).unwrap();
         let dyn_clock: Arc<dyn Clock> = clock.clone();
@@ -53,33 +32,8 @@ impl Client {
     }
 
     async fn call(&self, operation: &str, body: Value) -> Result<Value, (String, String)> {
-        let request = http::Request::builder()
-            .method("POST")
-            .uri("/")
-            .header("x-amz-target", format!("AmazonAthena.{operation}"))
-            .body(())
-            .unwrap();
-        let call = Call {
-            request_id: RequestId(uuid::Uuid::from_u128(1)),
-            signing_name: "athena".into(),
-            region: "us-east-1".parse().unwrap(),
-            caller: Caller {
-                access_key_id: "AKIA".into(),
-                account: "000000000000".parse().unwrap(),
-                arn: "arn:aws:iam::000000000000:root".into(),
-                user_id: "000000000000".into(),
-            },
-            head: Arc::new(request.into_parts().0),
-            body: body.to_string().into_bytes().into(),
-            body_sha256: [0; 32],
-            invocation: None,
-            arrival_ms: 0,
-            endpoint: "http://127.0.0.1:4566".into(),
-        };
-        let reply = self.service.call(call).await;
-        let status = reply.status();
-        let bytes = reply.into_body().collect().await.unwrap().to_bytes();
-        let body: Value = serde_json::from_slice(&bytes).unwrap();
+        let target = format!("AmazonAthena.{operation}");
+        let (status, body) = testing::json(&self.service, "athena", &target, &body).await;
         if status.is_success() {
             return Ok(body);
         }
@@ -98,7 +52,8 @@ impl Client {
     }
 
     async fn end(&self, id: &Value) -> Value {
-        for _ in 0..2000 {
+        // Two minutes at least: a debug build on a busy machine is slow.
+        for _ in 0..24_000 {
             let got = self.ok("GetQueryExecution", json!({ "QueryExecutionId": id })).await;
             let state = got["QueryExecution"]["Status"]["State"].as_str().unwrap().to_string();
             if state != "QUEUED" && state != "RUNNING" {

@@ -1,30 +1,16 @@
 //! Glue's calls over a lake in memory.
 
 use super::GlueService;
-use alluvium_base::{AccountId, ManualClock, OsRandom, Region, RequestId};
+use crate::testing::{self, Ground};
 use alluvium_lake::catalog::NewTable;
 use alluvium_lake::commit::TableDefinition;
-use alluvium_lake::{Catalog, Lake, LakeOptions};
-use alluvium_store::objects::local::LocalObjects;
-use alluvium_store::records::memory::MemoryRecords;
-use alluvium_wire::{Call, Caller, Service};
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
 
-async fn lake(directory: &tempfile::TempDir) -> Lake {
-    let (clock, random) = (Arc::new(ManualClock::new(1_790_000_000_000)), Arc::new(OsRandom));
-    let records = Arc::new(MemoryRecords::new());
-    let dir = directory.path().to_path_buf();
-    let objects =
-        LocalObjects::open(&dir, records.clone(), clock.clone(), random.clone()).await.unwrap();
-    let account: AccountId = "000000000000".parse().unwrap();
-    let catalog = Catalog::new(records, Arc::new(objects), clock, random, account);
-    let region: Region = "us-east-1".parse().unwrap();
-    let bucket = catalog.create_table_bucket(&region, "lake").await.unwrap();
-    catalog.create_namespace(&bucket, "ns", BTreeMap::new()).await.unwrap();
-    let lake = Lake::new(catalog, LakeOptions::default());
+/// A lake with a table `lake`.`ns`.`t`.
+async fn ground() -> Ground {
+    let ground = Ground::new().await;
+    let bucket = ground.namespace().await;
     let schema = json!({"type": "struct", "schema-id": 0, "fields": [
         {"id": 1, "name": "id", "required": false, "type": "long"}]});
     let new = NewTable { bucket, namespace: "ns".into(), name: "t".into() };
@@ -35,42 +21,18 @@ async fn lake(directory: &tempfile::TempDir) -> Lake {
         properties: HashMap::new(),
         version: iceberg::spec::FormatVersion::V2,
     };
-    lake.create_table(&new, definition).await.unwrap();
-    lake
+    ground.lake.create_table(&new, definition).await.unwrap();
+    ground
 }
 
 async fn call(service: &GlueService, operation: &str, body: Value) -> Value {
-    let request = http::Request::builder()
-        .method("POST")
-        .uri("/")
-        .header("x-amz-target", format!("AWSGlue.{operation}"))
-        .body(())
-        .unwrap();
-    let call = Call {
-        request_id: RequestId(uuid::Uuid::from_u128(1)),
-        signing_name: "glue".into(),
-        region: "us-east-1".parse().unwrap(),
-        caller: Caller {
-            access_key_id: "AKIA".into(),
-            account: "000000000000".parse().unwrap(),
-            arn: "arn:aws:iam::000000000000:root".into(),
-            user_id: "000000000000".into(),
-        },
-        head: Arc::new(request.into_parts().0),
-        body: body.to_string().into_bytes().into(),
-        body_sha256: [0; 32],
-        invocation: None,
-        arrival_ms: 0,
-        endpoint: "http://127.0.0.1:4566".into(),
-    };
-    let bytes = service.call(call).await.into_body().collect().await.unwrap().to_bytes();
-    serde_json::from_slice(&bytes).unwrap()
+    testing::json(service, "glue", &format!("AWSGlue.{operation}"), &body).await.1
 }
 
 #[tokio::test]
 async fn a_resource_link_leads_to_its_bucket_and_goes_without_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let service = GlueService::new(lake(&directory).await);
+    let ground = ground().await;
+    let service = GlueService::new(ground.lake.clone());
     let input = json!({"DatabaseInput": {"Name": "Linked", "CreateTableDefaultPermissions": [],
         "TargetDatabase": {"CatalogId": "000000000000:s3tablescatalog/lake",
             "DatabaseName": "ns"}}});
@@ -95,8 +57,8 @@ async fn a_resource_link_leads_to_its_bucket_and_goes_without_it() {
 
 #[tokio::test]
 async fn what_is_no_link_and_what_is_not_built_are_refused_by_name() {
-    let directory = tempfile::tempdir().unwrap();
-    let service = GlueService::new(lake(&directory).await);
+    let ground = ground().await;
+    let service = GlueService::new(ground.lake.clone());
     let plain = call(&service, "CreateDatabase", json!({"DatabaseInput": {"Name": "a"}})).await;
     assert_eq!(plain["__type"], "InvalidInputException");
     assert!(plain["message"].as_str().unwrap().contains("TargetDatabase"));

@@ -1,15 +1,11 @@
 //! S3 Tables' calls over a lake in a directory.
 
 use super::S3TablesService;
-use alluvium_base::{AccountId, ManualClock, OsRandom, RequestId};
-use alluvium_lake::{Catalog, Lake, LakeOptions};
-use alluvium_store::objects::local::LocalObjects;
-use alluvium_store::records::memory::MemoryRecords;
-use alluvium_wire::{Call, Caller, Service};
+use crate::testing::{self, Ground};
+use alluvium_wire::Service;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 struct Client {
     service: S3TablesService,
@@ -18,38 +14,14 @@ struct Client {
 
 impl Client {
     async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (clock, random) = (Arc::new(ManualClock::new(1_790_000_000_000)), Arc::new(OsRandom));
-        let records = Arc::new(MemoryRecords::new());
-        let dir = directory.path().to_path_buf();
-        let objects =
-            LocalObjects::open(&dir, records.clone(), clock.clone(), random.clone()).await.unwrap();
-        let account: AccountId = "000000000000".parse().unwrap();
-        let catalog = Catalog::new(records, Arc::new(objects), clock, random, account);
-        let lake = Lake::new(catalog, LakeOptions::default());
-        Self { service: S3TablesService::new(lake), _directory: directory }
+        let ground = Ground::new().await;
+        Self { service: S3TablesService::new(ground.lake), _directory: ground.directory }
     }
 
     async fn call(&self, method: &str, path: &str, body: Value) -> (StatusCode, String, Value) {
-        let request = http::Request::builder().method(method).uri(path).body(()).unwrap();
+        let head = http::Request::builder().method(method).uri(path);
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let call = Call {
-            request_id: RequestId(uuid::Uuid::from_u128(1)),
-            signing_name: "s3tables".into(),
-            region: "us-east-1".parse().unwrap(),
-            caller: Caller {
-                access_key_id: "AKIA".into(),
-                account: "000000000000".parse().unwrap(),
-                arn: "arn:aws:iam::000000000000:root".into(),
-                user_id: "000000000000".into(),
-            },
-            head: Arc::new(request.into_parts().0),
-            body: body.into_bytes().into(),
-            body_sha256: [0; 32],
-            invocation: None,
-            arrival_ms: 0,
-            endpoint: "http://127.0.0.1:4566".into(),
-        };
+        let call = testing::call("s3tables", head, body);
         let reply = self.service.call(call).await;
         let status = reply.status();
         let kind = reply.headers().get("x-amzn-errortype");

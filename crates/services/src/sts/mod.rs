@@ -41,8 +41,6 @@ fn answer(call: &Call) -> Result<Reply, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alluvium_base::RequestId;
-    use alluvium_wire::Caller;
     use http_body_util::BodyExt;
 
     async fn send(body: &str) -> (u16, String) {
@@ -50,25 +48,8 @@ mod tests {
     }
 
     async fn send_to(method: &str, uri: &str, body: &str) -> (u16, String) {
-        let (head, ()) =
-            http::Request::builder().method(method).uri(uri).body(()).unwrap().into_parts();
-        let call = Call {
-            request_id: RequestId(uuid::Uuid::from_u128(1)),
-            signing_name: "sts".into(),
-            region: "us-east-1".parse().unwrap(),
-            caller: Caller {
-                access_key_id: "AKID".into(),
-                account: "000000000000".parse().unwrap(),
-                arn: "arn:aws:iam::000000000000:root".into(),
-                user_id: "000000000000".into(),
-            },
-            head: std::sync::Arc::new(head),
-            body: body.to_string().into(),
-            body_sha256: [0; 32],
-            invocation: None,
-            arrival_ms: 0,
-            endpoint: "http://127.0.0.1:4566".into(),
-        };
+        let head = http::Request::builder().method(method).uri(uri);
+        let call = crate::testing::call("sts", head, body.to_string());
         let reply = StsService.call(call).await;
         let status = reply.status().as_u16();
         let bytes = reply.into_body().collect().await.unwrap().to_bytes();

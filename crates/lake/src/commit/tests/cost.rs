@@ -2,7 +2,8 @@
 
 use crate::catalog::{CatalogError, TableRecord};
 use crate::commit::{TableChange, references};
-use crate::testing::{Bench, Counts, data_file, step, stream};
+use crate::testing::{Bench, data_file, step, stream};
+use alluvium_store::objects::memory::Counts;
 use iceberg::TableUpdate;
 use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention};
 use std::collections::BTreeMap;

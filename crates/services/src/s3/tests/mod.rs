@@ -1,11 +1,11 @@
 //! In-process tests of the whole service, signatures included, over stores in memory.
 
-mod memory_objects;
 mod signatures;
 
 use super::{S3Dependencies, S3Gateway};
 use alluvium_base::{AccountId, Clock, OsRandom, Region, Secret, SystemClock};
 use alluvium_store::objects::Objects;
+use alluvium_store::objects::memory::MemoryObjects;
 use alluvium_store::records::memory::MemoryRecords;
 use alluvium_wire::Caller;
 use alluvium_wire::credentials::{Credential, CredentialLookup};
@@ -13,7 +13,6 @@ use alluvium_wire::sigv4::sign::Signer;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use memory_objects::MemoryObjects;
 use std::sync::Arc;
 
 const KEY: &str = "AKIDTEST";
