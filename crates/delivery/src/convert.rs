@@ -19,6 +19,7 @@ use alluvium_lake::lake::{LoadError, LoadedTable};
 use alluvium_lake::write::{PendingFile, PublishError, TableWriter, WriteOptions, publish};
 use alluvium_log::LaneBlock;
 use iceberg::spec::DataFile;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -36,6 +37,8 @@ const PUBLISH_PARALLEL: usize = 4;
 pub(crate) struct Converted {
     pub(crate) prepared: Prepared,
     pub(crate) files: Vec<DataFile>,
+    /// Records in error objects, by their code.
+    pub(crate) errors: BTreeMap<String, u64>,
 }
 
 /// Why a batch was not converted.
@@ -167,7 +170,7 @@ impl Converter {
         let writer = TableWriter::new(&metadata, WriteOptions::new(prefix)).map_err(unsupported)?;
         let rows = Rows { decoder, writer };
         let outcome = self.run(batch, attempt.stream, Way::Rows(Box::new(rows))).await?;
-        let Outcome { files, error_objects, counts } = outcome;
+        let Outcome { files, error_objects, counts, errors } = outcome;
         let (schema_id, spec_id) =
             (metadata.current_schema_id(), metadata.default_partition_spec_id());
         let texts = data_files::describe(&files, &metadata, schema_id, spec_id)?;
@@ -180,7 +183,7 @@ impl Converter {
             error_objects,
             counts,
         };
-        Ok(Converted { prepared, files })
+        Ok(Converted { prepared, files, errors })
     }
 
     /// Puts every record of a batch into error objects.
@@ -196,7 +199,7 @@ impl Converter {
             attempts: failure.attempts,
             ended_ms: failure.ended_ms,
         };
-        let Outcome { error_objects, counts, .. } =
+        let Outcome { error_objects, counts, errors, .. } =
             self.run(batch, stream, Way::Refused(reason)).await?;
         let prepared = Prepared {
             table: None,
@@ -207,7 +210,7 @@ impl Converter {
             error_objects,
             counts,
         };
-        Ok(Converted { prepared, files: Vec::new() })
+        Ok(Converted { prepared, files: Vec::new(), errors })
     }
 
     async fn run(
@@ -252,7 +255,8 @@ impl Converter {
             let reason = format!("{} rows were decoded, {in_files} written", counts.rows);
             return Err(ConvertError::Held(reason));
         }
-        Ok(Outcome { files, error_objects: errors.into_keys(), counts })
+        let by_code = work.errors.into_counts();
+        Ok(Outcome { files, error_objects: errors.into_keys(), counts, errors: by_code })
     }
 
     async fn put(
@@ -291,6 +295,8 @@ struct Outcome {
     files: Vec<DataFile>,
     error_objects: Vec<String>,
     counts: Counts,
+    /// Records in error objects, by their code.
+    errors: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// The `error-output-type` of everything that fails on its way into an Iceberg table.
 pub const ICEBERG_FAILED: &str = "iceberg-failed";
@@ -84,12 +85,19 @@ pub struct ErrorLines {
     full: Vec<Bytes>,
     open: Vec<u8>,
     lines: u64,
+    records: BTreeMap<String, u64>,
 }
 
 impl ErrorLines {
     /// None yet.
     pub fn new(batch: &BatchDocument) -> Self {
-        Self { batch: batch.number.0, full: Vec::new(), open: Vec::new(), lines: 0 }
+        Self {
+            batch: batch.number.0,
+            full: Vec::new(),
+            open: Vec::new(),
+            lines: 0,
+            records: BTreeMap::new(),
+        }
     }
 
     /// Adds a record.
@@ -100,6 +108,10 @@ impl ErrorLines {
         raw: &[u8],
         failure: Failure<'_>,
     ) {
+        match self.records.get_mut(failure.code) {
+            Some(count) => *count += 1,
+            None => drop(self.records.insert(failure.code.to_string(), 1)),
+        }
         self.push(&RecordLine {
             attempts_made: failure.attempts,
             arrival_timestamp: arrival_ms,
@@ -148,6 +160,11 @@ impl ErrorLines {
     /// How many lines there are.
     pub fn lines(&self) -> u64 {
         self.lines
+    }
+
+    /// How many records there are of each code.
+    pub fn into_counts(self) -> BTreeMap<String, u64> {
+        self.records
     }
 
     /// Objects that are full, so that they can be written while more lines come.

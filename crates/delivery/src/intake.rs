@@ -112,7 +112,7 @@ impl Intake {
     pub async fn put(&self, stream: &Stream, records: Records) -> Result<Receipt, PutError> {
         let guard = stream.begin_put().ok_or(PutError::Closing)?;
         let Records { frames, count, arrival_ms, invocation } = records;
-        let size_bytes = frames.len() as u64;
+        let (size_bytes, without_id) = (frames.len() as u64, invocation.is_none());
         let lanes = vec![LaneAppend { lane: stream.lane, count, frames }];
         let appended = self.log.append(Append { arrival_ms, invocation, lanes }).await;
         drop(guard);
@@ -127,7 +127,11 @@ impl Intake {
         if appended.repeated {
             metrics::counter!("alluvium_put_repeats_total").increment(1);
         } else {
-            stream.count_put(count, size_bytes);
+            stream.counters.put(count, size_bytes);
+            if without_id {
+                // What such a client repeats by itself is doubled, as on AWS (DURABILITY section 1).
+                metrics::counter!("alluvium_put_calls_without_invocation_id_total").increment(1);
+            }
         }
         Ok(Receipt { first, count, repeated: appended.repeated })
     }

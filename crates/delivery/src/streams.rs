@@ -8,6 +8,7 @@
 //! The file is long because the life of a stream is one set of transactions that are read together.
 
 use crate::batch::{BATCHES, BINDINGS, ProgressDocument, progress_key};
+use crate::figures::Counters;
 use crate::stream::{IcebergDestination, StreamDocument, StreamStatus};
 use alluvium_base::{
     AccountId, BatchNumber, Clock, ErrorKind, LaneId, Random, Region, SequenceNumber,
@@ -20,8 +21,8 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 /// The collection of [`StreamDocument`]s, by `REGION/NAME`.
 pub const STREAMS: &str = "delivery-stream";
@@ -113,20 +114,8 @@ pub struct Stream {
     state: RwLock<(u64, Arc<StreamDocument>)>,
     closing: AtomicBool,
     puts: AtomicU64,
-    /// Made at the first put: the exporter is installed after the streams are read.
-    counters: OnceLock<PutCounters>,
-}
-
-/// Handles of a stream's counters, so that a put does not look them up.
-struct PutCounters {
-    records: metrics::Counter,
-    bytes: metrics::Counter,
-}
-
-impl std::fmt::Debug for PutCounters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PutCounters")
-    }
+    /// What the exporter shows of it.
+    pub(crate) counters: Counters,
 }
 
 /// Held while a put is under way; a stream that is being deleted waits for it.
@@ -146,7 +135,7 @@ impl Stream {
             lane: document.lane,
             closing: AtomicBool::new(document.status == StreamStatus::Deleting),
             puts: AtomicU64::new(0),
-            counters: OnceLock::new(),
+            counters: Counters::default(),
             state: RwLock::new((version, Arc::new(document))),
         }
     }
@@ -166,21 +155,6 @@ impl Stream {
         self.puts.fetch_add(1, Ordering::SeqCst);
         let guard = PutGuard(self);
         (!self.closing.load(Ordering::SeqCst)).then_some(guard)
-    }
-
-    /// Counts an acknowledged call.
-    pub(crate) fn count_put(&self, count: u32, size_bytes: u64) {
-        let counters = self.counters.get_or_init(|| {
-            let name = label(&self.document());
-            PutCounters {
-                records: metrics::counter!(
-                    "alluvium_stream_records_total", "stream" => name.clone()
-                ),
-                bytes: metrics::counter!("alluvium_stream_bytes_total", "stream" => name),
-            }
-        });
-        counters.records.increment(u64::from(count));
-        counters.bytes.increment(size_bytes);
     }
 
     /// Whether it takes no more records.
@@ -485,17 +459,6 @@ impl Streams {
     /// The records that the streams are kept in.
     pub fn records(&self) -> &Arc<dyn Records> {
         &self.records
-    }
-}
-
-/// A stream's label in metrics. Streams are bounded by [`STREAMS_MAX`], but a series for each of
-/// thousands would drown the others, so later lanes share one.
-pub(crate) fn label(document: &StreamDocument) -> String {
-    const LABELLED_LANES: u64 = 200;
-    if document.lane.0 <= LABELLED_LANES {
-        format!("{}/{}", document.region, document.name)
-    } else {
-        "others".to_string()
     }
 }
 

@@ -40,7 +40,7 @@ fn batch() -> Vec<Vec<u8>> {
 }
 
 async fn stalled(gate: &Release) {
-    tokio::time::timeout(Duration::from_secs(30), gate.stalled()).await.expect("it gets there");
+    tokio::time::timeout(Duration::from_secs(180), gate.stalled()).await.expect("it gets there");
 }
 
 /// Lets the engine come to the place, and no further.
@@ -188,7 +188,7 @@ async fn a_fenced_engine_stops_and_says_so() {
     run.records.arm(Some(PROGRESS), Fault::Answer(Outcome::Fenced), 1);
     let fenced = run.engine.fenced();
     run.put(&stream, 0..1).await;
-    tokio::time::timeout(Duration::from_secs(30), fenced).await.expect("it is told");
+    tokio::time::timeout(Duration::from_secs(180), fenced).await.expect("it is told");
     run.crash().await;
 }
 

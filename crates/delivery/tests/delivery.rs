@@ -167,7 +167,7 @@ async fn a_deleted_stream_delivers_what_it_holds_and_goes() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), gone).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(180), gone).await.unwrap();
     assert_eq!(run.ids(table).await, (0..5).collect::<Vec<_>>());
     let again = run.create_stream("s", "t", AT_ONCE).await;
     assert_ne!((again.lane, again.incarnation), (stream.lane, stream.incarnation));

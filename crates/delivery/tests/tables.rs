@@ -21,7 +21,7 @@ async fn trouble(run: &rig::Run) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), seen).await.expect("the trouble is visible");
+    tokio::time::timeout(Duration::from_secs(180), seen).await.expect("the trouble is visible");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +69,7 @@ async fn a_stuck_stream_does_not_hold_up_others() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), delivered).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(180), delivered).await.unwrap();
     run.crash().await;
 }
 

@@ -12,6 +12,8 @@ type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 /// The operator's pages.
 pub(crate) struct Admin {
     metrics: PrometheusHandle,
+    /// The series that are asked for at each scrape.
+    asked: Box<dyn Fn() -> String + Send + Sync>,
     /// A listener off loopback shows metrics only to who signs.
     pub(crate) metrics_want_signature: bool,
     ready: AtomicBool,
@@ -26,7 +28,18 @@ impl std::fmt::Debug for Admin {
 
 impl Admin {
     pub(crate) fn new(metrics: PrometheusHandle, metrics_want_signature: bool) -> Self {
-        Self { metrics, metrics_want_signature, ready: AtomicBool::new(false), checks: Vec::new() }
+        Self {
+            metrics,
+            asked: Box::new(String::new),
+            metrics_want_signature,
+            ready: AtomicBool::new(false),
+            checks: Vec::new(),
+        }
+    }
+
+    /// Says where the rest of `metrics` comes from.
+    pub(crate) fn ask(&mut self, asked: impl Fn() -> String + Send + Sync + 'static) {
+        self.asked = Box::new(asked);
     }
 
     /// Adds a part whose state `health` shows.
@@ -65,7 +78,9 @@ impl Admin {
                 let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 json(status, &serde_json::json!({"ready": ready}))
             }
-            _ if Self::is_metrics(path) => text(StatusCode::OK, self.metrics.render()),
+            _ if Self::is_metrics(path) => {
+                text(StatusCode::OK, self.metrics.render() + &(self.asked)())
+            }
             _ => text(
                 StatusCode::NOT_FOUND,
                 "no such page; there are /_alluvium/health, ready and metrics\n".into(),

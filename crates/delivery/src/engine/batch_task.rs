@@ -6,7 +6,7 @@ use crate::batch::{BatchDocument, BatchState, batch_key};
 use crate::convert::{ConvertError, Converted, Try};
 use crate::error_object::Failure;
 use crate::stream::StreamDocument;
-use crate::streams::{encode, label};
+use crate::streams::encode;
 use alluvium_base::{LaneId, kill_point};
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Inner {
             state.stream.document()
         };
         let converted = self.convert_until_done(lane, &batch, &stream).await;
-        self.prepare(lane, &batch, &stream, converted).await;
+        self.prepare(lane, &batch, converted).await;
         self.pending.wake();
         self.changed.notify_waiters();
         self.commit_next(lane);
@@ -114,14 +114,8 @@ impl Inner {
     }
 
     /// Records that the files are durable; from now on they are what the batch is.
-    async fn prepare(
-        &self,
-        lane: LaneId,
-        batch: &BatchDocument,
-        stream: &StreamDocument,
-        converted: Converted,
-    ) {
-        let Converted { prepared, files } = converted;
+    async fn prepare(&self, lane: LaneId, batch: &BatchDocument, converted: Converted) {
+        let Converted { prepared, files, errors } = converted;
         let counts = prepared.counts;
         assert!(counts.balance(), "conversion answers only with counts that balance (I2)");
         let key = batch_key(batch.incarnation, batch.number);
@@ -140,13 +134,10 @@ impl Inner {
         };
         self.transact_until_done(lane, batch, transaction).await;
         kill_point("delivery-prepared");
-        let name = label(stream);
-        metrics::counter!("alluvium_delivery_error_records_total", "stream" => name.clone())
-            .increment(counts.errors);
-        metrics::counter!("alluvium_delivery_empty_records_total").increment(counts.empty);
         let released = {
             let mut states = self.states.lock();
             let Some(state) = states.get_mut(&lane) else { return };
+            state.stream.counters.set_aside(&errors, counts.empty);
             if done {
                 state.batches.remove(&batch.number);
             } else if let Some(slot) = state.batches.get_mut(&batch.number) {

@@ -8,7 +8,7 @@ use super::Inner;
 use super::state::Stage;
 use crate::batch::{BatchDocument, BatchState, BindingDocument, Prepared, batch_key, binding_key};
 use crate::data_files;
-use crate::streams::{encode, label};
+use crate::streams::encode;
 use alluvium_base::{BatchNumber, LaneId, TableId, kill_point};
 use alluvium_lake::CommitError;
 use alluvium_lake::catalog::CheckpointMove;
@@ -242,16 +242,12 @@ impl Inner {
         let mut states = self.states.lock();
         let Some(state) = states.get_mut(&lane) else { return };
         state.bindings.insert(group.table, last.number);
-        let name = label(&state.stream.document());
         for (batch, _) in &group.batches {
             state.batches.remove(&batch.number);
             let rows = prepared(batch).map_or(0, |prepared| prepared.counts.rows);
-            metrics::counter!("alluvium_delivery_rows_total", "stream" => name.clone())
-                .increment(rows);
+            let waited_ms = u64::try_from(now_ms - batch.oldest_arrival_ms).unwrap_or(0);
+            state.stream.counters.committed(rows, waited_ms);
             metrics::counter!("alluvium_delivery_batches_total").increment(1);
-            #[allow(clippy::cast_precision_loss)] // a histogram takes f64
-            let seconds = (now_ms - batch.oldest_arrival_ms).max(0) as f64 / 1000.0;
-            metrics::histogram!("alluvium_put_to_visible_seconds").record(seconds);
         }
     }
 }

@@ -80,7 +80,6 @@ impl Inner {
         };
         self.transact_until_done(lane, batch, transaction).await;
         metrics::counter!("alluvium_delivery_failed_batches_total").increment(1);
-        metrics::counter!("alluvium_delivery_failed_rows_total").increment(prepared.counts.rows);
         tracing::error!(
             stream = %batch.incarnation,
             batch = batch.number.0,
@@ -88,6 +87,7 @@ impl Inner {
             "a batch's files could not be committed and are named in an error object: {message}"
         );
         if let Some(state) = self.states.lock().get_mut(&lane) {
+            state.stream.counters.failed(prepared.counts.rows);
             state.batches.remove(&batch.number);
         }
     }

@@ -22,6 +22,7 @@ mod start;
 mod state;
 
 use crate::convert::Converter;
+use crate::figures::StreamFigures;
 use crate::lane_log::LaneLog;
 use crate::pending::Pending;
 use crate::streams::{Stream, Streams, StreamsError};
@@ -221,6 +222,11 @@ impl Engine {
     /// How far every stream with something to deliver is.
     pub fn health(&self) -> Vec<StreamHealth> {
         self.0.health()
+    }
+
+    /// What the exporter shows of every stream.
+    pub fn figures(&self) -> Vec<StreamFigures> {
+        self.0.figures()
     }
 }
 

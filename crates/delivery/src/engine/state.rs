@@ -2,6 +2,7 @@
 
 use super::{Inner, StreamHealth};
 use crate::batch::{BatchDocument, ProgressDocument};
+use crate::figures::StreamFigures;
 use crate::streams::Stream;
 use alluvium_base::{BatchNumber, SequenceNumber, TableId};
 use iceberg::spec::DataFile;
@@ -120,7 +121,28 @@ impl Inner {
         told.collect()
     }
 
-    /// Gauges for the exporter: bounded by the labels of [`crate::streams`].
+    /// Every stream's counts, and how far it is.
+    pub(crate) fn figures(&self) -> Vec<StreamFigures> {
+        let behind = self.health();
+        let mut behind: HashMap<_, _> =
+            behind.iter().map(|stream| (stream.stream.as_str(), stream)).collect();
+        let states = self.states.lock();
+        // One that is being deleted may have a successor of its name.
+        let live = states.values().filter(|state| !state.ending());
+        let read = live.map(|state| {
+            let document = state.stream.document();
+            let (region, name) = (document.region.clone(), document.name.clone());
+            let behind = behind.remove(format!("{region}/{name}").as_str());
+            StreamFigures {
+                lag_ms: behind.map_or(0, |stream| stream.lag_ms.unsigned_abs()),
+                waiting_bytes: behind.map_or(0, |stream| stream.waiting_bytes),
+                ..state.stream.counters.read(region, name)
+            }
+        });
+        read.collect()
+    }
+
+    /// Gauges of all streams together, for the exporter.
     pub(crate) fn report(&self) {
         let health = self.health();
         let stuck = health.iter().filter(|stream| stream.stuck.is_some()).count();

@@ -248,7 +248,7 @@ impl Run {
 
     /// Everything delivered, or a panic after half a minute.
     pub(crate) async fn settle(&self) {
-        let settled = tokio::time::timeout(Duration::from_secs(30), self.engine.settled()).await;
+        let settled = tokio::time::timeout(Duration::from_secs(180), self.engine.settled()).await;
         assert!(settled.is_ok(), "not delivered: {:?}", self.engine.health());
     }
 

@@ -48,7 +48,10 @@ pub(super) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.queue.live.lock().remove(&self.id);
+        let mut live = self.queue.live.lock();
+        live.remove(&self.id);
+        metrics::gauge!("alluvium_queries_active").set(live.len() as f64);
+        drop(live);
         self.queue.changed.notify_waiters();
     }
 }

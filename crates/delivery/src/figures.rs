@@ -1,0 +1,147 @@
+//! What is counted of a stream since the process started, for the exporter.
+//!
+//! The counts live in the stream itself and not in a registry of names: a put finds them without a
+//! lookup, and a stream that is deleted takes them along (I8).
+
+use alluvium_base::Region;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Upper bounds of the put-to-visible histogram, in milliseconds: from what interval 0 can reach to
+/// the largest buffering interval.
+pub const VISIBLE_BOUNDS_MS: [u64; 12] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 900_000];
+
+/// The counters of one stream.
+#[derive(Debug, Default)]
+pub struct Counters {
+    records: AtomicU64,
+    bytes: AtomicU64,
+    rows: AtomicU64,
+    failed_rows: AtomicU64,
+    empty: AtomicU64,
+    visible: Visible,
+    /// Records in error objects, by the code that they carry.
+    errors: Mutex<BTreeMap<String, u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Visible {
+    /// One for each bound; what is above all of them is only in `total`.
+    within: [AtomicU64; VISIBLE_BOUNDS_MS.len()],
+    total: AtomicU64,
+    sum_ms: AtomicU64,
+}
+
+impl Counters {
+    /// An acknowledged call.
+    pub(crate) fn put(&self, count: u32, size_bytes: u64) {
+        self.records.fetch_add(count.into(), Ordering::Relaxed);
+        self.bytes.fetch_add(size_bytes, Ordering::Relaxed);
+    }
+
+    /// A committed batch, and how long its oldest record had waited for that.
+    pub(crate) fn committed(&self, rows: u64, waited_ms: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        if let Some(first) = VISIBLE_BOUNDS_MS.iter().position(|bound| waited_ms <= *bound) {
+            self.visible.within[first].fetch_add(1, Ordering::Relaxed);
+        }
+        self.visible.total.fetch_add(1, Ordering::Relaxed);
+        self.visible.sum_ms.fetch_add(waited_ms, Ordering::Relaxed);
+    }
+
+    /// A prepared batch's records that are no rows.
+    pub(crate) fn set_aside(&self, errors: &BTreeMap<String, u64>, empty: u64) {
+        self.empty.fetch_add(empty, Ordering::Relaxed);
+        let mut all = self.errors.lock();
+        for (code, count) in errors {
+            *all.entry(code.clone()).or_default() += count;
+        }
+    }
+
+    /// A batch whose files could not be committed.
+    pub(crate) fn failed(&self, rows: u64) {
+        self.failed_rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self, region: Region, stream: String) -> StreamFigures {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut so_far = 0;
+        let visible_within = std::array::from_fn(|bound| {
+            so_far += read(&self.visible.within[bound]);
+            so_far
+        });
+        StreamFigures {
+            region,
+            stream,
+            records: read(&self.records),
+            bytes: read(&self.bytes),
+            rows: read(&self.rows),
+            failed_rows: read(&self.failed_rows),
+            empty: read(&self.empty),
+            errors: self.errors.lock().clone(),
+            visible_within,
+            // Never less than the last bucket, though a commit may come between the two reads.
+            visible_total: read(&self.visible.total).max(so_far),
+            visible_sum_ms: read(&self.visible.sum_ms),
+            lag_ms: 0,
+            waiting_bytes: 0,
+        }
+    }
+}
+
+/// A stream's counts and its state now.
+#[derive(Debug, Clone)]
+pub struct StreamFigures {
+    /// Its region.
+    pub region: Region,
+    /// Its name.
+    pub stream: String,
+    /// Records acknowledged.
+    pub records: u64,
+    /// Their bytes, framing included.
+    pub bytes: u64,
+    /// Rows committed to a table.
+    pub rows: u64,
+    /// Rows whose files could not be committed and are named in error objects.
+    pub failed_rows: u64,
+    /// Empty records, which are dropped as declared.
+    pub empty: u64,
+    /// Records in error objects, by error code.
+    pub errors: BTreeMap<String, u64>,
+    /// Committed batches whose oldest record waited at most [`VISIBLE_BOUNDS_MS`]; cumulative.
+    pub visible_within: [u64; VISIBLE_BOUNDS_MS.len()],
+    /// All committed batches.
+    pub visible_total: u64,
+    /// The sum of their waits.
+    pub visible_sum_ms: u64,
+    /// Age of the oldest record that is in no table and no error object yet.
+    pub lag_ms: u64,
+    /// Bytes in the log that no batch has yet.
+    pub waiting_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_add_up_and_buckets_are_cumulative() {
+        let counters = Counters::default();
+        counters.put(3, 100);
+        counters.put(2, 50);
+        for waited_ms in [0, 100, 101, 900_000, 900_001] {
+            counters.committed(1, waited_ms);
+        }
+        let errors = BTreeMap::from([("Iceberg.X".to_string(), 2)]);
+        counters.set_aside(&errors, 1);
+        counters.set_aside(&errors, 0);
+        let read = counters.read("us-east-1".parse().unwrap(), "s".into());
+        assert_eq!((read.records, read.bytes, read.rows, read.empty), (5, 150, 5, 1));
+        assert_eq!(read.errors["Iceberg.X"], 4);
+        assert_eq!(read.visible_within[..2], [2, 3]);
+        assert_eq!(read.visible_within[VISIBLE_BOUNDS_MS.len() - 1], 4);
+        assert_eq!((read.visible_total, read.visible_sum_ms), (5, 1_800_202));
+    }
+}

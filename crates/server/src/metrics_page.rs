@@ -1,0 +1,173 @@
+//! `/_alluvium/metrics`: the process's metrics, and each stream's, as Prometheus reads them.
+//!
+//! What is counted of the process is in the recorder of [`metrics`]. What is counted of a stream is
+//! asked of the streams that there are (see [`alluvium_delivery::figures`]): so a deleted stream's
+//! series end.
+
+use alluvium_delivery::figures::{StreamFigures, VISIBLE_BOUNDS_MS};
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+use std::fmt::Write;
+
+/// Counters that are shown from the start, so that a rate is known before the first event.
+const COUNTERS: &[(&str, &str)] = &[
+    (
+        "alluvium_log_repeated_calls_total",
+        "Calls that repeated an acknowledged one and appended nothing",
+    ),
+    ("alluvium_log_failures_total", "Failures of the log, each of which ends the process"),
+    ("alluvium_log_appends_full_total", "Calls refused because the log had no room"),
+    (
+        "alluvium_log_invocations_evicted_early_total",
+        "Invocation ids forgotten before their ten minutes ended",
+    ),
+    (
+        "alluvium_put_calls_without_invocation_id_total",
+        "Puts whose client sent no amz-sdk-invocation-id: its own retries may double them",
+    ),
+    ("alluvium_put_repeats_total", "Puts that were answered with their first outcome"),
+    ("alluvium_delivery_batches_total", "Batches committed to their tables"),
+    ("alluvium_delivery_retries_total", "Tries of a batch that failed and are repeated"),
+    ("alluvium_delivery_failed_batches_total", "Batches whose files could not be committed"),
+    ("alluvium_commits_total", "Table commits"),
+    ("alluvium_commit_conflicts_total", "Table commits that lost a race and were tried again"),
+    ("alluvium_commit_unknown_total", "Table commits whose outcome had to be read back"),
+    ("alluvium_object_read_bytes", "Bytes read from the object store"),
+    ("alluvium_object_written_bytes", "Bytes written to the object store"),
+];
+
+const GAUGES: &[(&str, &str)] = &[
+    ("alluvium_build_info", "The version, as a label"),
+    ("alluvium_log_size_bytes", "Bytes of the log's segments that are in use"),
+    ("alluvium_log_durable_offset", "Where the log's synced part ends"),
+    ("alluvium_delivery_lag_seconds", "The largest lag of all streams"),
+    ("alluvium_delivery_stuck_streams", "Streams whose last try of a batch failed"),
+    ("alluvium_delivery_waiting_bytes", "Bytes in the log that no batch has yet"),
+    ("alluvium_delivery_converting_batches", "Batches in conversion"),
+    ("alluvium_queries_active", "Queries that are queued or run"),
+    ("alluvium_disk_free_bytes", "Free space under the objects"),
+    ("alluvium_records_version", "The version of the newest record"),
+];
+
+const HISTOGRAMS: &[(&str, &str)] = &[
+    ("alluvium_request_seconds", "Time from a request's head to its answer's, by service"),
+    ("alluvium_log_sync_seconds", "Time of the log's fdatasync, one for a group of calls"),
+    ("alluvium_log_group_bytes", "Bytes of a group"),
+    ("alluvium_log_group_blocks", "Calls of a group"),
+    ("alluvium_commit_seconds", "Time of a table commit"),
+    ("alluvium_commit_appends", "Batches that shared a table commit"),
+    ("alluvium_records_commit_seconds", "Time of a transaction of records"),
+    ("alluvium_records_group_transactions", "Transactions of records that shared a sync"),
+    ("alluvium_object_sync_seconds", "Time of syncing an object"),
+    ("alluvium_query_seconds", "Engine time of a query"),
+    ("alluvium_query_scan_files", "Data files that a table scan reads"),
+];
+
+/// Says what the process's metrics mean.
+pub(crate) fn describe() {
+    for (name, meaning) in COUNTERS {
+        describe_counter!(*name, *meaning);
+        metrics::counter!(*name).increment(0);
+    }
+    describe_counter!("alluvium_requests_total", "Requests answered, by service and outcome");
+    describe_counter!("alluvium_s3_requests_total", "S3 calls, by operation and status");
+    describe_counter!("alluvium_queries_total", "Queries ended, by state");
+    describe_counter!("alluvium_put_refusals_total", "Puts that the log refused, by kind");
+    describe_counter!("alluvium_object_puts_refused_total", "Objects refused, by reason");
+    for (name, meaning) in GAUGES {
+        describe_gauge!(*name, *meaning);
+    }
+    for (name, meaning) in HISTOGRAMS {
+        describe_histogram!(*name, *meaning);
+    }
+}
+
+/// The series of the streams.
+pub(crate) fn streams(figures: &[StreamFigures]) -> String {
+    let mut page = String::new();
+    let mut counter = |name: &str, meaning: &str, value: fn(&StreamFigures) -> u64| {
+        family(&mut page, name, "counter", meaning);
+        for stream in figures {
+            let _ = writeln!(page, "{name}{{{}}} {}", labels(stream), value(stream));
+        }
+    };
+    counter("alluvium_stream_records_total", "Records acknowledged", |s| s.records);
+    counter("alluvium_stream_bytes_total", "Bytes of records acknowledged", |s| s.bytes);
+    counter("alluvium_delivery_rows_total", "Rows committed to the table", |s| s.rows);
+    counter(
+        "alluvium_delivery_failed_rows_total",
+        "Rows whose files could not be committed and are named in error objects",
+        |s| s.failed_rows,
+    );
+    counter("alluvium_delivery_empty_records_total", "Empty records, dropped as declared", |s| {
+        s.empty
+    });
+    errors(&mut page, figures);
+    gauges(&mut page, figures);
+    put_to_visible(&mut page, figures);
+    page
+}
+
+fn errors(page: &mut String, figures: &[StreamFigures]) {
+    let name = "alluvium_delivery_error_records_total";
+    family(page, name, "counter", "Records in error objects, by the reason that they carry");
+    for stream in figures {
+        for (reason, count) in &stream.errors {
+            let reason = escaped(reason);
+            let _ = writeln!(page, "{name}{{{},reason=\"{reason}\"}} {count}", labels(stream));
+        }
+    }
+}
+
+fn gauges(page: &mut String, figures: &[StreamFigures]) {
+    let name = "alluvium_stream_lag_seconds";
+    family(
+        page,
+        name,
+        "gauge",
+        "Age of the oldest record that is in no table and no error object yet",
+    );
+    for stream in figures {
+        let _ = writeln!(page, "{name}{{{}}} {}", labels(stream), seconds(stream.lag_ms));
+    }
+    let name = "alluvium_stream_waiting_bytes";
+    family(page, name, "gauge", "Bytes in the log that no batch has yet");
+    for stream in figures {
+        let _ = writeln!(page, "{name}{{{}}} {}", labels(stream), stream.waiting_bytes);
+    }
+}
+
+fn put_to_visible(page: &mut String, figures: &[StreamFigures]) {
+    let name = "alluvium_put_to_visible_seconds";
+    let meaning = "Time from a batch's oldest put until its rows were in the table";
+    family(page, name, "histogram", meaning);
+    for stream in figures {
+        let labels = labels(stream);
+        for (bound_ms, count) in VISIBLE_BOUNDS_MS.iter().zip(stream.visible_within) {
+            let bound = seconds(*bound_ms);
+            let _ = writeln!(page, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        }
+        let total = stream.visible_total;
+        let _ = writeln!(page, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}");
+        let _ = writeln!(page, "{name}_sum{{{labels}}} {}", seconds(stream.visible_sum_ms));
+        let _ = writeln!(page, "{name}_count{{{labels}}} {total}");
+    }
+}
+
+fn family(page: &mut String, name: &str, kind: &str, meaning: &str) {
+    let _ = writeln!(page, "# HELP {name} {meaning}\n# TYPE {name} {kind}");
+}
+
+fn labels(stream: &StreamFigures) -> String {
+    let (region, name) = (escaped(stream.region.as_str()), escaped(&stream.stream));
+    format!("region=\"{region}\",stream=\"{name}\"")
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Milliseconds as seconds.
+#[allow(clippy::cast_precision_loss)] // samples are f64
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}
