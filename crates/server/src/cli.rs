@@ -7,12 +7,14 @@ use crate::generate::{self, Load, SensorOptions};
 use crate::log_tool::{self, LogOptions, RepairOptions};
 use crate::redeliver::{self, RedeliverOptions};
 use crate::sql::{self, SqlOptions};
-use crate::{reference, serve};
+use crate::standard_output::print;
+use crate::{environment, reference, serve};
 use alluvium_base::Region;
 use alluvium_wire::client::Connection;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
 
 /// A streaming data lake in one binary: send records, query Iceberg tables.
 #[derive(Debug, Parser)]
@@ -99,7 +101,7 @@ The server must be stopped. Repair cuts and rewrites nothing: it records what is
 /// How a command reaches a server and signs for it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reach {
-    /// The server's data directory [default: the AWS_* variables, else ./alluvium-data]
+    /// The server's data directory [default: the AWS_* variables, else ALLUVIUM_DATA_DIR, else ./alluvium-data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Region to sign for [default: AWS_REGION, else us-east-1]
@@ -141,7 +143,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct EnvOptions {
-    /// The server's data directory
+    /// The server's data directory [default: ./alluvium-data]
     #[arg(long, env = "ALLUVIUM_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Region to export [default: us-east-1]
@@ -160,9 +162,9 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Serve(options) => match Configuration::resolve(*options) {
+        Command::Serve(options) => match serve_configuration(*options) {
             Ok(configuration) => finish(serve::run(configuration)),
-            Err(error) => fail(2, &error.to_string()),
+            Err(why) => fail(2, &why),
         },
         Command::Env(options) => finish(env(options)),
         Command::Generate(Generate::Sensors(options)) => finish(generate_sensors(&options)),
@@ -175,15 +177,26 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Redeliver(options) => finish(redeliver_records(&options)),
         Command::Demo(options) => finish(demo::run(&options)),
-        Command::ConfigReference => {
-            print!("{}", reference::configuration());
-            ExitCode::SUCCESS
-        }
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "alluvium", &mut std::io::stdout());
-            ExitCode::SUCCESS
-        }
+        Command::ConfigReference => finish(print(&reference::configuration())),
+        Command::Completions { shell } => finish(print(&completions(shell))),
     }
+}
+
+/// What is wrong here is wrong usage.
+fn serve_configuration(options: ServeOptions) -> Result<Configuration, String> {
+    environment::given_root()?;
+    Configuration::resolve(options).map_err(|error| error.to_string())
+}
+
+/// The script for a shell, without the commands that help does not show either.
+fn completions(shell: clap_complete::Shell) -> String {
+    let whole = Cli::command();
+    let shown: Vec<_> = whole.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect();
+    let mut script = Vec::new();
+    let mut command = clap::Command::new("alluvium").version(env!("CARGO_PKG_VERSION"));
+    command = command.subcommands(shown).args(whole.get_arguments().cloned());
+    clap_complete::generate(shell, &mut command, "alluvium", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 fn finish(done: Result<(), String>) -> ExitCode {
@@ -210,8 +223,7 @@ fn fail(code: u8, why: &str) -> ExitCode {
 fn env(options: EnvOptions) -> Result<(), String> {
     let dir = options.data_dir.unwrap_or_else(|| configuration::default_data_dir().to_path_buf());
     let target = Target::of_data_dir(&dir, options.region)?;
-    print!("{}", target.exports());
-    Ok(())
+    print(&target.exports())
 }
 
 /// One thread: the machine's others belong to the server.
@@ -224,10 +236,13 @@ fn one_thread() -> Result<tokio::runtime::Runtime, String> {
 
 fn generate_sensors(options: &SensorOptions) -> Result<(), String> {
     let target = Target::reach(&options.reach)?;
-    let summary =
-        one_thread()?.block_on(generate::run(Load::from(options), target.destination()))?;
-    println!("{summary}");
-    Ok(())
+    let stop = CancellationToken::new();
+    let done = one_thread()?.block_on(async {
+        generate::stop_at_signal(&stop)?;
+        generate::run(Load::from(options), target.destination(), stop).await
+    })?;
+    print(&format!("{}\n", done.summary.json()))?;
+    done.failure.map_or(Ok(()), Err)
 }
 
 fn redeliver_records(options: &RedeliverOptions) -> Result<(), String> {
@@ -237,8 +252,7 @@ fn redeliver_records(options: &RedeliverOptions) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("threads cannot be started: {error}"))?;
-    print!("{}", runtime.block_on(redeliver::run(options))?);
-    Ok(())
+    print(&runtime.block_on(redeliver::run(options))?)
 }
 
 fn query(options: &SqlOptions) -> Result<(), String> {
@@ -248,6 +262,5 @@ fn query(options: &SqlOptions) -> Result<(), String> {
             Connection::new(target.destination()).map_err(|error| error.to_string())?;
         sql::run(options, &mut connection).await
     })?;
-    print!("{answer}");
-    Ok(())
+    print(&answer)
 }

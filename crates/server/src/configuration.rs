@@ -5,6 +5,7 @@
 //! reference in `docs/configuration.md` all come from it.
 
 use crate::byte_size::ByteSize;
+use crate::telemetry;
 use alluvium_base::{AccountId, Region};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -233,6 +234,12 @@ impl Configuration {
             })
         };
         let ms = |given: Option<u64>, default: u64| Duration::from_millis(given.unwrap_or(default));
+        let log_level = options.log_level.unwrap_or_else(|| "info".into());
+        telemetry::log_filter(&log_level).map_err(|reason| ConfigurationError::Value {
+            flag: "log-level",
+            value: log_level.clone(),
+            reason,
+        })?;
         Ok(Self {
             listen: options.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4566))),
             records_path: path("records", options.records, "sqlite://", "records.sqlite")?,
@@ -240,9 +247,9 @@ impl Configuration {
             log_dir: path("log", options.log, "file://", "log")?,
             regions: options.regions.map(|regions| regions.into_iter().collect()),
             account_id: options.account_id,
-            s3_domain: options.s3_domain.unwrap_or_else(|| "localhost".into()),
+            s3_domain: domain(options.s3_domain.unwrap_or_else(|| "localhost".into()))?,
             log_format: options.log_format.unwrap_or(LogFormat::Text),
-            log_level: options.log_level.unwrap_or_else(|| "info".into()),
+            log_level,
             table_commit_interval: ms(options.table_commit_interval_ms, 250),
             log_budget_bytes: size("log-budget", options.log_budget, 4096, LOG_BUDGET_MIN)?,
             request_memory_bytes: size(
@@ -258,16 +265,58 @@ impl Configuration {
                 DELIVERY_MEMORY_MIN,
             )?,
             query_memory_bytes: size("query-memory", options.query_memory, 512, 32 * MIB)?,
-            max_connections: options.max_connections.unwrap_or(4096).max(1),
-            max_requests: options.max_requests.unwrap_or(1024).max(1),
-            head_timeout: ms(options.head_timeout_ms, 30_000),
-            body_timeout: ms(options.body_timeout_ms, 30_000),
+            max_connections: at_least_1("max-connections", options.max_connections, 4096)?,
+            max_requests: at_least_1("max-requests", options.max_requests, 1024)?,
+            head_timeout: Duration::from_millis(at_least_1(
+                "head-timeout-ms",
+                options.head_timeout_ms,
+                30_000,
+            )?),
+            body_timeout: Duration::from_millis(at_least_1(
+                "body-timeout-ms",
+                options.body_timeout_ms,
+                30_000,
+            )?),
             drain_timeout: ms(options.drain_timeout_ms, 20_000),
             accept_log_loss: options.accept_log_loss.unwrap_or(false),
             allow_unsafe_file_system: options.allow_unsafe_file_system.unwrap_or(false),
             data_dir,
         })
     }
+}
+
+/// A limit of nothing would let nothing in.
+fn at_least_1<N: PartialEq + Default>(
+    flag: &'static str,
+    given: Option<N>,
+    default: N,
+) -> Result<N, ConfigurationError> {
+    match given {
+        Some(none) if none == N::default() => Err(ConfigurationError::Value {
+            flag,
+            value: "0".into(),
+            reason: "at least 1 is needed".into(),
+        }),
+        given => Ok(given.unwrap_or(default)),
+    }
+}
+
+/// A domain as a `Host` header names it: dotted labels in lower case, no scheme, no port.
+fn domain(name: String) -> Result<String, ConfigurationError> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Ok(name);
+    }
+    Err(ConfigurationError::Value {
+        flag: "s3-domain",
+        value: name,
+        reason: "write a domain as s3.example.org: lower case, without scheme and port".into(),
+    })
 }
 
 /// Where a server keeps its data unless it is told.
@@ -286,6 +335,11 @@ fn local_path(
             flag,
             value: url.into(),
             reason: format!("a path must follow {only}"),
+        }),
+        Some(path) if path.contains(['?', '#']) => Err(ConfigurationError::Value {
+            flag,
+            value: url.into(),
+            reason: format!("{only}PATH takes no parameters"),
         }),
         Some(path) => Ok(PathBuf::from(path)),
         None => Err(ConfigurationError::Backend {
@@ -329,6 +383,15 @@ mod tests {
             "listen = \"nowhere\"",
             "regions = [\"x\"]",
             "request-memory = \"1MiB\"",
+            "max-connections = 0",
+            "max-requests = 0",
+            "head-timeout-ms = 0",
+            "body-timeout-ms = 0",
+            "s3-domain = \"http://x\"",
+            "s3-domain = \"x:80\"",
+            "s3-domain = \"\"",
+            "log-level = \"][\"",
+            "objects = \"file:///o?x=1\"",
             "x = [",
         ] {
             assert!(with_config(text, ServeOptions::default()).is_err(), "{text}");

@@ -3,6 +3,7 @@
 use crate::admin::Admin;
 use crate::configuration::Configuration;
 use crate::door::{Registered, Registry};
+use crate::metrics_page;
 use alluvium_base::{AccountId, Clock, Random, SequenceNumber};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
@@ -54,10 +55,15 @@ pub(crate) struct Engines {
 /// The document that holds the log's reserved mark (DURABILITY section 2).
 const RESERVED: &str = "log-reserved";
 
-/// Takes the data directory: the first thing that a server does.
+/// Takes the data directory, and what lies elsewhere: the first thing that a server does.
 pub(crate) fn own(configuration: &Configuration) -> Result<DataDir, String> {
     let options = DataDirOptions { allow_any_file_system: configuration.allow_unsafe_file_system };
-    DataDir::open(&configuration.data_dir, options).map_err(|error| error.to_string())
+    let mut directory = DataDir::open(&configuration.data_dir, options).map_err(text)?;
+    let Configuration { records_path, objects_dir, log_dir, .. } = configuration;
+    for part in [records_path, objects_dir, log_dir] {
+        directory.take_part(part, options).map_err(text)?;
+    }
+    Ok(directory)
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -149,8 +155,11 @@ impl Engines {
         }
     }
 
-    /// Adds the log's state to `health`: red when it failed, or when a lane is quarantined.
-    pub(crate) fn add_checks(&self, admin: &mut Admin) {
+    /// Adds the streams to `metrics`, and the log's state to `health`: red when it failed, or when a
+    /// lane is quarantined.
+    pub(crate) fn show(&self, admin: &mut Admin) {
+        let delivery = self.delivery.clone();
+        admin.ask(move || metrics_page::streams(&delivery.figures()));
         let journal = self.journal.clone();
         admin.check("log", move || {
             if let Some(why) = journal.failure() {
@@ -267,13 +276,8 @@ fn query_engine(
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<alluvium_query::Engine, String> {
+    // The data directory emptied it when it was taken, and keeps it private.
     let spill = configuration.data_dir.join("spill");
-    match std::fs::remove_dir_all(&spill) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(format!("{}: {error}", spill.display()));
-        }
-        _ => {}
-    }
     let mut options = alluvium_query::EngineOptions::new(spill);
     options.memory_limit_bytes =
         usize::try_from(configuration.query_memory_bytes).unwrap_or(usize::MAX);

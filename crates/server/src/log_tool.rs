@@ -1,7 +1,9 @@
 //! `alluvium log check` and `repair`: the log of a stopped server, and what an operator accepts.
 
-use crate::configuration::{self, Configuration, ServeOptions};
+use crate::configuration::Configuration;
 use crate::engines;
+use crate::standard_output::print;
+use crate::stopped::StoppedServer;
 use alluvium_base::{Epoch, LaneId, SequenceNumber};
 use alluvium_delivery::recovery;
 use alluvium_log::SegmentId;
@@ -12,18 +14,13 @@ use alluvium_log::identity::{AcceptedDamage, AcceptedGap};
 use alluvium_store::records::Records;
 use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Which log, and how its state is printed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogOptions {
-    /// The data directory of a stopped server [default: ./alluvium-data]
-    #[arg(long, env = "ALLUVIUM_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// A TOML file as for `alluvium serve`
-    #[arg(long, env = "ALLUVIUM_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    server: StoppedServer,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -78,18 +75,7 @@ pub(crate) async fn run_repair(options: &RepairOptions) -> Result<bool, String> 
 }
 
 async fn examine(options: &LogOptions, decisions: &[Decision]) -> Result<bool, String> {
-    let serve = ServeOptions {
-        data_dir: options.data_dir.clone(),
-        config: options.config.clone(),
-        allow_unsafe_file_system: Some(true), // reading is no risk
-        ..ServeOptions::default()
-    };
-    let configuration = Configuration::resolve(serve).map_err(|error| error.to_string())?;
-    if !configuration.log_dir.is_dir() {
-        let shown = configuration.log_dir.display();
-        let default = configuration::default_data_dir().display();
-        return Err(format!("there is no log in {shown}: name the --data-dir (not {default}?)"));
-    }
+    let configuration = options.server.configuration()?;
     let directory = engines::own(&configuration)?;
     let floors = floors(&configuration, directory.epoch()).await?;
     let (log_dir, decisions) = (configuration.log_dir.clone(), decisions.to_vec());
@@ -105,9 +91,10 @@ async fn examine(options: &LogOptions, decisions: &[Decision]) -> Result<bool, S
     let report = examined.await.map_err(|error| error.to_string())??;
     drop(directory);
     if options.json {
-        println!("{}", serde_json::to_string(&report).map_err(|error| error.to_string())?);
+        let json = serde_json::to_string(&report).map_err(|error| error.to_string())?;
+        print(&format!("{json}\n"))?;
     } else {
-        print!("{}", describe(&report));
+        print(&describe(&report))?;
     }
     Ok(report.exit_status() == 0)
 }

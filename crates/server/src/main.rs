@@ -15,10 +15,13 @@ mod environment;
 mod generate;
 mod identity;
 mod log_tool;
+mod metrics_page;
 mod redeliver;
 mod reference;
 mod serve;
 mod sql;
+mod standard_output;
+mod stopped;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -1,7 +1,8 @@
 //! `alluvium redeliver`: a stopped server's log goes through a stream again, from a record or a time.
 
-use crate::configuration::{Configuration, ServeOptions};
+use crate::configuration::Configuration;
 use crate::engines;
+use crate::stopped::StoppedServer;
 use alluvium_base::{LaneId, OsRandom, Region, SequenceNumber, SystemClock};
 use alluvium_delivery::redelivery;
 use alluvium_delivery::streams::Streams;
@@ -11,7 +12,6 @@ use alluvium_log::device::local::LocalDevice;
 use alluvium_log::{Journal, JournalOptions};
 use alluvium_store::records::Records;
 use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -30,12 +30,8 @@ pub(crate) struct RedeliverOptions {
     /// Say what would be delivered again and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// The data directory of a stopped server [default: ./alluvium-data]
-    #[arg(long, env = "ALLUVIUM_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// A TOML file as for `alluvium serve`
-    #[arg(long, env = "ALLUVIUM_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    server: StoppedServer,
 }
 
 /// Where to begin.
@@ -65,16 +61,7 @@ const STEP_BYTES: u64 = 4 << 20;
 
 /// Runs the command; the answer is what to print.
 pub(crate) async fn run(options: &RedeliverOptions) -> Result<String, String> {
-    let serve = ServeOptions {
-        data_dir: options.data_dir.clone(),
-        config: options.config.clone(),
-        allow_unsafe_file_system: Some(true),
-        ..ServeOptions::default()
-    };
-    let configuration = Configuration::resolve(serve).map_err(|error| error.to_string())?;
-    if !configuration.log_dir.is_dir() {
-        return Err(format!("there is no log in {}", configuration.log_dir.display()));
-    }
+    let configuration = options.server.configuration()?;
     let directory = engines::own(&configuration)?;
     let opening = SqliteOptions { epoch_floor: directory.epoch(), ..SqliteOptions::default() };
     let sqlite = SqliteRecords::open(&configuration.records_path, opening).await;

@@ -11,6 +11,7 @@ use alluvium_base::{AccountId, OsRandom, Random, SystemClock};
 use alluvium_wire::sigv4::Verifier;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,7 +39,7 @@ pub(crate) async fn serve(
     let unusable = |error: std::io::Error| format!("{} cannot be used: {error}", dir.display());
     let directory = engines::own(&configuration)?;
     data_directory::remove_endpoint(&dir).map_err(unusable)?;
-    let ground = ground(&configuration)?;
+    let (ground, access_key_id) = ground(&configuration)?;
     let engines = Engines::open(&configuration, &ground, directory).await?;
     let metrics = telemetry::start_metrics()?;
     let limits = ListenLimits {
@@ -51,7 +52,7 @@ pub(crate) async fn serve(
         .map_err(|error| format!("cannot listen on {}: {error}", configuration.listen))?;
     let local = listener.local();
     let mut admin = Admin::new(metrics, !local.ip().is_loopback());
-    engines.add_checks(&mut admin);
+    engines.show(&mut admin);
     let admin = Arc::new(admin);
     let door = Arc::new(Door::new(DoorParts {
         verifier: Verifier::new(ground.lookup.clone(), ground.clock.clone()),
@@ -66,29 +67,43 @@ pub(crate) async fn serve(
         },
         requests_max: configuration.max_requests,
     }));
-    stop_at_signal(&stop)?;
+    let hurry = stop_at_signal(&stop)?;
     tokio::spawn(upkeep(admin.clone()));
-    data_directory::write_endpoint(&dir, &url(local)).map_err(unusable)?;
+    data_directory::write_endpoint(&dir, &url(local), &access_key_id).map_err(unusable)?;
     admin.set_ready(true);
     engines.make_ready();
     announce(&configuration, local, &ground.account);
     let failure = failure_stops(engines.failure(), &stop);
-    let drained = listener.serve(door, stop, configuration.drain_timeout).await;
-    admin.set_ready(false);
+    tokio::spawn(not_ready_from(stop.clone(), admin, dir.clone()));
+    let drained = async {
+        if !listener.serve(door, stop, configuration.drain_timeout).await {
+            tracing::warn!("calls were still in flight after {:?}", configuration.drain_timeout);
+        }
+        if let Some(why) = failure.lock().take() {
+            // What the log holds is recovered by the next start; nothing more may be written.
+            return Err(why);
+        }
+        engines.close(configuration.drain_timeout).await;
+        Ok(())
+    };
+    let drained = hurry.run_until_cancelled(drained).await;
     data_directory::remove_endpoint(&dir).map_err(unusable)?;
-    if !drained {
-        tracing::warn!("calls were still in flight after {:?}", configuration.drain_timeout);
-    }
-    if let Some(why) = failure.lock().take() {
-        // What the log holds is recovered by the next start; nothing more may be written.
-        return Err(why);
-    }
-    engines.close(configuration.drain_timeout).await;
+    drained.unwrap_or_else(|| Err("ended by a second signal, without draining".into()))?;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn ground(configuration: &Configuration) -> Result<Ground, String> {
+/// From `stop` on nobody shall come any more.
+async fn not_ready_from(stop: CancellationToken, admin: Arc<Admin>, dir: PathBuf) {
+    stop.cancelled().await;
+    admin.set_ready(false);
+    if let Err(error) = data_directory::remove_endpoint(&dir) {
+        tracing::warn!("{}: the endpoint cannot be taken back: {error}", dir.display());
+    }
+}
+
+/// What everything stands on, and the id of the access key that is taken.
+fn ground(configuration: &Configuration) -> Result<(Ground, String), String> {
     let random: Arc<dyn Random> = Arc::new(OsRandom);
     let dir = &configuration.data_dir;
     let account = alluvium_access::fixed_account(dir, configuration.account_id.as_ref())
@@ -98,8 +113,9 @@ fn ground(configuration: &Configuration) -> Result<Ground, String> {
         None => RootCredentials::load_or_create(dir, random.as_ref())
             .map_err(|error| error.to_string())?,
     };
+    let access_key_id = root.access_key_id.clone();
     let lookup = Arc::new(RootOnly::new(root, &account));
-    Ok(Ground { clock: Arc::new(SystemClock), random, account, lookup })
+    Ok((Ground { clock: Arc::new(SystemClock), random, account, lookup }, access_key_id))
 }
 
 /// The URL by which clients on this machine reach the listener.
@@ -152,18 +168,22 @@ async fn upkeep(admin: Arc<Admin>) {
     }
 }
 
-fn stop_at_signal(stop: &CancellationToken) -> Result<(), String> {
+/// Cancels `stop` at a signal, and the token that it returns at a second one.
+fn stop_at_signal(stop: &CancellationToken) -> Result<CancellationToken, String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
     let (mut terminate, mut interrupt) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let stop = stop.clone();
+    let (stop, hurry) = (stop.clone(), CancellationToken::new());
+    let again = hurry.clone();
     tokio::spawn(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        tracing::info!("{name}: draining");
-        stop.cancel();
+        for (next, then) in [(stop, "draining"), (again, "ending without draining")] {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!("{name}: {then}");
+            next.cancel();
+        }
     });
-    Ok(())
+    Ok(hurry)
 }

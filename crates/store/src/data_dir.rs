@@ -10,6 +10,7 @@
 //! | `log/` | the journal |
 //! | `credentials` | generated root credentials, mode 0600 |
 //! | `endpoint` | the URL of a server that is ready |
+//! | `access-key-id` | the id of the access key that it takes |
 //! | `spill/` | queries' temporary files |
 //!
 //! The lock is close-on-exec, so no child keeps it, and the kernel drops it with the process,
@@ -29,10 +30,10 @@ const FORMAT: u64 = 1;
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// Another process has it.
+    /// Another process has it, or a part of it that lies elsewhere.
     #[error(
-        "the data directory '{path}' is in use by process {holder}: stop that server, \
-         or give this one another --data-dir"
+        "'{path}' is in use by process {holder}: stop that server, \
+         or give this one a directory of its own"
     )]
     InUse {
         /// The directory.
@@ -55,7 +56,7 @@ pub enum DataDirError {
     },
     /// Its file system is no local disk.
     #[error(
-        "the data directory '{path}' is on {file_system}, which may lose what was acknowledged: \
+        "'{path}' is on {file_system}, which may lose what was acknowledged: \
          use a local disk, or allow it by --allow-unsafe-file-system"
     )]
     FileSystem {
@@ -73,7 +74,7 @@ pub enum DataDirError {
         reason: String,
     },
     /// The file system failed.
-    #[error("the data directory: '{path}': {error}")]
+    #[error("the data directory cannot be used: '{path}': {error}")]
     Io {
         /// The file or directory.
         path: String,
@@ -106,8 +107,8 @@ pub struct DataDirOptions {
 pub struct DataDir {
     root: PathBuf,
     epoch: Epoch,
-    /// Holds the lock.
-    _lock: File,
+    /// Hold the locks.
+    locks: Vec<File>,
 }
 
 impl DataDir {
@@ -118,7 +119,7 @@ impl DataDir {
         if !options.allow_any_file_system {
             check_file_system(&root)?;
         }
-        let lock = take_lock(&root)?;
+        let lock = take_lock(&root, &root.join("lock"))?;
         check_format(&root)?;
         let epoch = raise_epoch(&root)?;
         for directory in [root.join("objects"), root.join("log"), root.join("spill")] {
@@ -126,7 +127,33 @@ impl DataDir {
         }
         clear_spill(&root.join("spill"))?;
         sync_directory(&root).map_err(|error| io_error(&root, error))?;
-        Ok(Self { root, epoch, _lock: lock })
+        Ok(Self { root, epoch, locks: vec![lock] })
+    }
+
+    /// Takes a part that may lie outside, such as a log on a disk of its own: the directories above
+    /// it are made, its file system is checked like the directory's, and `PATH.lock` beside it keeps
+    /// every other server away. A part within is taken already.
+    pub fn take_part(&mut self, part: &Path, options: DataDirOptions) -> Result<(), DataDirError> {
+        let above = match part.parent() {
+            Some(above) if !above.as_os_str().is_empty() => above,
+            _ => Path::new("."),
+        };
+        make_directories(above)?;
+        let above = above.canonicalize().map_err(|error| io_error(above, error))?;
+        let part = match part.file_name() {
+            Some(name) => above.join(name),
+            None => above,
+        };
+        if part.starts_with(&self.root) {
+            return Ok(());
+        }
+        if !options.allow_any_file_system {
+            check_file_system(if part.is_dir() { &part } else { part.parent().unwrap_or(&part) })?;
+        }
+        let mut beside = part.clone().into_os_string();
+        beside.push(".lock");
+        self.locks.push(take_lock(&part, Path::new(&beside))?);
+        Ok(())
     }
 
     /// The directory, absolute.
@@ -246,11 +273,10 @@ fn check_file_system(root: &Path) -> Result<(), DataDirError> {
     }
 }
 
-fn take_lock(root: &Path) -> Result<File, DataDirError> {
-    let path = root.join("lock");
+fn take_lock(root: &Path, path: &Path) -> Result<File, DataDirError> {
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
-    let mut file = File::from(opened.map_err(|error| io_error(&path, error.into()))?);
+    let opened = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
+    let mut file = File::from(opened.map_err(|error| io_error(path, error.into()))?);
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -261,14 +287,14 @@ fn take_lock(root: &Path) -> Result<File, DataDirError> {
             let holder = if is_id { text.trim().to_string() } else { "unknown".to_string() };
             return Err(DataDirError::InUse { path: root.display().to_string(), holder });
         }
-        Err(error) => return Err(io_error(&path, error.into())),
+        Err(error) => return Err(io_error(path, error.into())),
     }
     let written = (|| {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())
     })();
-    written.map_err(|error| io_error(&path, error))?;
+    written.map_err(|error| io_error(path, error))?;
     Ok(file)
 }
 
@@ -359,6 +385,26 @@ mod tests {
         }
         drop(first);
         DataDir::open(&root, ANY).unwrap();
+    }
+
+    #[test]
+    fn a_part_elsewhere_has_one_owner_too() {
+        let directory = TempDir::new().unwrap();
+        let log = directory.path().join("disks/fast/log");
+        let mut first = DataDir::open(&directory.path().join("first"), ANY).unwrap();
+        let mut second = DataDir::open(&directory.path().join("second"), ANY).unwrap();
+        first.take_part(&log, ANY).unwrap();
+        let error = second.take_part(&log, ANY).unwrap_err();
+        assert!(matches!(error, DataDirError::InUse { .. }), "{error}");
+        // The same place by another name.
+        let error = second.take_part(&log.join("../../fast/log"), ANY).unwrap_err();
+        assert!(matches!(error, DataDirError::InUse { .. }), "{error}");
+        drop(first);
+        second.take_part(&log, ANY).unwrap();
+        // What lies within is taken with the directory.
+        let within = second.records();
+        second.take_part(&within, ANY).unwrap();
+        assert!(!second.root().join("records.sqlite.lock").exists());
     }
 
     #[test]

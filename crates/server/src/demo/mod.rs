@@ -8,8 +8,9 @@ mod calls;
 
 use crate::configuration::{Configuration, ServeOptions};
 use crate::environment::Target;
-use crate::generate::{self, Load, Rate};
+use crate::generate::{self, Load, Rate, Summary};
 use crate::sql::{self, Format, SqlOptions};
+use crate::standard_output::say;
 use crate::{data_directory, serve, telemetry};
 use alluvium_base::{OsRandom, Random};
 use alluvium_wire::client::Connection;
@@ -44,6 +45,7 @@ pub(crate) const TABLE: &str = "readings";
 
 /// Delivery at interval 0 takes a second or so; a machine that needs longer than this has a fault.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(120);
+const INTERRUPTED: &str = "interrupted";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The queries of the IoT sample's document.
@@ -75,6 +77,8 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), String> {
         listen: Some(([127, 0, 0, 1], 0).into()),
         data_dir: Some(home.path.clone()),
         log_level: Some("warn".into()),
+        // What is thrown away needs no disk that keeps it; many systems have /tmp in memory.
+        allow_unsafe_file_system: Some(home.temporary),
         ..ServeOptions::default()
     })
     .map_err(|error| error.to_string())?;
@@ -87,19 +91,25 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), String> {
         let stop = CancellationToken::new();
         let mut server = tokio::spawn(serve::serve(configuration, stop.clone()));
         let shown = tokio::select! {
-            shown = show(options, &home) => shown,
+            biased;
+            shown = show(options, &home, &stop) => shown,
             ended = &mut server => {
-                return Err(match ended {
-                    Ok(Ok(())) => "interrupted".to_string(),
-                    Ok(Err(why)) => why,
-                    Err(error) => error.to_string(),
-                });
+                ended.map_err(|error| error.to_string())??;
+                return Err(INTERRUPTED.to_string());
             }
         };
+        // A signal stops the server before its clients know.
+        let interrupted = stop.is_cancelled();
         stop.cancel();
         server.await.map_err(|error| error.to_string())??;
-        shown
-    })
+        shown.map_err(|why| if interrupted { INTERRUPTED.to_string() } else { why })
+    })?;
+    if home.temporary {
+        say("\nThe throw-away lake is gone. Keep one with `alluvium demo --data-dir DIR`.");
+    } else {
+        say(&format!("\nThe lake is kept: alluvium serve --data-dir {}", home.path.display()));
+    }
+    Ok(())
 }
 
 /// The lake's directory, removed at the end if it is a temporary one.
@@ -135,26 +145,50 @@ impl Drop for Home {
     }
 }
 
-async fn show(options: &DemoOptions, home: &Home) -> Result<(), String> {
+async fn show(options: &DemoOptions, home: &Home, stop: &CancellationToken) -> Result<(), String> {
     let started = Instant::now();
     let target = ready(&home.path).await?;
-    println!(
-        "A lake is running at {} (ready in {} ms).",
-        target.endpoint,
-        started.elapsed().as_millis()
-    );
+    let took_ms = started.elapsed().as_millis();
+    say(&format!("A lake is running at {} (ready in {took_ms} ms).", target.endpoint));
     let mut connection =
         Connection::new(target.destination()).map_err(|error| error.to_string())?;
     let pipeline = Pipeline::create(&mut connection).await?;
-    println!(
-        "Made the table bucket '{NAME}', the table {NAMESPACE}.{TABLE} in it, the error bucket"
-    );
-    println!("'{}' and the delivery stream '{NAME}' into the table.\n", pipeline.error_bucket);
-    println!(
+    say(&format!(
+        "Made the table bucket '{NAME}', the table {NAMESPACE}.{TABLE} in it, the error bucket\n\
+         '{}' and the delivery stream '{NAME}' into the table.\n",
+        pipeline.error_bucket
+    ));
+    stream(options, &target, &pipeline, &mut connection, stop).await?;
+    for (question, statement) in QUERIES {
+        let answer = query(&mut connection, statement, Format::Table).await?;
+        say(&format!("{question}\n  {statement}\n{answer}"));
+    }
+    let errors = pipeline.errors(&mut connection).await?;
+    say(&format!("The reading that could not become a row, with its reason:\n{errors}\n"));
+    let waits = !options.no_wait && std::io::stdin().is_terminal();
+    if waits || !home.temporary {
+        look(&target, home, &pipeline, waits);
+    }
+    if waits {
+        say("\nThe lake goes on running; press Enter to end it.");
+        // Ending it by a signal ends it as well.
+        stop.run_until_cancelled(enter()).await;
+    }
+    Ok(())
+}
+
+async fn stream(
+    options: &DemoOptions,
+    target: &Target,
+    pipeline: &Pipeline,
+    connection: &mut Connection,
+    stop: &CancellationToken,
+) -> Result<(), String> {
+    say(&format!(
         "Streaming {} sensor readings with PutRecordBatch, and one that lacks its sensor_id …",
         options.records
-    );
-    pipeline.put_bad_record(&mut connection).await?;
+    ));
+    pipeline.put_bad_record(connection).await?;
     let load = Load {
         stream: NAME.into(),
         streams: None,
@@ -165,40 +199,56 @@ async fn show(options: &DemoOptions, home: &Home) -> Result<(), String> {
         batch: 500,
         progress: true,
     };
-    let summary = generate::run(load, target.destination()).await?;
-    println!("Acknowledged, that is synced to disk: {summary}");
+    let done = generate::run(load, target.destination(), stop.clone()).await?;
+    if stop.is_cancelled() {
+        return Err(INTERRUPTED.to_string());
+    }
+    if let Some(why) = done.failure {
+        return Err(why);
+    }
+    let Summary { records, seconds, ack_ms_p50, ack_ms_p99, failed, .. } = done.summary;
+    if failed > 0 {
+        return Err(format!("{failed} readings were not acknowledged, {records} were"));
+    }
+    say(&format!(
+        "Synced to disk and acknowledged: {records} readings in {seconds:.1} s, each call within \
+         {ack_ms_p50:.1} ms (median), {ack_ms_p99:.1} ms (99 of 100)."
+    ));
     let sent = Instant::now();
-    until_visible(&mut connection, options.records).await?;
-    println!("All of them were rows of the table {} ms later.\n", sent.elapsed().as_millis());
-    for (question, statement) in QUERIES {
-        println!("{question}\n  {statement}");
-        println!("{}", query(&mut connection, statement, Format::Table).await?);
-    }
-    let errors = pipeline.errors(&mut connection).await?;
-    println!("The reading that could not become a row, with its reason:\n{errors}");
-    look(&target, home, &pipeline);
-    if !options.no_wait && std::io::stdin().is_terminal() {
-        println!("\nThe lake goes on running; press Enter to end it.");
-        let line = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
-        let _ = line.await;
-    }
-    if home.temporary {
-        println!("\nThe throw-away lake is gone. Keep one with `alluvium demo --data-dir DIR`.");
-    } else {
-        println!("\nThe lake is kept: alluvium serve --data-dir {}", home.path.display());
-    }
+    until_visible(connection, options.records).await?;
+    let took_ms = sent.elapsed().as_millis();
+    say(&format!("All of them were rows of the table {took_ms} ms later.\n"));
     Ok(())
 }
 
-fn look(target: &Target, home: &Home, pipeline: &Pipeline) {
+/// Waits for a line on a thread that nobody waits for: a signal ends the command all the same.
+async fn enter() {
+    let (pressed, waited) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_line(&mut String::new());
+        let _ = pressed.send(());
+    });
+    let _ = waited.await;
+}
+
+/// Prints where to look. A lake that does not wait is served again first.
+fn look(target: &Target, home: &Home, pipeline: &Pipeline, runs: bool) {
     let dir = home.path.display();
-    println!("Where to look, in another shell while it runs:");
-    println!("  eval \"$(alluvium env --data-dir {dir})\"");
-    println!("  alluvium sql 'SELECT * FROM {NAMESPACE}.{TABLE} LIMIT 10'");
-    println!("  aws firehose describe-delivery-stream --delivery-stream-name {NAME}");
-    println!("  aws s3 ls --recursive s3://{}/", pipeline.error_bucket);
-    println!("  curl {}/_alluvium/metrics", target.endpoint);
-    println!("  Iceberg REST: {}/iceberg, warehouse {}", target.endpoint, pipeline.bucket_arn);
+    // As it was called: `cargo run` puts the binary on nobody's path.
+    let own = std::env::args_os().next();
+    let own = own.map_or("alluvium".into(), |own| own.to_string_lossy().into_owned());
+    if runs {
+        say("Where to look, in another shell while it runs:");
+    } else {
+        say(&format!("Where to look, once `{own} serve --data-dir {dir}` runs:"));
+    }
+    say(&format!("  eval \"$({own} env --data-dir {dir})\""));
+    say(&format!("  {own} sql 'SELECT * FROM {NAMESPACE}.{TABLE} LIMIT 10'"));
+    say(&format!("  aws firehose describe-delivery-stream --delivery-stream-name {NAME}"));
+    say(&format!("  aws s3 ls --recursive s3://{}/", pipeline.error_bucket));
+    let endpoint = if runs { &target.endpoint } else { "$AWS_ENDPOINT_URL" };
+    say(&format!("  curl {endpoint}/_alluvium/metrics"));
+    say(&format!("  Iceberg REST: {endpoint}/iceberg, warehouse {}", pipeline.bucket_arn));
 }
 
 /// The server's target, once it has written where it listens.

@@ -55,7 +55,9 @@ impl Batch {
     /// `count` readings, the first of this number. With `numbered`, `stream` is the beginning of
     /// the names of several streams.
     pub(super) fn new(stream: &str, numbered: bool, first: u64, count: u64) -> Self {
-        let mut body = format!("{{\"DeliveryStreamName\":\"{stream}").into_bytes();
+        let quoted = serde_json::Value::from(stream).to_string();
+        let open = &quoted[..quoted.len() - 1]; // the number may follow before the name ends
+        let mut body = format!("{{\"DeliveryStreamName\":{open}").into_bytes();
         let number_at = numbered.then(|| {
             body.push(b'-');
             body.extend_from_slice(&[b'0'; NUMBER_DIGITS]);
@@ -133,6 +135,14 @@ mod tests {
             assert_eq!(total, batch.payload_bytes);
         }
     }
+
+    #[test]
+    fn any_name_is_text_in_the_body() {
+        let mut batch = Batch::new("a\"b\\", false, 7, 1);
+        let body: serde_json::Value = serde_json::from_slice(&batch.at(1_700_000_000)).unwrap();
+        assert_eq!(body["DeliveryStreamName"], "a\"b\\");
+    }
+
     #[test]
     fn numbered_streams_are_named_in_the_body() {
         let mut batch = Batch::new("s", true, 7, 2);

@@ -7,13 +7,14 @@ use alluvium_base::{Clock, OsRandom, Random, SystemClock};
 use alluvium_wire::client::{ClientError, Connection, Destination, refusal};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// After a refusal that may pass (503) a connection waits this long.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -50,6 +51,52 @@ impl From<&SensorOptions> for Load {
     }
 }
 
+/// What became of a load.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) summary: Summary,
+    /// Why it ended early, if the server refused or was never reached.
+    pub(crate) failure: Option<String>,
+}
+
+/// The last line of `alluvium generate`.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Summary {
+    pub(crate) records: u64,
+    bytes: u64,
+    pub(crate) seconds: f64,
+    records_per_s: f64,
+    pub(crate) ack_ms_p50: f64,
+    pub(crate) ack_ms_p99: f64,
+    ack_ms_max: f64,
+    pub(crate) failed: u64,
+}
+
+impl Summary {
+    fn new(shared: &Shared, latencies: &Latencies) -> Self {
+        let records = shared.acknowledged.load(Ordering::Relaxed);
+        let seconds = shared.started.elapsed().as_secs_f64();
+        let round = |value: f64| (value * 1000.0).round() / 1000.0;
+        #[allow(clippy::cast_precision_loss)]
+        let records_per_s = (records as f64 / seconds).round();
+        Self {
+            records,
+            bytes: shared.bytes.load(Ordering::Relaxed),
+            seconds: round(seconds),
+            records_per_s,
+            ack_ms_p50: round(latencies.quantile_ms(0.5)),
+            ack_ms_p99: round(latencies.quantile_ms(0.99)),
+            ack_ms_max: round(latencies.max_ms()),
+            failed: shared.failed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// One line.
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(self).expect("numbers are JSON")
+    }
+}
+
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {
@@ -61,13 +108,13 @@ struct Shared {
     acknowledged: AtomicU64,
     bytes: AtomicU64,
     failed: AtomicU64,
-    stop: AtomicBool,
+    stop: CancellationToken,
 }
 
 impl Shared {
     /// The number of the next batch's first record, its size, and when it is due.
     fn next(&self) -> Option<(u64, u64, Instant)> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.stop.is_cancelled() {
             return None;
         }
         let first = self.given.fetch_add(self.batch, Ordering::Relaxed);
@@ -84,8 +131,28 @@ impl Shared {
     }
 }
 
-/// Sends the load; the answer is the summary's JSON.
-pub(crate) async fn run(load: Load, to: Destination) -> Result<serde_json::Value, String> {
+/// Cancels `stop` at SIGINT or SIGTERM: no new calls, the summary follows.
+pub(crate) fn stop_at_signal(stop: &CancellationToken) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// Sends the load, until it is all sent or `stop` is cancelled.
+pub(crate) async fn run(
+    load: Load,
+    to: Destination,
+    stop: CancellationToken,
+) -> Result<Done, String> {
     let batch = match load.rate {
         Rate::Max => u64::from(load.batch),
         Rate::PerSecond(rate) => (rate / CALLS_PER_S).clamp(1, u64::from(load.batch)),
@@ -97,7 +164,7 @@ pub(crate) async fn run(load: Load, to: Destination) -> Result<serde_json::Value
         acknowledged: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         failed: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
+        stop,
         load,
     });
     let mut workers = JoinSet::new();
@@ -109,48 +176,37 @@ pub(crate) async fn run(load: Load, to: Destination) -> Result<serde_json::Value
     let mut latencies = Latencies::new();
     let mut failure = None;
     while let Some(ended) = workers.join_next().await {
-        match ended.map_err(|error| error.to_string())? {
-            Ok(own) => latencies.add(&own),
-            Err(error) => {
-                shared.stop.store(true, Ordering::Relaxed);
-                failure.get_or_insert(error);
-            }
+        let (own, refused) = ended.map_err(|error| error.to_string())?;
+        latencies.add(&own);
+        if let Some(why) = refused {
+            shared.stop.cancel();
+            failure.get_or_insert(why);
         }
     }
     watcher.abort();
     if shared.load.progress && std::io::stderr().is_terminal() {
         eprintln!();
     }
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(summary(&shared, &latencies)),
-    }
+    Ok(Done { summary: Summary::new(&shared, &latencies), failure })
 }
 
-fn summary(shared: &Shared, latencies: &Latencies) -> serde_json::Value {
-    let records = shared.acknowledged.load(Ordering::Relaxed);
-    let seconds = shared.started.elapsed().as_secs_f64();
-    let round = |value: f64| (value * 1000.0).round() / 1000.0;
-    #[allow(clippy::cast_precision_loss)]
-    let records_per_s = (records as f64 / seconds).round();
-    json!({
-        "records": records,
-        "bytes": shared.bytes.load(Ordering::Relaxed),
-        "seconds": round(seconds),
-        "records_per_s": records_per_s,
-        "ack_ms_p50": round(latencies.quantile_ms(0.5)),
-        "ack_ms_p99": round(latencies.quantile_ms(0.99)),
-        "ack_ms_max": round(latencies.max_ms()),
-        "failed": shared.failed.load(Ordering::Relaxed),
-    })
-}
-
-/// One connection's work.
-async fn send_all(shared: Arc<Shared>, mut connection: Connection) -> Result<Latencies, String> {
+/// One connection's work, and why it ended early if it did.
+async fn send_all(shared: Arc<Shared>, mut connection: Connection) -> (Latencies, Option<String>) {
     let mut latencies = Latencies::new();
+    let sent = send_until_refused(&shared, &mut connection, &mut latencies).await;
+    (latencies, sent.err())
+}
+
+async fn send_until_refused(
+    shared: &Shared,
+    connection: &mut Connection,
+    latencies: &mut Latencies,
+) -> Result<(), String> {
     let mut batch: Option<Batch> = None;
     while let Some((first, count, due)) = shared.next() {
-        tokio::time::sleep_until(due).await;
+        if shared.stop.run_until_cancelled(tokio::time::sleep_until(due)).await.is_none() {
+            break;
+        }
         let fresh = shared.load.rate != Rate::Max
             || batch.as_ref().is_none_or(|batch| batch.count() != count);
         if fresh {
@@ -191,7 +247,7 @@ async fn send_all(shared: Arc<Shared>, mut connection: Connection) -> Result<Lat
             Err(error) => return Err(error.to_string()),
         }
     }
-    Ok(latencies)
+    Ok(())
 }
 
 fn headers() -> Result<HeaderMap, String> {
@@ -220,11 +276,7 @@ async fn watch(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     let mut before = 0;
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            // Interrupted: no new calls; the summary follows.
-            _ = tokio::signal::ctrl_c() => shared.stop.store(true, Ordering::Relaxed),
-        }
+        ticks.tick().await;
         let now = shared.acknowledged.load(Ordering::Relaxed);
         if shared.load.progress && std::io::stderr().is_terminal() {
             let failed = shared.failed.load(Ordering::Relaxed);

@@ -7,7 +7,7 @@ mod batch;
 mod latency;
 mod load;
 
-pub(crate) use load::{Load, run};
+pub(crate) use load::{Load, Summary, run, stop_at_signal};
 
 use crate::cli::Reach;
 use std::str::FromStr;

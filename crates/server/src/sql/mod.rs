@@ -15,7 +15,7 @@ pub(crate) enum Format {
     Table,
     /// As Athena writes it: quoted, nulls empty
     Csv,
-    /// One object a line
+    /// One object a line; of columns with one name the later get a number
     Json,
 }
 

@@ -42,17 +42,21 @@ impl Rows {
         if self.columns.is_empty() && self.rows.is_empty() {
             return String::new();
         }
-        let mut widths: Vec<usize> = self.columns.iter().map(|name| name.chars().count()).collect();
-        for row in &self.rows {
+        let columns: Vec<String> = self.columns.iter().map(|name| visible(name)).collect();
+        let shown = |value: &Option<String>| value.as_deref().map_or("NULL".into(), visible);
+        let rows: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(shown).collect()).collect();
+        let mut widths: Vec<usize> = columns.iter().map(|name| name.chars().count()).collect();
+        for row in &rows {
             for (index, value) in row.iter().enumerate() {
-                let width = value.as_deref().unwrap_or("NULL").chars().count();
+                let width = value.chars().count();
                 match widths.get_mut(index) {
                     Some(known) => *known = width.max(*known),
                     None => widths.push(width),
                 }
             }
         }
-        let line = |values: &[&str]| {
+        let line = |values: &[String]| {
             let cells = values.iter().zip(&widths).enumerate().map(|(index, (value, &width))| {
                 if self.types.get(index).is_some_and(|kind| is_number(kind)) {
                     format!("{value:>width$}")
@@ -63,15 +67,12 @@ impl Rows {
             format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
         };
         let mut out = String::new();
-        if !self.columns.is_empty() {
-            out.push_str(&line(&self.columns.iter().map(String::as_str).collect::<Vec<_>>()));
+        if !columns.is_empty() {
+            out.push_str(&line(&columns));
             let rules: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
-            out.push_str(&line(&rules.iter().map(String::as_str).collect::<Vec<_>>()));
+            out.push_str(&line(&rules));
         }
-        for row in &self.rows {
-            let row: Vec<&str> = row.iter().map(|v| v.as_deref().unwrap_or("NULL")).collect();
-            out.push_str(&line(&row));
-        }
+        rows.iter().for_each(|row| out.push_str(&line(row)));
         out
     }
 
@@ -87,20 +88,43 @@ impl Rows {
     }
 
     fn json(&self) -> String {
+        let names = self.names();
         let mut out = String::new();
         for row in &self.rows {
-            let mut object = serde_json::Map::new();
-            for (index, value) in row.iter().enumerate() {
-                let name = self.columns.get(index).cloned();
+            let members = row.iter().enumerate().map(|(index, value)| {
+                let name = names.get(index).cloned().unwrap_or_else(|| format!("_col{index}"));
                 let kind = self.types.get(index).map(String::as_str).unwrap_or_default();
                 let value = value.as_deref().map_or(Value::Null, |text| typed(kind, text));
-                object.insert(name.unwrap_or_else(|| format!("_col{index}")), value);
-            }
-            out.push_str(&Value::Object(object).to_string());
-            out.push('\n');
+                format!("{}:{value}", Value::String(name))
+            });
+            out.push_str(&format!("{{{}}}\n", members.collect::<Vec<_>>().join(",")));
         }
         out
     }
+
+    /// The columns' names, each once: an object cannot hold two members of one name.
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            let numbered = (1..).map(|number| format!("{column}_{number}"));
+            let mut candidates = std::iter::once(column.clone()).chain(numbered);
+            let free = candidates.find(|name| !names.contains(name));
+            names.extend(free);
+        }
+        names
+    }
+}
+
+/// A value on its one line: control characters escaped, as they would break it or drive the
+/// terminal.
+fn visible(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_string();
+    }
+    let escaped = text.chars().map(|letter| {
+        if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() }
+    });
+    escaped.collect()
 }
 
 fn is_number(kind: &str) -> bool {
@@ -157,7 +181,32 @@ mod tests {
     fn json_has_one_object_a_line() {
         assert_eq!(
             rows().print(Format::Json),
-            "{\"n\":12,\"name\":\"a \\\"b\\\"\"}\n{\"n\":3,\"name\":null}\n"
+            "{\"name\":\"a \\\"b\\\"\",\"n\":12}\n{\"name\":null,\"n\":3}\n"
         );
+    }
+
+    #[test]
+    fn columns_of_one_name_are_all_in_the_json() {
+        let mut rows = Rows::default();
+        let names = ["a", "a", "a_1"].map(|name| json!({"Name": name, "Type": "bigint"}));
+        let values = ["1", "2", "3"].map(|value| json!({"VarCharValue": value}));
+        rows.add_page(
+            &json!({"ResultSet": {
+                "ResultSetMetadata": {"ColumnInfo": names}, "Rows": [{"Data": values}]}}),
+            false,
+        );
+        assert_eq!(rows.print(Format::Json), "{\"a\":1,\"a_1\":2,\"a_1_1\":3}\n");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal_in_a_table() {
+        let mut rows = Rows::default();
+        rows.add_page(
+            &json!({"ResultSet": {
+                "ResultSetMetadata": {"ColumnInfo": [{"Name": "x", "Type": "varchar"}]},
+                "Rows": [{"Data": [{"VarCharValue": "a\n\u{1b}[2J"}]}]}}),
+            false,
+        );
+        assert_eq!(rows.print(Format::Table), "x\n------------\na\\n\\u{1b}[2J\n");
     }
 }

@@ -139,9 +139,12 @@ impl S3Gateway {
         };
         let operation = operation.0.get().map_or("none", String::as_str);
         let status = reply.status().as_u16();
-        tracing::info!(
-            request_id = %id, operation, %method, path = %resource, status, "s3 call"
-        );
+        // As the door logs every service's calls: what went well only on demand.
+        if status < 400 {
+            tracing::debug!(request_id = %id, operation, %method, path = %resource, status, "s3 call");
+        } else {
+            tracing::info!(request_id = %id, operation, %method, path = %resource, status, "s3 call");
+        }
         metrics::counter!(
             "alluvium_s3_requests_total",
             "operation" => operation.to_string(),
