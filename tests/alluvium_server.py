@@ -43,7 +43,7 @@ class Server:
         self.log_path = pathlib.Path(log) if log else self.data_dir.with_suffix(".log")
         self.process = None
 
-    def start(self, timeout_s=60, expect_ready=True):
+    def start(self, timeout_s=180, expect_ready=True):
         """Starts and waits until DATA/endpoint is written by this start."""
         endpoint = self.data_dir / "endpoint"
         with contextlib.suppress(FileNotFoundError):
@@ -110,7 +110,7 @@ class Server:
         if self.process:
             self.process.wait()
 
-    def stop(self, timeout_s=60) -> int:
+    def stop(self, timeout_s=120) -> int:
         """SIGTERM; returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -120,7 +120,7 @@ class Server:
             self.kill()
             raise
 
-    def wait(self, timeout_s=60) -> int:
+    def wait(self, timeout_s=120) -> int:
         return self.process.wait(timeout_s)
 
     def log_tail(self, size=4000) -> str:
@@ -141,13 +141,18 @@ def running(*args, env=None):
         shutil.rmtree(root, ignore_errors=True)
 
 
-def wait_until(condition, timeout_s=60, what="the condition"):
-    """Polls until `condition()` returns something true, which is returned."""
+def wait_until(condition, timeout_s=180, what="the condition", otherwise=False):
+    """Polls until `condition()` returns something true, which is returned.
+
+    After `timeout_s` it raises; with `otherwise` it returns what the condition returned last.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
+            if otherwise:
+                return value
             raise AssertionError(f"{what} did not hold within {timeout_s} s (last: {value!r})")
         select.select([], [], [], 0.05)

@@ -20,7 +20,7 @@ ROLE = "arn:aws:iam::000000000000:role/firehose"
 def run(server, *arguments):
     """Runs a command with the variables that `alluvium env` prints."""
     return subprocess.run(
-        [alluvium_server.binary(), *arguments], env=server.client_env(), capture_output=True, text=True, timeout=120
+        [alluvium_server.binary(), *arguments], env=server.client_env(), capture_output=True, text=True, timeout=600
     )
 
 
@@ -71,9 +71,13 @@ def test_generated_records_are_counted_by_sql(lake_server, make_table, unique):
 
 def test_a_rate_is_kept_to(lake_server, make_table, unique):
     stream = make_stream(lake_server, make_table(FIELDS), unique)
-    done = run(lake_server, "generate", "sensors", "--stream", stream, "--rate", "100", "--for", "2s")
+    done = run(lake_server, "generate", "sensors", "--stream", stream, "--rate", "100", "--records", "200")
     summary = json.loads(done.stdout.splitlines()[-1])
-    assert summary["records"] == 200 and summary["failed"] == 0
+    assert (summary["records"], summary["failed"]) == (200, 0)
+    assert summary["seconds"] > 1.8, "the last of twenty batches is due 1.9 s after the first"
+    # A time ends what a slow machine has not sent yet.
+    done = run(lake_server, "generate", "sensors", "--stream", stream, "--rate", "100", "--for", "500ms")
+    assert json.loads(done.stdout.splitlines()[-1])["records"] <= 50
 
 
 def test_refusals_reach_the_terminal(lake_server):

@@ -53,7 +53,7 @@ def code_of(error):
     return error.value.response["Error"]["Code"]
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=180):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()

@@ -21,7 +21,7 @@ def tour():
             parts.append(serve.replace("alluvium serve", "alluvium serve --listen 127.0.0.1:0"))
             parts.append("trap 'kill %1; wait %1' EXIT")
         elif kind == "python":
-            parts.append(f"export BUCKET_ARN ACCOUNT\npython - <<'TOUR'\n{text}TOUR")
+            parts.append(f"python - <<'TOUR'\n{text}TOUR")
         else:
             parts.append(text)
     return "\n".join(parts)
@@ -32,7 +32,7 @@ def run(script, cwd):
     tools = [str(pathlib.Path(binary()).parent), str(pathlib.Path(sys.executable).parent)]
     env |= {"PATH": os.pathsep.join([*tools, env["PATH"]]), "AWS_PAGER": "", "HOME": str(cwd)}
     return subprocess.run(
-        ["bash", "-c", script], cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", script], cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
     )
 
 

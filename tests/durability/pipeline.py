@@ -136,13 +136,35 @@ def metric(server, name):
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
 
-def wait_for_rows(server, at_least, index=0, timeout_s=120):
+def wait_for_rows(server, at_least, index=0, timeout_s=300):
     """Waits until delivery has caught up: at least so many rows are in the table."""
     return wait_until(
         lambda: (found := count(server, index)) >= at_least and found,
         timeout_s=timeout_s,
         what=f"{at_least} rows in table {index}",
     )
+
+
+def settled(server, ledger, index=0):
+    """Waits until every acknowledged record is in the table, and says how many rows there are.
+
+    Rows of calls that were not acknowledged may come in between: two counts that agree, with a reading of the
+    data files and a query between them, are of one snapshot.
+    """
+
+    def agreed():
+        before, found = count(server, index), ids(server, index)
+        if not ledger.acknowledged <= set(found):
+            return None
+        queried = athena_count(server, index)
+        return (before, queried, found) if before == count(server, index) else None
+
+    reading = wait_until(agreed, timeout_s=300, what=f"every acknowledged record in table {index}", otherwise=True)
+    before, queried, found = reading or (None, None, ids(server, index))
+    rows = ledger.compare(found)
+    assert before == rows, "the summary and the data files disagree"
+    assert queried == rows, "Athena and PyIceberg disagree"
+    return rows
 
 
 def errors(server):

@@ -45,12 +45,8 @@ def start_loaders(server, ledger, seed):
 
 def settle(server, ledger, errors_expected=False):
     """Delivery has nothing left: every acknowledged record is in the table, and only once."""
-    pipeline.wait_for_rows(server, len(ledger.acknowledged))
-    found = ledger.compare(pipeline.ids(server))
-    assert pipeline.count(server) == found, "the summary and the data files disagree"
-    assert pipeline.athena_count(server) == found, "Athena and PyIceberg disagree"
+    pipeline.settled(server, ledger)
     assert errors_expected or pipeline.errors(server) == {}
-    return found
 
 
 def test_kills_at_random_moments_lose_and_double_nothing(lake):
@@ -85,7 +81,8 @@ def test_kills_at_every_named_point_lose_and_double_nothing(lake):
         for nth in (1,) if point in ONCE_A_SEGMENT else (1, 2):
             lake.env["ALLUVIUM_KILL_POINT"] = f"{point}:{nth}"
             print(f"{point}:{nth}", flush=True)
-            if not run_until_killed(lake, ledger, f"{turn}-{nth}"):
+            # Each point is reached once, however slow the machine; some are not reached twice.
+            if not run_until_killed(lake, ledger, f"{turn}-{nth}", patience_s=60 if nth == 1 else 3):
                 missed.append(f"{point}:{nth}")
                 break
             reached.append(point)
@@ -111,7 +108,7 @@ ONCE_A_SEGMENT = {
 NOT_ON_THIS_PATH = {}
 
 
-def run_until_killed(lake, ledger, turn):
+def run_until_killed(lake, ledger, turn, patience_s):
     """One start with a kill point armed, under load: whether the point ended the process."""
     try:
         lake.start()
@@ -121,19 +118,19 @@ def run_until_killed(lake, ledger, turn):
     try:
         loaders = start_loaders(lake, ledger, 7)
         exercise(lake, ledger, turn)
-        wait_or_kill(lake)
+        wait_or_kill(lake, patience_s)
     except (ClientError, BotoCoreError, OSError, AssertionError):
-        wait_or_kill(lake)  # a call failed, as calls do when the point is reached
+        wait_or_kill(lake, patience_s)  # a call failed, as calls do when the point is reached
     finally:
         for loader in loaders:
             loader.stop()
     return lake.process.returncode == -signal.SIGABRT
 
 
-def wait_or_kill(lake):
+def wait_or_kill(lake, patience_s):
     """Gives a process that is ending the time to end; one that is not was never at the point."""
     try:
-        lake.wait(timeout_s=3)
+        lake.wait(timeout_s=patience_s)
     except subprocess.TimeoutExpired:
         lake.kill()
 

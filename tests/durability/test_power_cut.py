@@ -56,25 +56,36 @@ def test_what_was_acknowledged_survives_power_cuts(disks):
             disk = after.attach()
             server = Server(disk.mount / "data", *server.args, log=server.log_path)
             server.start()
-        pipeline.wait_for_rows(server, len(ledger.acknowledged))
-        found = ledger.compare(pipeline.ids(server))
-        assert pipeline.count(server) == found == pipeline.athena_count(server)
+        pipeline.settled(server, ledger)
         assert pipeline.errors(server) == {}
     finally:
         server.kill()
 
 
-@pytest.mark.parametrize("forget", [None, "/log/"], ids=["synced", "log-not-synced"])
-def test_a_cut_shows_a_missing_sync_of_the_log(disks, tmp_path, forget):
-    """The test of the test: where the log's syncs do nothing, a cut loses what was acknowledged."""
-    disk, after = disks("before").create().attach(), disks("after")
-    server = Server(disk.mount / "data", log=tmp_path / "server.log")
+def test_a_cut_loses_nothing_that_the_log_synced(disks, tmp_path):
+    assert left_after_a_cut(disks, tmp_path, "synced") == 20
+
+
+def test_a_cut_shows_a_missing_sync_of_the_log(disks, tmp_path):
+    """The test of the test: where the log's syncs do nothing, a cut loses what was acknowledged.
+
+    The kernel may write pages by itself when memory is short: one try that loses something is proof.
+    """
+    library = compiled(tmp_path)
+    tries = (left_after_a_cut(disks, tmp_path, f"forgotten-{n}", library) for n in range(3))
+    assert any(left < 20 for left in tries)
+
+
+def left_after_a_cut(disks, tmp_path, name, forget_sync=None):
+    """How many of 20 acknowledged records the log still has after a cut."""
+    disk, after = disks(name).create().attach(), disks(f"{name}-after")
+    server = Server(disk.mount / "data", log=tmp_path / f"{name}.log")
     try:
         server.start()
         pipeline.create(server, interval_s=900, size_mib=128)
         server.kill()
-        if forget:
-            server.env |= {"LD_PRELOAD": str(compiled(tmp_path)), "FORGET_SYNC": forget}
+        if forget_sync:
+            server.env |= {"LD_PRELOAD": str(forget_sync), "FORGET_SYNC": "/log/"}
         server.start()
         client = server.client("firehose")
         for number in range(20):
@@ -86,7 +97,7 @@ def test_a_cut_shows_a_missing_sync_of_the_log(disks, tmp_path, forget):
         server.kill()
     disk.detach()
     after.attach()
-    assert records_in_log(after.mount / "data") == (0 if forget else 20)
+    return records_in_log(after.mount / "data")
 
 
 def compiled(directory):
