@@ -258,6 +258,10 @@ fn unsafe_file_system(magic: u32) -> Option<&'static str> {
         0x00c3_6400 => Some("a network file system (Ceph)"),
         0x5346_414f | 0x6b41_4653 => Some("a network file system (AFS)"),
         0x0bd0_0bd0 => Some("a network file system (Lustre)"),
+        0x4750_4653 => Some("a network file system (GPFS)"),
+        0x1983_0326 => Some("a network file system (BeeGFS)"),
+        0x7375_7245 => Some("a network file system (Coda)"),
+        0x786f_4256 => Some("a file system of the host (VirtualBox)"),
         _ => None,
     }
 }
