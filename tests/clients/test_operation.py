@@ -297,11 +297,10 @@ def test_the_demonstration_runs_where_temporary_files_are_in_memory():
 
 @pytest.mark.parametrize("end", [b"\x03", b"\n"], ids=["interrupt", "enter"])
 def test_the_demonstration_on_a_terminal_ends_by_a_key(end, tmp_path):
+    command, env = [binary(), "demo", "--records", "100", "--rate", "max"], clean_env(TMPDIR=str(tmp_path))
     child, terminal = pty.fork()
     if child == 0:
-        os.environ.clear()
-        os.environ.update(clean_env(TMPDIR=str(tmp_path)))
-        os.execv(binary(), ["alluvium", "demo", "--records", "100", "--rate", "max"])
+        os.execve(command[0], command, env)
     seen, pressed, deadline = b"", False, time.monotonic() + 600
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 1)[0]:

@@ -10,6 +10,7 @@ use alluvium_access::RootCredentials;
 use alluvium_base::{AccountId, OsRandom, Random, SystemClock};
 use alluvium_wire::sigv4::Verifier;
 use parking_lot::Mutex;
+use rustix::fs::Mode;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,12 +23,19 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves until a signal; an error says why it could not, or had to end.
 pub(crate) fn run(configuration: Configuration) -> Result<(), String> {
+    private_files();
     telemetry::start_logs(configuration.log_format, &configuration.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("threads cannot be started: {error}"))?;
     runtime.block_on(serve(configuration, CancellationToken::new()))
+}
+
+/// What libraries make (a query's spill, SQLite's files) is as private as what we make, whatever the
+/// caller's umask.
+pub(crate) fn private_files() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
 /// Serves until a signal, or until `stop` is cancelled.

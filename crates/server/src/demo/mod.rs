@@ -82,6 +82,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), String> {
         ..ServeOptions::default()
     })
     .map_err(|error| error.to_string())?;
+    serve::private_files();
     telemetry::start_logs(configuration.log_format, &configuration.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
