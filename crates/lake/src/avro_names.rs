@@ -64,16 +64,16 @@ pub(crate) fn spec_to_write(spec: &PartitionSpec) -> Result<PartitionSpec, serde
 /// Renames the fields of the partition record, wherever in the schema it is defined.
 fn rename_in_schema(schema: &mut Value) -> bool {
     match schema {
+        // Every part: a first that changed does not end it.
         Value::Array(parts) => {
-            parts.iter_mut().fold(false, |changed, part| rename_in_schema(part) || changed)
+            parts.iter_mut().map(rename_in_schema).filter(|changed| *changed).count() > 0
         }
         Value::Object(members) => {
             if members.get("name").and_then(Value::as_str) == Some(PARTITION_RECORD) {
                 return rename_all(members.get_mut("fields"));
             }
-            ["type", "fields", "items"].iter().fold(false, |changed, name| {
-                members.get_mut(*name).is_some_and(rename_in_schema) || changed
-            })
+            let parts = ["type", "fields", "items"].into_iter();
+            parts.filter(|name| members.get_mut(*name).is_some_and(rename_in_schema)).count() > 0
         }
         _ => false,
     }
