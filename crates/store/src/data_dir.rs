@@ -226,13 +226,20 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 /// Makes the directory and those above it that are missing, each durably.
 fn make_directories(root: &Path) -> Result<(), DataDirError> {
-    if root.is_dir() {
-        return Ok(());
-    }
     let parent = match root.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    if root.is_dir() {
+        // A start that made it may have died before its sync. One that cannot be read was not made
+        // by us.
+        return match sync_directory(parent) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                Err(io_error(parent, error))
+            }
+            _ => Ok(()),
+        };
+    }
     if !parent.is_dir() {
         make_directories(parent)?;
     }

@@ -41,6 +41,8 @@ pub enum Fault {
     After(ObjectsError),
     /// The call waits until released, then is done.
     Stall(Release),
+    /// The call is done; its answer waits until released.
+    Late(Release),
 }
 
 #[derive(Debug)]
@@ -119,6 +121,11 @@ impl FaultyObjects {
             Some(Fault::Stall(release)) => {
                 release.wait().await;
                 work.await
+            }
+            Some(Fault::Late(release)) => {
+                let answer = work.await;
+                release.wait().await;
+                answer
             }
         }
     }

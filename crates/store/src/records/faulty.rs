@@ -22,6 +22,8 @@ pub enum Fault {
     SkipThenUnknown,
     /// The transaction waits until [`Release::release`], then is done.
     Stall(Release),
+    /// The transaction is done; its answer waits until [`Release::release`].
+    Late(Release),
 }
 
 /// Lets stalled calls go on.
@@ -143,6 +145,11 @@ impl Records for FaultyRecords {
             Some(Fault::Stall(release)) => {
                 release.wait().await;
                 self.inner.transact(transaction).await
+            }
+            Some(Fault::Late(release)) => {
+                let outcome = self.inner.transact(transaction).await;
+                release.wait().await;
+                outcome
             }
         }
     }

@@ -44,8 +44,9 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE; \
 pub(super) const SETTLE: &str = "BEGIN IMMEDIATE; \
      UPDATE counter SET value = value + 1 WHERE name = 'settled'; COMMIT;";
 
-/// The last version that was committed.
-pub(super) const LAST_VERSION: &str = "SELECT value FROM counter WHERE name = 'version'";
+/// The epoch, and the last version that was committed.
+pub(super) const EPOCH_AND_VERSION: &str =
+    "SELECT value FROM counter WHERE name IN ('epoch', 'version') ORDER BY name";
 
 /// The most documents that one statement names: four values each is far below SQLite's 32,766.
 const WIDEST: usize = 256;

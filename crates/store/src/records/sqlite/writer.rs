@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// A group is full at this many transactions: more would only delay the first of them.
@@ -32,6 +32,9 @@ const GROUP_TRANSACTIONS: usize = 512;
 const GROUP_STEPS: usize = 8_192;
 /// A group is full at this many bytes of bodies.
 const GROUP_BYTES: usize = 8 << 20;
+
+/// How long after a failed try a failed commit's outcome is settled again.
+const SETTLE_AGAIN: Duration = Duration::from_millis(250);
 
 type Reply = oneshot::Sender<Outcome>;
 
@@ -72,6 +75,14 @@ enum Failure {
     Commit(sqlx::Error, Plan),
 }
 
+/// What is committed once a failed commit is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Settled {
+    last_version: u64,
+    /// Another process has raised the epoch.
+    fenced: bool,
+}
+
 /// Owns the writing connection.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -97,7 +108,15 @@ impl Writer {
         let closing = loop {
             let first = match next.take() {
                 Some(request) => Some(request),
-                None => queue.recv().await,
+                None if self.connection.is_some() => queue.recv().await,
+                // Reads are refused until it is settled, so nobody may ever come to ask for more.
+                None => match tokio::time::timeout(SETTLE_AGAIN, queue.recv()).await {
+                    Ok(request) => request,
+                    Err(_elapsed) => {
+                        self.settle_again().await;
+                        continue;
+                    }
+                },
             };
             match first {
                 Some(Request::Transact(transaction, reply)) => {
@@ -165,7 +184,12 @@ impl Writer {
 
     async fn settle_outcomes(&mut self, plan: Plan, cause: &sqlx::Error) -> Vec<Outcome> {
         match self.settle().await {
-            Ok(last_version) if last_version >= plan.taken => plan.outcomes,
+            // The versions that are there may be those of the process that has taken over.
+            Ok(Settled { fenced: true, .. }) => {
+                let reason = format!("the commit failed and another process took over: {cause}");
+                vec![Outcome::Unknown(reason); plan.outcomes.len()]
+            }
+            Ok(settled) if settled.last_version >= plan.taken => plan.outcomes,
             Ok(_) => {
                 let reason = format!("the commit failed and nothing was done: {cause}");
                 vec![Outcome::Unavailable(reason); plan.outcomes.len()]
@@ -178,28 +202,40 @@ impl Writer {
         }
     }
 
-    /// Makes a failed commit's outcome final and tells the last version that was committed.
+    /// Settles a failed commit whose waiters were told "unknown": they read back what it became.
+    async fn settle_again(&mut self) {
+        match self.settle().await {
+            Ok(_) => {
+                tracing::info!("the outcome of a failed commit is settled; records are read again")
+            }
+            Err(error) => tracing::warn!(%error, "a failed commit is still not settled"),
+        }
+    }
+
+    /// Makes a failed commit's outcome final and tells what is committed.
     ///
     /// The failed commit may have left whole frames in the write-ahead log that no connection
     /// counts, yet a restart would. A commit of our own, on a new connection, either comes after
     /// them (they were counted: done) or overwrites the first of them and so ends the chain of
     /// checksums there (not done). Only then can anyone read back.
-    async fn settle(&mut self) -> Result<u64, String> {
+    async fn settle(&mut self) -> Result<Settled, String> {
         self.connection = None;
         let mut connection =
             connection::connect_writer(&self.path).await.map_err(|error| error.to_string())?;
         let settled = async {
             sqlx::raw_sql(statements::SETTLE).execute(&mut connection).await?;
-            sqlx::query(statements::LAST_VERSION)
-                .fetch_one(&mut connection)
-                .await?
-                .try_get::<i64, _>(0)
+            let rows =
+                sqlx::query(statements::EPOCH_AND_VERSION).fetch_all(&mut connection).await?;
+            rows.iter().map(|row| row.try_get::<i64, _>(0)).collect::<Result<Vec<_>, _>>()
         }
         .await;
-        let last = settled.map_err(|error| error.to_string())?;
+        let counters: Vec<i64> = settled.map_err(|error| error.to_string())?;
+        let [epoch, version]: [i64; 2] =
+            counters.try_into().map_err(|_| "counters are missing".to_string())?;
         self.connection = Some(connection);
         self.unsettled.store(false, Ordering::SeqCst);
-        Ok(last.unsigned_abs())
+        let fenced = epoch.unsigned_abs() != self.epoch.0;
+        Ok(Settled { last_version: version.unsigned_abs(), fenced })
     }
 
     async fn commit(&mut self, group: &[Transaction]) -> Result<Plan, Failure> {
@@ -461,4 +497,47 @@ fn size(transaction: &Transaction) -> (usize, usize) {
         Operation::Delete(_) => 0,
     });
     (transaction.preconditions.len() + transaction.operations.len(), bytes.sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::sqlite::{SqliteOptions, SqliteRecords};
+    use tempfile::TempDir;
+
+    #[tokio::test]
+    async fn settling_counts_no_versions_of_a_process_that_has_taken_over() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("records.sqlite");
+        let (connection, epoch) = connection::open_writer(&path, Epoch(1)).await.unwrap();
+        let unsettled = Arc::new(AtomicBool::new(true));
+        let mut writer = Writer::new(path.clone(), connection, epoch, unsettled.clone());
+        assert_eq!(writer.settle().await, Ok(Settled { last_version: 0, fenced: false }));
+        assert!(!unsettled.load(Ordering::SeqCst));
+        let _other = SqliteRecords::open(&path, SqliteOptions::default()).await.unwrap();
+        assert!(writer.settle().await.unwrap().fenced);
+        let cause = sqlx::Error::WorkerCrashed;
+        let plan = Plan { outcomes: vec![Outcome::Fenced], ..Plan::default() };
+        let outcomes = writer.settle_outcomes(plan, &cause).await;
+        assert!(matches!(outcomes[..], [Outcome::Unknown(_)]), "{outcomes:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_settled_is_settled_without_being_asked() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("records.sqlite");
+        let (connection, epoch) = connection::open_writer(&path, Epoch(1)).await.unwrap();
+        let unsettled = Arc::new(AtomicBool::new(true));
+        let mut writer = Writer::new(path.clone(), connection, epoch, unsettled.clone());
+        // As after a commit and a settling that both failed.
+        writer.connection = None;
+        let (_requests, queue) = mpsc::channel(1);
+        tokio::spawn(writer.run(queue));
+        let settled = async {
+            while unsettled.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), settled).await.unwrap();
+    }
 }
