@@ -4,14 +4,14 @@
 //! in between are missing and the lane is quarantined. Damage whose header tells no lanes
 //! makes every lane uncertain until a later part of the lane chains over it; lanes that cannot be
 //! told in this way are quarantined too. What an operator accepted (`repairs`) is a known hole and
-//! breaks nothing.
+//! breaks nothing; the lanes that lost records in one are told, for a batch may wait for these.
 
 use crate::LaneFloor;
 use crate::block::LaneEntry;
 use crate::identity::Repairs;
 use crate::scan::Damage;
 use alluvium_base::{LaneId, SequenceNumber};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
 struct Chain {
@@ -21,6 +21,7 @@ struct Chain {
     holes_seen: usize,
     unknown_seen: usize,
     broken: Option<String>,
+    loss_accepted: bool,
 }
 
 /// A break in a lane's chain.
@@ -39,6 +40,19 @@ pub(crate) struct Chains<'a> {
     holes: usize,
     unknown: Vec<String>,
     gaps: Vec<Gap>,
+    /// A hole may have held records of any lane.
+    any_lane_lost: bool,
+}
+
+/// What the walk found.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    /// The lanes to quarantine, and why.
+    pub(crate) quarantined: BTreeMap<LaneId, String>,
+    /// The breaks of chains.
+    pub(crate) gaps: Vec<Gap>,
+    /// Lanes that lost records, or may have, with an operator's consent.
+    pub(crate) loss_accepted: BTreeSet<LaneId>,
 }
 
 impl<'a> Chains<'a> {
@@ -47,7 +61,8 @@ impl<'a> Chains<'a> {
             .iter()
             .map(|(lane, floor)| (*lane, Chain { released: floor.released, ..Chain::default() }));
         let lanes = lanes.collect();
-        Self { lanes, repairs, holes: 0, unknown: Vec::new(), gaps: Vec::new() }
+        let (unknown, gaps) = (Vec::new(), Vec::new());
+        Self { lanes, repairs, holes: 0, unknown, gaps, any_lane_lost: false }
     }
 
     /// The next part of a lane.
@@ -63,6 +78,7 @@ impl<'a> Chains<'a> {
             });
             self.gaps.push(Gap { lane: entry.lane, previous, last_seen: seen });
         }
+        chain.loss_accepted |= entry.previous > seen && accepted;
         chain.last = chain.last.max(entry.last());
         chain.holes_seen = self.holes;
         chain.unknown_seen = self.unknown.len();
@@ -73,6 +89,10 @@ impl<'a> Chains<'a> {
         let Damage { segment, from, to, lanes, detail } = damage;
         if self.repairs.accepts(*segment, *from, *to) {
             self.holes += 1;
+            match lanes {
+                None => self.any_lane_lost = true,
+                Some(lanes) => self.lost(lanes.iter().copied()),
+            }
             return true;
         }
         let why = format!("segment {segment}, bytes {from} to {to}: {detail}");
@@ -90,19 +110,29 @@ impl<'a> Chains<'a> {
         false
     }
 
-    /// The lanes to quarantine, and the breaks of chains.
-    pub(crate) fn finish(self) -> (BTreeMap<LaneId, String>, Vec<Gap>) {
-        let mut quarantined = BTreeMap::new();
+    /// Records of these lanes are given up.
+    pub(crate) fn lost(&mut self, lanes: impl Iterator<Item = LaneId>) {
+        for lane in lanes {
+            self.lanes.entry(lane).or_default().loss_accepted = true;
+        }
+    }
+
+    /// The end of the walk.
+    pub(crate) fn finish(self) -> Finished {
+        let mut finished = Finished { gaps: self.gaps, ..Finished::default() };
         for (lane, chain) in self.lanes {
+            if chain.loss_accepted || self.any_lane_lost {
+                finished.loss_accepted.insert(lane);
+            }
             let uncertain = self.unknown.get(chain.unknown_seen);
             let why = chain.broken.or_else(|| {
                 uncertain.map(|why| format!("it cannot be told whether it lost records: {why}"))
             });
             if let Some(why) = why {
-                quarantined.insert(lane, why);
+                finished.quarantined.insert(lane, why);
             }
         }
-        (quarantined, self.gaps)
+        finished
     }
 }
 
@@ -137,7 +167,7 @@ mod tests {
         chains.damage(&damage(None));
         chains.part(&entry(1, 40, 11));
         chains.part(&entry(2, 50, 30));
-        let (quarantined, gaps) = chains.finish();
+        let Finished { quarantined, gaps, .. } = chains.finish();
         assert_eq!(quarantined.keys().copied().collect::<Vec<_>>(), [LaneId(2), LaneId(3)]);
         assert_eq!(gaps.len(), 1);
     }
@@ -149,7 +179,7 @@ mod tests {
         chains.part(&entry(1, 10, 0));
         chains.part(&entry(2, 11, 0));
         chains.damage(&damage(Some(vec![LaneId(2)])));
-        let (quarantined, _) = chains.finish();
+        let quarantined = chains.finish().quarantined;
         assert_eq!(quarantined.keys().copied().collect::<Vec<_>>(), [LaneId(2)]);
     }
 
@@ -162,7 +192,9 @@ mod tests {
         chains.part(&entry(1, 10, 0));
         assert!(chains.damage(&damage(None)));
         chains.part(&entry(1, 40, 30));
-        assert!(chains.finish().0.is_empty());
+        let finished = chains.finish();
+        assert!(finished.quarantined.is_empty());
+        assert_eq!(finished.loss_accepted.into_iter().collect::<Vec<_>>(), [LaneId(1)]);
     }
 
     #[test]
@@ -176,6 +208,6 @@ mod tests {
         let mut chains = Chains::new(&floors, &repairs);
         chains.part(&entry(1, 40, 30));
         chains.part(&entry(2, 41, 20));
-        assert_eq!(chains.finish().0.into_keys().collect::<Vec<_>>(), [LaneId(2)]);
+        assert_eq!(chains.finish().quarantined.into_keys().collect::<Vec<_>>(), [LaneId(2)]);
     }
 }

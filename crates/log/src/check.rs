@@ -8,7 +8,7 @@
 //! its lock.
 
 use crate::SegmentId;
-use crate::chain::{Chains, Gap};
+use crate::chain::{Chains, Finished, Gap};
 use crate::device::Device;
 use crate::directory::{Directory, Link, Step};
 use crate::identity::{AcceptedDamage, AcceptedGap, BadIdentity, Identity, Repairs};
@@ -66,6 +66,9 @@ pub struct LaneReport {
     pub size_bytes: u64,
     /// The first record's sequence.
     pub first: SequenceNumber,
+    /// The sequence of the record before the first, which the log does not hold; zero if there was
+    /// none.
+    pub before_first: SequenceNumber,
     /// The last record's sequence.
     pub last: SequenceNumber,
 }
@@ -176,7 +179,7 @@ pub fn check(
         }
     }
     let Checker { chains, mut report } = checker;
-    let (quarantined, gaps) = chains.finish();
+    let Finished { quarantined, gaps, .. } = chains.finish();
     report.quarantined = quarantined;
     report.findings.extend(gaps.into_iter().map(|Gap { lane, previous, last_seen }| {
         Finding::Gap { lane, after: last_seen, up_to: previous }
@@ -228,6 +231,7 @@ impl Checker<'_> {
                     self.chains.part(entry);
                     let lane = self.report.lanes.entry(entry.lane).or_insert_with(|| LaneReport {
                         first: entry.first,
+                        before_first: entry.previous,
                         ..LaneReport::default()
                     });
                     lane.parts += 1;

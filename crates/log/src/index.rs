@@ -6,6 +6,7 @@
 //! unreleased part and no older segment is in use (I6). An entry is 48 bytes; how many there may
 //! be is bounded by the budget ([`entries_max`]).
 
+use crate::block::{HEADER_BYTES, LANE_BYTES};
 use crate::device::DeviceFile;
 use crate::segment::SegmentId;
 use crate::{CallKey, LaneProgress};
@@ -51,6 +52,15 @@ pub(crate) struct Lane {
     pub(crate) released: SequenceNumber,
     pub(crate) unreleased_bytes: u64,
     pub(crate) quarantined: Option<String>,
+    /// Records of it are missing, and an operator accepted that.
+    pub(crate) loss_accepted: bool,
+}
+
+impl Lane {
+    /// What its unreleased records take of the log, headers included.
+    pub(crate) fn footprint_bytes(&self) -> u64 {
+        self.unreleased_bytes + self.parts.len() as u64 * (HEADER_BYTES + LANE_BYTES) as u64
+    }
 }
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 use crate::block::{HEADER_BYTES, LANE_BYTES, LANES_MAX, align};
 use crate::device::local::LocalDevice;
 use crate::device::{Device, DeviceFile, read_full};
-use crate::index::Part;
+use crate::index::{Part, entries_max};
 use crate::invocations::Admission;
 use crate::options::{JournalOptions, OpenError, OpenReport};
 use crate::recovery::{Recovered, recover};
@@ -15,7 +15,7 @@ use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::spares::{Keeper, Spares};
 use crate::state::{Observer, Queue, Shared, Submission};
 use crate::writer::Writer;
-use crate::{Append, AppendError, Appended, LaneBlock, ReadError};
+use crate::{Append, AppendError, Appended, LaneBlock, ReadError, SegmentId};
 use alluvium_base::{LaneId, SequenceNumber};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -50,6 +50,9 @@ pub struct LaneState {
     pub oldest_unreleased_arrival_ms: Option<i64>,
     /// Why the lane is quarantined.
     pub quarantined: Option<String>,
+    /// Records of the lane are missing and an operator accepted that, by `alluvium log repair` or
+    /// `--accept-log-loss`.
+    pub loss_accepted: bool,
 }
 
 /// The log. Clones are the same log.
@@ -117,6 +120,7 @@ impl Journal {
             budget_bytes: options.budget_bytes,
             clock: options.clock,
             reserve: options.reserve,
+            check_room: options.check_room,
             observer,
             index: Mutex::new(index),
             invocations: Mutex::new(invocations),
@@ -155,12 +159,31 @@ impl Journal {
     /// Appends a call. When it returns `Ok`, the records are on stable storage.
     ///
     /// When too many bytes are under way it waits, for `append_wait` at most, and is then
-    /// refused as [`AppendError::Full`].
+    /// refused as [`AppendError::Full`]. So is a call while the disk is low, or one to a lane that
+    /// takes half of the budget already: others need the rest.
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.append_if(append, |journal, append| {
+            journal.0.shared.check_room().map_err(AppendError::Full)?;
+            journal.check_share(append)
+        })
+        .await
+    }
+
+    /// As [`Self::append`], for what frees room in the end: it may use what is kept back.
+    pub async fn append_reserved(&self, append: Append) -> Result<Appended, AppendError> {
+        self.append_if(append, |_, _| Ok(())).await
+    }
+
+    async fn append_if(
+        &self,
+        append: Append,
+        admit: impl Fn(&Self, &Append) -> Result<(), AppendError> + Send,
+    ) -> Result<Appended, AppendError> {
         let block_bytes = self.check(&append)?;
         if let Some(known) = self.known_outcome(&append, false).await {
             return known;
         }
+        admit(self, &append)?;
         let wanted = block_bytes.div_ceil(PERMIT_BYTES).min(u64::from(self.0.permits_max)) as u32;
         let permit = self.0.permits.clone().acquire_many_owned(wanted);
         let permit = match tokio::time::timeout(self.0.append_wait, permit).await {
@@ -247,6 +270,27 @@ impl Journal {
         bad.map_or(Ok(size_bytes), |lane| Err(AppendError::Quarantined(lane)))
     }
 
+    /// One lane may hold half of what the log can: a stream that is stuck leaves room to the
+    /// others.
+    fn check_share(&self, append: &Append) -> Result<(), AppendError> {
+        let shared = &self.0.shared;
+        let (bytes_max, parts_max) =
+            (shared.budget_bytes() / 2, entries_max(shared.budget_bytes) / 2);
+        let index = shared.index.lock();
+        for lane in &append.lanes {
+            let Some(known) = index.lanes.get(&lane.lane) else { continue };
+            let (bytes, parts) = (known.footprint_bytes(), known.parts.len());
+            if bytes >= bytes_max || parts >= parts_max {
+                metrics::counter!("alluvium_log_appends_over_share_total").increment(1);
+                return Err(AppendError::Full(format!(
+                    "{bytes} bytes in {parts} calls of this stream wait for delivery, half of \
+                     what the log holds"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The blocks of a lane with records after `after` and, if given, not after `up_to`: at least
     /// one if there is any, more while their frames fit into `max_bytes`.
     ///
@@ -306,6 +350,7 @@ impl Journal {
             unreleased_parts: known.parts.len() as u64,
             oldest_unreleased_arrival_ms: known.parts.front().map(|part| part.arrival_ms),
             quarantined: known.quarantined.clone(),
+            loss_accepted: known.loss_accepted,
         })
     }
 
@@ -335,6 +380,14 @@ impl Journal {
             .iter()
             .filter_map(|(lane, known)| known.quarantined.as_ref().map(|why| (*lane, why.clone())));
         named.collect()
+    }
+
+    /// Segments with damage that nobody accepted: they and all after them are kept until somebody
+    /// decides, so health is red while there is one, whether lanes are quarantined or not.
+    pub fn damaged(&self) -> Vec<SegmentId> {
+        let index = self.0.shared.index.lock();
+        let damaged = index.segments.iter().filter(|(_, segment)| segment.damaged);
+        damaged.map(|(id, _)| *id).collect()
     }
 
     /// Records up to and including `up_to` are not needed any more. Durable at the next start only
@@ -381,7 +434,7 @@ impl Journal {
 
     /// The most bytes the files may take.
     pub fn budget_bytes(&self) -> u64 {
-        self.0.shared.budget_bytes
+        self.0.shared.budget_bytes()
     }
 
     /// Why appends that need a new segment are being refused, if they are.

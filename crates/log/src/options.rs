@@ -19,6 +19,10 @@ pub const APPEND_WAIT: Duration = Duration::from_secs(5);
 /// is called before a segment is taken into use, from a thread that may block.
 pub type Reserve = Arc<dyn Fn(SequenceNumber) -> Result<(), String> + Send + Sync>;
 
+/// Says why no more may be appended for now although the log has room: the disk is low, and what is
+/// left of it is for delivery. Asked at each append: it must be cheap.
+pub type CheckRoom = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// What is known about a lane from outside the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LaneFloor {
@@ -47,6 +51,8 @@ pub struct JournalOptions {
     pub reserved: Option<SequenceNumber>,
     /// Stores the reserved mark.
     pub reserve: Option<Reserve>,
+    /// Asked before each append and before a segment is made.
+    pub check_room: Option<CheckRoom>,
     /// The log id that checkpoints name.
     pub expected_log_id: Option<Uuid>,
     /// Go on although the log is another one or ends before a checkpoint.
@@ -82,6 +88,7 @@ impl JournalOptions {
             lanes: BTreeMap::new(),
             reserved: None,
             reserve: None,
+            check_room: None,
             expected_log_id: None,
             accept_log_loss: false,
             clock,

@@ -23,7 +23,7 @@
 
 use crate::block::{BlockHeader, Seed, align};
 use crate::carried::Carried;
-use crate::chain::Chains;
+use crate::chain::{Chains, Finished};
 use crate::device::Device;
 use crate::directory::{Directory, Link, Step};
 use crate::identity::{Identity, Repairs, bad_identity, identify};
@@ -57,6 +57,9 @@ pub(crate) struct WriterStart {
     pub(crate) generation: u32,
     /// Becomes a spare as soon as its successor is durable.
     pub(crate) superseded: Option<SegmentId>,
+    /// Records were lost: a segment above them is made at once, so that the next start finds no
+    /// loss.
+    pub(crate) at_once: bool,
     pub(crate) tails: HashMap<LaneId, SequenceNumber>,
 }
 
@@ -126,8 +129,9 @@ pub(crate) fn recover(
         gathered.remember(call);
     }
     let scanned_last = gathered.walk_all(&directory, seed)?;
-    gathered.check_loss()?;
+    let lost = gathered.check_loss()?;
     let mut start = gathered.writer_start(&directory);
+    start.at_once = lost;
     let mut spares = directory.keep_spares(&**device, identity.segment_bytes)?;
     let mut moved_bytes = 0;
     if let Some(last) = scanned_last {
@@ -193,6 +197,8 @@ impl Gathered<'_> {
         } else if !self.repairs.accepts(link.id, offset, offset + header.block_bytes()) {
             // Accepted damage of a payload is not looked for here, but must not be read.
             self.add_parts(link.id, offset, &header);
+        } else {
+            self.chains.lost(header.lanes.iter().map(|entry| entry.lane));
         }
     }
 
@@ -303,18 +309,23 @@ impl Gathered<'_> {
         Ok(Some(LastScan { end, durable: scanned.durable, torn }))
     }
 
-    /// Refuses a log that ends before a checkpoint.
-    fn check_loss(&self) -> Result<(), OpenError> {
+    /// Refuses a log that ends before a checkpoint; true when it does and that is accepted.
+    fn check_loss(&self) -> Result<bool, OpenError> {
+        let mut lost = false;
         let end = SequenceNumber::new(self.generation, self.log_end);
         for (lane, floor) in &self.options.lanes {
             let named = floor.released.max(floor.highest);
-            if named >= end && named > SequenceNumber::ZERO && !self.options.accept_log_loss {
+            if named < end || named == SequenceNumber::ZERO {
+                continue;
+            }
+            lost = true;
+            if !self.options.accept_log_loss {
                 return Err(OpenError::LogLoss(format!(
                     "lane {lane} was delivered up to {named}, but the log ends at {end}"
                 )));
             }
         }
-        Ok(())
+        Ok(lost)
     }
 
     fn writer_start(&self, directory: &Directory) -> WriterStart {
@@ -333,6 +344,7 @@ impl Gathered<'_> {
             next_base: align(highest.offset.max(self.log_end) + 1),
             generation: highest.generation,
             superseded: None,
+            at_once: false,
             tails: HashMap::new(),
         }
     }
@@ -382,7 +394,7 @@ impl Gathered<'_> {
         moved_bytes: u64,
         torn_tail: bool,
     ) -> Recovered {
-        let (quarantined, _) = self.chains.finish();
+        let Finished { quarantined, loss_accepted, .. } = self.chains.finish();
         for (lane, why) in &quarantined {
             tracing::error!(lane = lane.0, why, "the lane is quarantined");
             self.index.lanes.entry(*lane).or_default().quarantined = Some(why.clone());
@@ -391,6 +403,9 @@ impl Gathered<'_> {
             let known = self.index.lanes.entry(*lane).or_default();
             known.released = known.released.max(floor.released);
             known.last = known.last.max(floor.released);
+        }
+        for (lane, known) in &mut self.index.lanes {
+            known.loss_accepted = self.options.accept_log_loss || loss_accepted.contains(lane);
         }
         let lanes = &self.index.lanes;
         start.tails = lanes.iter().map(|(lane, known)| (*lane, known.last)).collect();

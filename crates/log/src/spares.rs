@@ -28,7 +28,7 @@ const SPARES_KEPT: usize = 4;
 /// How long to wait before trying again to make a segment on a full disk.
 const RETRY: Duration = Duration::from_secs(1);
 /// A log needs one segment to write, one spare, and one to release.
-const SEGMENTS_LEAST: u64 = 3;
+pub(crate) const SEGMENTS_LEAST: u64 = 3;
 
 /// Makes a spare: full size, zeroes, synced, durably named.
 pub(crate) fn make_spare(device: &dyn Device, number: u64, size_bytes: u64) -> io::Result<()> {
@@ -254,7 +254,7 @@ impl Keeper {
             (state.next_number - 1, state.in_transit)
         };
         let size_bytes = self.shared.identity.segment_bytes;
-        let budget = (self.shared.budget_bytes / size_bytes).max(SEGMENTS_LEAST);
+        let budget = self.shared.budget_bytes() / size_bytes;
         let used = self.shared.index.lock().segments.len() as u64 + in_transit;
         let made = if used >= budget {
             Err(format!(
@@ -262,8 +262,10 @@ impl Keeper {
                 self.shared.budget_bytes
             ))
         } else {
-            make_spare(&*self.shared.device, number, size_bytes)
-                .map_err(|error| format!("a new segment cannot be made: {error}"))
+            self.shared.check_room().and_then(|()| {
+                make_spare(&*self.shared.device, number, size_bytes)
+                    .map_err(|error| format!("a new segment cannot be made: {error}"))
+            })
         };
         let mut state = spares.state.lock();
         match made {

@@ -8,8 +8,8 @@ use crate::device::Device;
 use crate::identity::Identity;
 use crate::index::Index;
 use crate::invocations::{Invocations, Waiter};
-use crate::options::Reserve;
-use crate::spares::Spares;
+use crate::options::{CheckRoom, Reserve};
+use crate::spares::{SEGMENTS_LEAST, Spares};
 use crate::{Append, AppendError, LaneProgress};
 use alluvium_base::{Clock, Epoch, LaneId};
 use parking_lot::{Condvar, Mutex};
@@ -49,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) budget_bytes: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reserve: Option<Reserve>,
+    pub(crate) check_room: Option<CheckRoom>,
     pub(crate) observer: Observer,
     pub(crate) index: Mutex<Index>,
     pub(crate) invocations: Mutex<Invocations>,
@@ -61,6 +62,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Why the disk's last room is not the log's to take, if so.
+    pub(crate) fn check_room(&self) -> Result<(), String> {
+        self.check_room.as_ref().map_or(Ok(()), |check| check())
+    }
+
+    /// The most bytes that all segments may take.
+    pub(crate) fn budget_bytes(&self) -> u64 {
+        self.budget_bytes.max(SEGMENTS_LEAST * self.identity.segment_bytes)
+    }
+
     /// Hands an append to the writer.
     pub(crate) fn submit(&self, submission: Submission) -> Result<(), AppendError> {
         let mut queue = self.queue.lock();

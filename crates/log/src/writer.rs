@@ -71,6 +71,16 @@ pub(crate) struct Writer {
 impl Writer {
     /// Runs until the log is closed or fails.
     pub(crate) fn run(mut self) {
+        if self.start.at_once && self.start.active.is_none() {
+            match self.activate() {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => tracing::warn!("no segment above the lost records yet: {why}"),
+                Err(error) => {
+                    self.give_up(format!("writing the log failed: {error}"));
+                    return;
+                }
+            }
+        }
         while self.gather() {
             if let Err(error) = self.step() {
                 self.give_up(format!("writing the log failed: {error}"));

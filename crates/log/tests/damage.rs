@@ -103,6 +103,28 @@ async fn destroyed_header_quarantines_the_lane_whose_chain_breaks_and_no_other()
 }
 
 #[tokio::test]
+async fn damage_that_every_lane_chains_over_is_still_told() {
+    let mut disk = killed().await;
+    let (journal, _) = disk.open().unwrap();
+    let oldest = segments(&disk.device).remove(0);
+    journal.close().await;
+    let last = *block_offsets(&disk.device, &oldest).last().unwrap();
+    let lanes = check(&device(&disk), &BTreeMap::new()).unwrap().lanes;
+    for (lane, held) in &lanes {
+        disk.floor(lane.0, held.last, held.last);
+    }
+    disk.device.flip_bit(&oldest, last + 40, 1);
+    let (journal, report) = disk.open().unwrap();
+    for number in 0..4 {
+        journal.append(append_of(1 + number % 2, number as u32, 1)).await.unwrap();
+    }
+    journal.close().await;
+    let (journal, again) = disk.open().unwrap();
+    assert!(again.quarantined.is_empty(), "{report:?} {again:?}");
+    assert_eq!(journal.damaged().len(), 1, "it keeps the log from being used again");
+}
+
+#[tokio::test]
 async fn destroyed_header_quarantines_every_lane_that_cannot_be_told() {
     let mut disk = killed().await;
     let (journal, _) = disk.open().unwrap();
@@ -147,7 +169,8 @@ async fn accepted_damage_is_a_hole_and_the_rest_is_delivered() {
         let after = repair(&device(&disk), &BTreeMap::new(), &[damage.accept()]).unwrap();
         assert_eq!(after.exit_status(), 0, "{after:?}");
         let (journal, report) = disk.open().unwrap();
-        assert!(report.quarantined.is_empty());
+        assert!(report.quarantined.is_empty() && journal.damaged().is_empty());
+        assert!(journal.lane_state(LaneId(1)).unwrap().loss_accepted, "readers need not wait");
         let parts = read_all(&journal, 1, ZERO).await.len() as u64;
         assert_eq!(parts, before.lanes[&LaneId(1)].parts - 1);
         journal.append(append_of(1, 1, 1)).await.unwrap();

@@ -7,6 +7,7 @@ mod disk;
 use alluvium_base::{LaneId, SequenceNumber};
 use alluvium_log::{AppendError, Journal, LaneFloor, OpenError};
 use disk::{Disk, append_of, call, frames, read_all};
+use std::sync::Arc;
 
 #[tokio::test]
 async fn appended_records_are_read_back_in_order_also_after_reopening() {
@@ -422,4 +423,55 @@ async fn released_log_reopens_empty_and_keeps_its_end() {
     }
     let (journal, _) = disk.open().unwrap();
     assert!(journal.append(append_of(1, 2, 1)).await.unwrap().first[0].1 > last);
+}
+
+#[tokio::test]
+async fn low_disk_refuses_calls_but_answers_repeats_and_lets_the_reserve_be_used() {
+    let mut disk = Disk::new();
+    let low = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = low.clone();
+    disk.options.check_room = Some(Arc::new(move || {
+        if asked.load(std::sync::atomic::Ordering::SeqCst) {
+            Err("low".to_string())
+        } else {
+            Ok(())
+        }
+    }));
+    let (journal, _) = disk.open().unwrap();
+    let first = journal.append(call(append_of(1, 1, 1), 1, 1)).await.unwrap();
+    low.store(true, std::sync::atomic::Ordering::SeqCst);
+    let refused = journal.append(append_of(1, 2, 1)).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Full(_)), "{refused}");
+    let again = journal.append(call(append_of(1, 1, 1), 1, 1)).await.unwrap();
+    assert_eq!((again.first, again.repeated), (first.first, true));
+    journal.append_reserved(append_of(1, 3, 1)).await.unwrap();
+    // No segment is made either: what is there is all there is.
+    let refused = loop {
+        if let Err(refused) = journal.append_reserved(append_of(2, 4, 50)).await {
+            break refused;
+        }
+    };
+    assert!(matches!(refused, AppendError::Full(_)), "{refused}");
+    assert!(journal.size_bytes() < disk.options.budget_bytes);
+    low.store(false, std::sync::atomic::Ordering::SeqCst);
+    let taken = async {
+        while journal.append(append_of(1, 5, 1)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), taken).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_lane_gets_half_of_the_log_and_leaves_the_rest_to_others() {
+    let mut disk = Disk::new();
+    let (journal, _) = disk.open().unwrap();
+    let mut calls = 0;
+    while journal.append(append_of(1, calls, 50)).await.is_ok() {
+        calls += 1;
+    }
+    assert!(calls > 0);
+    for number in 0..5 {
+        journal.append(append_of(2, number, 50)).await.unwrap();
+    }
 }

@@ -22,16 +22,16 @@ impl LocalDevice {
     /// Opens the directory and makes it, durably, if it is not there; its parent must exist.
     pub fn open(path: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
-            Ok(()) => {
-                let parent = match path.parent() {
-                    Some(parent) if !parent.as_os_str().is_empty() => parent,
-                    _ => Path::new("."),
-                };
-                File::open(parent)?.sync_all()?;
-            }
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
+        // Also when it was there: a start that made it may have died before its sync.
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        File::open(parent)?.sync_all()?;
         Ok(Self { path: path.to_owned(), directory: File::open(path)? })
     }
 }
