@@ -38,11 +38,29 @@ pub struct BatchDocument {
     pub oldest_arrival_ms: i64,
     /// When it was cut.
     pub cut_ms: i64,
-    /// Records that were delivered before and are delivered again, by command.
-    #[serde(default)]
-    pub redelivery: bool,
     /// How far it is.
     pub state: BatchState,
+    /// Why it failed; with [`BatchState::Failed`] only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureNote>,
+}
+
+/// Why a batch's files could not be committed. It is recorded before the error object is written,
+/// so that a start in between writes the same object and never commits files that one names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailureNote {
+    /// As the error object says it.
+    pub code: String,
+    /// As the error object says it.
+    pub message: String,
+    /// How often the commit was tried.
+    pub attempts: u32,
+    /// When the last try ended.
+    pub ended_ms: i64,
+    /// The table is gone: the files are copied beside the error object.
+    pub table_gone: bool,
+    /// The error object is written.
+    pub reported: bool,
 }
 
 /// A range of one lane: after one sequence, up to and with another.
@@ -64,7 +82,8 @@ pub enum BatchState {
     Cut,
     /// Its files are durable. It is never converted again.
     Prepared(Prepared),
-    /// Its files could not be committed; the error objects name them, and they are kept.
+    /// Its files could not be committed; the error objects name them, and they are kept until an
+    /// operator commits or discards them ([`crate::failed_batches`]).
     Failed(Prepared),
 }
 

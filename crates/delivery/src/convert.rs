@@ -227,6 +227,10 @@ impl Converter {
         while after < range.to {
             let blocks = self.log.read(range.lane, after, Some(range.to), CHUNK_BYTES).await?;
             let Some(last) = blocks.last().map(|block| block.last) else {
+                if self.log.held(range.lane, after).loss_accepted {
+                    gone(batch, after);
+                    break;
+                }
                 let reason = format!("the log has nothing after {after}, before {}", range.to);
                 return Err(ConvertError::Held(reason));
             };
@@ -244,6 +248,7 @@ impl Converter {
         for part in work.errors.take_all() {
             errors.write(self.lake.objects().as_ref(), part).await?;
         }
+        errors.remove_left_over(self.lake.objects().as_ref()).await?;
         kill_point("delivery-errors-written");
         let counts = Counts { errors: work.errors.lines(), ..work.counts };
         if !counts.balance() {
@@ -365,6 +370,19 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// The rest of a batch is missing from the log and an operator accepted that (`alluvium log
+/// repair`, `--accept-log-loss`): the batch is what is left of it. How many records are gone nobody
+/// can tell.
+fn gone(batch: &BatchDocument, after: SequenceNumber) {
+    metrics::counter!("alluvium_delivery_lost_ranges_total").increment(1);
+    tracing::error!(
+        stream = %batch.incarnation,
+        batch = batch.number.0,
+        "the log has nothing after {after} up to {}: delivery goes on without it, as was accepted",
+        batch.range.to
+    );
 }
 
 fn sequence_of(block: &LaneBlock, index: usize) -> SequenceNumber {

@@ -239,7 +239,11 @@ impl ErrorWriter {
 
     /// The key of the next object.
     pub fn next_key(&self) -> String {
-        self.prefix.key(&self.identity, ICEBERG_FAILED, &self.stream, self.version)
+        self.key_of(&self.identity)
+    }
+
+    fn key_of(&self, identity: &ObjectIdentity) -> String {
+        self.prefix.key(identity, ICEBERG_FAILED, &self.stream, self.version)
     }
 
     /// The bucket.
@@ -260,6 +264,30 @@ impl ErrorWriter {
         self.written.push(key);
         self.identity.part += 1;
         Ok(())
+    }
+
+    /// Removes objects behind the last one written: an earlier try of the batch, before it was
+    /// prepared, may have refused more records than this one, and a record is in one place only
+    /// (I2).
+    pub async fn remove_left_over(&self, objects: &dyn Objects) -> Result<(), ErrorOutputError> {
+        let mut identity = self.identity.clone();
+        loop {
+            let key = self.key_of(&identity);
+            let removed = match objects.head(&self.bucket, &key).await {
+                Ok(_) => objects.delete(&self.bucket, &key).await.map(|_| true),
+                // Without a bucket there is nothing in it, and nothing was to be written.
+                Err(ObjectsError::NotFound { .. } | ObjectsError::NoBucket(_)) => Ok(false),
+                Err(error) => Err(error),
+            };
+            match removed {
+                Ok(true) => identity.part += 1,
+                Ok(false) => return Ok(()),
+                Err(source) => {
+                    let bucket = self.bucket.clone();
+                    return Err(ErrorOutputError::Objects { bucket, key, source });
+                }
+            }
+        }
     }
 
     /// Keys of all objects written.

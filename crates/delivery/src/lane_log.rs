@@ -35,6 +35,9 @@ pub trait LaneLog: Send + Sync + std::fmt::Debug {
     /// Appends one call. Owned by the log once submitted: dropping the future cancels nothing.
     async fn append(&self, append: Append) -> Result<Appended, AppendError>;
 
+    /// As [`Self::append`], for what frees room in the end: it may use what is kept back.
+    async fn append_reserved(&self, append: Append) -> Result<Appended, AppendError>;
+
     /// Whole blocks of a lane in order, after a sequence and, if given, up to one (inclusive, the
     /// end of a block); as many as fit `max_bytes`, at least one when there is any.
     async fn read(
@@ -60,6 +63,10 @@ pub trait LaneLog: Send + Sync + std::fmt::Debug {
     /// The lane that keeps the oldest part of a full log from being used again.
     fn pinning(&self) -> Option<LaneId>;
 
+    /// Whether other lanes have no room soon because this one, though it does not hold most of the
+    /// log, keeps its oldest part.
+    fn crowds_others(&self, lane: LaneId) -> bool;
+
     /// The log's identity.
     fn log_id(&self) -> Uuid;
 }
@@ -73,6 +80,8 @@ pub struct Held {
     pub size_bytes: u64,
     /// When the oldest of them arrived.
     pub oldest_arrival_ms: Option<i64>,
+    /// Records of the lane are missing, and an operator accepted that.
+    pub loss_accepted: bool,
 }
 
 /// The journal as a [`LaneLog`].
@@ -100,6 +109,10 @@ impl LaneLog for JournalLog {
         self.0.append(append).await
     }
 
+    async fn append_reserved(&self, append: Append) -> Result<Appended, AppendError> {
+        self.0.append_reserved(append).await
+    }
+
     async fn read(
         &self,
         lane: LaneId,
@@ -117,7 +130,8 @@ impl LaneLog for JournalLog {
     fn held(&self, lane: LaneId, after: SequenceNumber) -> Held {
         let Some(state) = self.0.lane_state(lane) else { return Held::default() };
         let (size_bytes, oldest_arrival_ms) = self.0.held_after(lane, after);
-        Held { last: state.last, size_bytes, oldest_arrival_ms }
+        let (last, loss_accepted) = (state.last, state.loss_accepted);
+        Held { last, size_bytes, oldest_arrival_ms, loss_accepted }
     }
 
     fn release(&self, lane: LaneId, up_to: SequenceNumber) {
@@ -132,6 +146,11 @@ impl LaneLog for JournalLog {
         // Only a log that is short of room needs lanes to be cut early.
         let short = self.0.size_bytes() * 4 >= self.0.budget_bytes() * 3;
         if short { self.0.pinning_lane() } else { None }
+    }
+
+    fn crowds_others(&self, lane: LaneId) -> bool {
+        let held = self.0.lane_state(lane).map_or(0, |state| state.unreleased_bytes);
+        self.pinning() == Some(lane) && held * 2 <= self.0.size_bytes()
     }
 
     fn log_id(&self) -> Uuid {

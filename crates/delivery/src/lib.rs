@@ -10,8 +10,10 @@
 //! [`destination`] which table a configuration names; [`lane_log`] what delivery asks of the log;
 //! [`batch`] the documents of a batch; [`prefix`] and [`java_time`] where error objects go;
 //! [`error_object`] what they hold; `convert` log to files; `data_files` files as text; [`engine`]
-//! the scheduler; [`pending`] what no batch has yet; [`intake`] the way into the log;
-//! [`figures`] what the exporter shows; [`recovery`] what a start needs to know; [`redelivery`] delivering again, on an operator's word.
+//! the scheduler; [`pending`] what no batch has yet; [`intake`] the way into the log; [`figures`]
+//! what the exporter shows; [`recovery`] what a start needs to know; [`redelivery`] delivering
+//! again and [`failed_batches`] what to do with files that could not be committed, on an
+//! operator's word.
 //!
 //! Left to others: HTTP and AWS's shapes (`services/firehose`), table commits and the catalog
 //! (`lake`), group commit (`log`).
@@ -22,6 +24,7 @@ mod data_files;
 pub mod destination;
 pub mod engine;
 pub mod error_object;
+pub mod failed_batches;
 pub mod figures;
 pub mod intake;
 pub mod java_time;

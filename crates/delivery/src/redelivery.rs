@@ -25,7 +25,7 @@ pub enum RedeliveryError {
     /// Batches are on their way.
     #[error(
         "batches of the stream are not committed yet, or wait as failed: start the server and let \
-         them end first"
+         them end first, or decide about them by `alluvium failed`"
     )]
     BatchesLeft,
     /// The start is not before the end of what was cut.

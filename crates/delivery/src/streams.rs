@@ -291,9 +291,11 @@ impl Streams {
                     counter,
                 ],
             };
+            let key = stream_key(&document);
             if let Some(version) = self.written(transaction, &document).await? {
                 return Ok(self.remember(document, version));
             }
+            self.take_up(&key).await?;
         }
         Err(StreamsError::Unavailable("other streams are being created; try again".into()))
     }
@@ -304,6 +306,18 @@ impl Streams {
         let stream = Arc::new(Stream::new(document.clone(), version));
         names.insert(document.name, stream.clone());
         stream
+    }
+
+    /// After a lost race for a name: a stream that is stored and not known here was made by a call
+    /// whose answer was lost for good. It is one from now on; the engine finds its lane when
+    /// records come.
+    async fn take_up(&self, key: &Key) -> Result<(), StreamsError> {
+        let Some(found) = self.records.get(key).await? else { return Ok(()) };
+        let document: StreamDocument = decode(&found)?;
+        if self.get(&document.region, &document.name).is_none() {
+            self.remember(document, found.version);
+        }
+        Ok(())
     }
 
     /// The counter's precondition, the lane it gives, and its change.
@@ -384,6 +398,7 @@ impl Streams {
         let document: StreamDocument = decode(&found)?;
         let mut state = stream.state.write();
         if found.version > state.0 {
+            stream.closing.store(document.status == StreamStatus::Deleting, Ordering::SeqCst);
             *state = (found.version, Arc::new(document));
         }
         Ok(())

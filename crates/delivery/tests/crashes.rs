@@ -5,7 +5,9 @@
 
 mod rig;
 
+use alluvium_base::Clock;
 use alluvium_delivery::batch::{BATCHES, PROGRESS};
+use alluvium_log::device::memory::MemoryDevice;
 use alluvium_store::objects::ObjectsError;
 use alluvium_store::objects::faulty::{Call, Fault as ObjectFault};
 use alluvium_store::records::Outcome;
@@ -178,6 +180,83 @@ async fn a_cut_that_cannot_be_read_back_at_once_is_taken_up_as_it_was_recorded()
     assert_eq!(run.ids(table).await, vec![1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(run.error_lines().await.len(), 1);
     assert_eq!(run.documents(BATCHES).await, 0);
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn error_objects_of_an_earlier_try_go_when_the_records_become_rows_after_all() {
+    let mut world = World::new();
+    let (run, _, _) = world.begin(AT_ONCE).await;
+    let stream = run.create_stream("early", "later", AT_ONCE).await;
+    let gate = Release::new();
+    run.objects.arm(Call::Put, "iceberg-failed", ObjectFault::Stall(gate.clone()), 1);
+    run.put(&stream, 0..3).await;
+    let failing = async {
+        while !run.engine.health().iter().any(|stream| stream.stuck.is_some()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), failing).await.expect("it fails");
+    world.clock.advance(10_000);
+    // The records are given up: the error object is written, and the process ends before that is
+    // recorded.
+    stalled(&gate).await;
+    let prepared = Release::new();
+    run.records.arm(Some(BATCHES), Fault::Stall(prepared.clone()), 1);
+    gate.release();
+    stalled(&prepared).await;
+    assert_eq!(run.error_lines().await.len(), 3);
+    run.crash().await;
+    let run = world.start().await;
+    let table = run.create_table("later").await;
+    run.settle().await;
+    assert_eq!(run.ids(table).await, vec![0, 1, 2]);
+    assert_eq!(run.error_lines().await.len(), 0, "a record is in one place only");
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_records_are_lost_with_consent_ends_and_delivery_goes_on() {
+    let mut world = World::new();
+    world.disk = Some(MemoryDevice::new());
+    let (run, stream, table) = world.begin(AT_ONCE).await;
+    stop_at(&run, At::Files, async {
+        run.put(&stream, 0..3).await;
+    })
+    .await;
+    run.crash().await;
+    world.disk = Some(MemoryDevice::new());
+    world.accept_log_loss = true;
+    let run = world.start().await;
+    run.settle().await;
+    assert_eq!(run.documents(BATCHES).await, 0);
+    // The consent was for this loss: the next start needs none, though nothing was delivered since.
+    run.crash().await;
+    world.accept_log_loss = false;
+    let run = world.start().await;
+    let stream = run.streams.get(&rig::region(), "s").unwrap();
+    run.put(&stream, 3..6).await;
+    run.settle().await;
+    assert_eq!(run.ids(table).await, vec![3, 4, 5]);
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_from_before_a_step_back_of_the_clock_do_not_wait_for_it() {
+    let mut world = World::new();
+    let hints = alluvium_delivery::stream::BufferingHints { size_mib: 128, interval_s: 60 };
+    let (run, stream, table) = world.begin(hints).await;
+    run.put(&stream, 0..3).await;
+    world.clock.set(run.clock.now_ms() - 3_600_000);
+    run.settle().await;
+    assert_eq!(run.ids(table).await, vec![0, 1, 2]);
+    // What comes after the step waits for its interval, and its commit is not refused for its time.
+    run.put(&stream, 3..6).await;
+    world.clock.advance(59_000);
+    assert_eq!(run.ids(table).await, vec![0, 1, 2]);
+    world.clock.advance(1_000);
+    run.settle().await;
+    assert_eq!(run.ids(table).await, (0..6).collect::<Vec<_>>());
     run.crash().await;
 }
 

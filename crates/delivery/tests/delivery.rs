@@ -7,7 +7,9 @@ mod rig;
 use alluvium_base::Clock;
 use alluvium_delivery::batch::BATCHES;
 use alluvium_delivery::stream::BufferingHints;
+use alluvium_delivery::streams::{NewStream, STREAMS, StreamsError};
 use alluvium_log::Invocation;
+use alluvium_store::records::faulty::{Fault, Release};
 use base64::Engine as _;
 use rig::{AT_ONCE, World, record};
 
@@ -174,5 +176,55 @@ async fn a_deleted_stream_delivers_what_it_holds_and_goes() {
     run.put(&again, 5..6).await;
     run.settle().await;
     assert_eq!(run.ids(table).await, (0..6).collect::<Vec<_>>());
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_creation_was_never_answered_is_there_when_it_is_created_again() {
+    let mut world = World::new();
+    let (run, _, _) = world.begin(AT_ONCE).await;
+    let table = run.create_table("t2").await;
+    let new = || NewStream {
+        region: rig::region(),
+        name: "ghost".into(),
+        throughput_hint_mbs: None,
+        tags: std::collections::BTreeMap::new(),
+        destination: rig::destination("t2", AT_ONCE),
+    };
+    let gate = Release::new();
+    run.records.arm(Some(STREAMS), Fault::Late(gate.clone()), 1);
+    let streams = run.streams.clone();
+    let call = tokio::spawn(async move { streams.create(new()).await });
+    gate.stalled().await;
+    call.abort();
+    assert!(run.streams.get(&rig::region(), "ghost").is_none());
+    let again = run.streams.create(new()).await.unwrap_err();
+    assert!(matches!(again, StreamsError::Exists(_)), "{again}");
+    let stream = run.streams.get(&rig::region(), "ghost").unwrap();
+    run.put(&stream, 0..3).await;
+    run.settle().await;
+    assert_eq!(run.ids(table).await, vec![0, 1, 2]);
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_never_answered_is_carried_out_when_it_is_asked_for_again() {
+    let mut world = World::new();
+    let (run, _, _) = world.begin(AT_ONCE).await;
+    let gate = Release::new();
+    run.records.arm(Some(STREAMS), Fault::Late(gate.clone()), 1);
+    let streams = run.streams.clone();
+    let call = tokio::spawn(async move { streams.begin_delete(&rig::region(), "s").await });
+    gate.stalled().await;
+    call.abort();
+    let stream = run.streams.begin_delete(&rig::region(), "s").await.unwrap();
+    assert!(stream.is_closing(), "it takes no more records");
+    run.engine.stream_changed(&stream);
+    let gone = async {
+        while run.streams.get(&rig::region(), "s").is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), gone).await.unwrap();
     run.crash().await;
 }

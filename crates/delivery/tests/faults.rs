@@ -124,10 +124,11 @@ impl Ledger {
 
 fn arm_records(run: &Run, dice: &mut Dice, gates: &mut Vec<Release>) {
     let gate = Release::new();
-    let fault = match dice.below(5) {
+    let fault = match dice.below(6) {
         0 => Fault::Answer(Outcome::Unavailable("busy".into())),
         1 | 2 => Fault::DoThenUnknown,
         3 => Fault::SkipThenUnknown,
+        4 => Fault::Late(gate.clone()),
         _ => Fault::Stall(gate.clone()),
     };
     let collection = dice.of(&[Some(PROGRESS), Some(BATCHES), Some("checkpoint"), None]);
@@ -137,13 +138,14 @@ fn arm_records(run: &Run, dice: &mut Dice, gates: &mut Vec<Release>) {
 
 fn arm_objects(run: &Run, dice: &mut Dice, gates: &mut Vec<Release>) {
     let gate = Release::new();
-    let fault = match dice.below(6) {
+    let fault = match dice.below(7) {
         0 => ObjectFault::Before(ObjectsError::Unavailable("no answer".into())),
         1 => ObjectFault::Before(ObjectsError::Unknown("no answer".into())),
         2 => ObjectFault::Before(ObjectsError::Full("no room".into())),
         3 => ObjectFault::After(ObjectsError::Unknown("lost answer".into())),
         // Wrong: it says that nothing was done, and it was.
         4 => ObjectFault::After(ObjectsError::Unavailable("wrong answer".into())),
+        5 => ObjectFault::Late(gate.clone()),
         _ => ObjectFault::Stall(gate.clone()),
     };
     let call = dice.of(&[ObjectCall::Put, ObjectCall::Put, ObjectCall::Get, ObjectCall::Head]);

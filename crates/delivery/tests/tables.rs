@@ -9,7 +9,7 @@ use alluvium_delivery::stream::BufferingHints;
 use alluvium_lake::TableChange;
 use alluvium_store::objects::Objects;
 use alluvium_store::objects::faulty::{Call, Fault as ObjectFault};
-use alluvium_store::records::faulty::Release;
+use alluvium_store::records::faulty::{Fault, Release};
 use iceberg::TableUpdate;
 use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
 use rig::{AT_ONCE, ERRORS, World, record};
@@ -112,6 +112,39 @@ async fn files_prepared_for_a_dropped_table_are_copied_beside_an_error_object() 
     run.settle().await;
     assert_eq!(run.ids(again).await, vec![3, 4, 5]);
     run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_dropped_before_the_commit_begins_is_told_as_gone_and_its_files_copied() {
+    for restart in [false, true] {
+        let mut world = World::new();
+        let (mut run, stream, table) = world.begin(AT_ONCE).await;
+        let (files, prepared) = (Release::new(), Release::new());
+        run.objects.arm(Call::Put, ".parquet", ObjectFault::Stall(files.clone()), 1);
+        run.put(&stream, 0..3).await;
+        files.stalled().await;
+        run.records.arm(Some(BATCHES), Fault::Stall(prepared.clone()), 1);
+        files.release();
+        prepared.stalled().await;
+        run.lake.catalog().drop_table(table, None).await.unwrap();
+        if restart {
+            // Committing is held until the process ends, so that the next start finds the batch
+            // prepared.
+            let commit = Release::new();
+            run.records.arm(Some(BATCHES), Fault::Stall(commit.clone()), 1);
+            prepared.release();
+            tokio::time::timeout(Duration::from_secs(30), commit.stalled()).await.unwrap();
+            run.crash().await;
+            run = world.start().await;
+        }
+        prepared.release();
+        run.settle().await;
+        let lines = run.error_lines().await;
+        assert_eq!(lines.len(), 1, "restart: {restart}");
+        assert_eq!(lines[0].1["errorCode"], "Iceberg.NoSuchTable");
+        assert_eq!(run.ids_of(lines[0].1["copy"].as_str().unwrap()).await, vec![0, 1, 2]);
+        run.crash().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,13 @@ impl Drop for Busy<'_> {
     }
 }
 
+/// Since when it fails; a clock that stepped back begins anew.
+pub(crate) fn since(failing_since_ms: &mut Option<i64>, now_ms: i64) -> i64 {
+    let since_ms = failing_since_ms.get_or_insert(now_ms);
+    *since_ms = (*since_ms).min(now_ms);
+    *since_ms
+}
+
 impl Inner {
     pub(crate) async fn run_batch(self: Arc<Self>, lane: LaneId, batch: Arc<BatchDocument>) {
         let stream = {
@@ -71,8 +78,8 @@ impl Inner {
                 }
                 ConvertError::Held(reason) => reason,
                 ConvertError::Table { code, message } => {
-                    let since_ms = *failing_since_ms.get_or_insert(now_ms);
-                    if now_ms - since_ms >= retry_ms {
+                    let since_ms = since(&mut failing_since_ms, now_ms);
+                    if now_ms - since_ms >= retry_ms || self.gives_way(lane) {
                         let failure =
                             Failure { code, message: &message, attempts, ended_ms: now_ms };
                         match self.converter.give_up(batch, stream, failure).await {

@@ -5,16 +5,18 @@
 //! documents move in the table's own transaction (I3).
 
 use super::Inner;
+use super::batch_task::since;
+use super::scheduler::STREAM_BATCHES_MAX;
 use super::state::Stage;
 use crate::batch::{BatchDocument, BatchState, BindingDocument, Prepared, batch_key, binding_key};
 use crate::data_files;
 use crate::streams::encode;
 use alluvium_base::{BatchNumber, LaneId, TableId, kill_point};
-use alluvium_lake::CommitError;
-use alluvium_lake::catalog::CheckpointMove;
+use alluvium_lake::catalog::{CatalogError, CheckpointMove};
 use alluvium_lake::commit::{Append, QueuedAppend};
+use alluvium_lake::{CommitError, LoadError, LoadedTable};
 use alluvium_store::records::{Operation, Precondition};
-use iceberg::spec::DataFile;
+use iceberg::spec::{DataFile, TableMetadata};
 use std::sync::Arc;
 
 /// Files of one append: what a shared commit takes, the lake bounds.
@@ -66,6 +68,43 @@ pub(crate) fn prepared(batch: &BatchDocument) -> Option<&Prepared> {
     }
 }
 
+/// The data files of a prepared batch, from its document.
+pub(crate) fn restored(
+    prepared: &Prepared,
+    metadata: &TableMetadata,
+) -> Result<Vec<DataFile>, CommitError> {
+    let (schema_id, spec_id) = (prepared.schema_id, prepared.spec_id);
+    data_files::restore(&prepared.files, metadata, schema_id, spec_id)
+        .map_err(|error| CommitError::Conflict(error.to_string()))
+}
+
+/// Files that were written by an older schema belong into the table as long as every column that
+/// the table requires now is in them; columns are found by id, so what was renamed, added or
+/// dropped meanwhile reads right (Iceberg specification, "Column projection").
+pub(crate) fn schema_fits(
+    batch: &BatchDocument,
+    metadata: &TableMetadata,
+) -> Result<(), CommitError> {
+    let Some(prepared) = prepared(batch) else { return Ok(()) };
+    if prepared.schema_id == metadata.current_schema_id() {
+        return Ok(());
+    }
+    let Some(written) = metadata.schema_by_id(prepared.schema_id) else {
+        return Err(CommitError::Conflict(format!(
+            "batch {} was written by schema {}, which the table does not have any more",
+            batch.number, prepared.schema_id
+        )));
+    };
+    let mut fields = metadata.current_schema().as_struct().fields().iter();
+    match fields.find(|field| field.required && written.field_by_id(field.id).is_none()) {
+        None => Ok(()),
+        Some(field) => Err(CommitError::Conflict(format!(
+            "the table requires column '{}' now, which batch {} does not have",
+            field.name, batch.number
+        ))),
+    }
+}
+
 impl Inner {
     /// Starts the stream's committer if it has something to do and does not run.
     pub(crate) fn commit_next(self: &Arc<Self>, lane: LaneId) {
@@ -88,9 +127,23 @@ impl Inner {
 
     async fn commit_all(self: Arc<Self>, lane: LaneId) {
         let mut most = usize::MAX;
+        // Up to which batch they fail, and since when.
+        let mut failing: Option<(BatchNumber, i64)> = None;
         while let Some(group) = self.next_group(lane, most) {
-            // After a failure batches go one by one, so that a bad one does not hold the others.
-            most = if self.commit_group(lane, &group).await { usize::MAX } else { 1 };
+            let numbers = group.batches.first().zip(group.batches.last());
+            let Some((first, last)) = numbers.map(|(f, l)| (f.0.number, l.0.number)) else {
+                return;
+            };
+            let since_ms = failing.filter(|(up_to, _)| first <= *up_to).map(|(_, ms)| ms);
+            // After a failure batches go one by one, so that a bad one does not hold the others;
+            // the time that they failed together counts.
+            most = match self.commit_group(lane, &group, since_ms).await {
+                None => usize::MAX,
+                Some(since_ms) => {
+                    failing = Some((last, since_ms));
+                    1
+                }
+            };
             self.pending.wake();
             self.changed.notify_waiters();
         }
@@ -120,12 +173,16 @@ impl Inner {
         group
     }
 
-    /// Commits a group, or ends its only batch as failed. False when it must be tried again, batch
-    /// by batch.
-    async fn commit_group(&self, lane: LaneId, group: &Group) -> bool {
-        let Some((first, _)) = group.batches.first() else { return true };
+    /// Commits a group, or ends its only batch as failed. Otherwise it must be tried again, batch
+    /// by batch: since when it fails.
+    async fn commit_group(
+        &self,
+        lane: LaneId,
+        group: &Group,
+        mut failing_since_ms: Option<i64>,
+    ) -> Option<i64> {
+        let (first, _) = group.batches.first()?;
         let retry_ms = i64::from(first.destination.retry_duration_s) * 1000;
-        let mut failing_since_ms = None;
         let mut attempts = 0u32;
         loop {
             attempts += 1;
@@ -133,12 +190,12 @@ impl Inner {
                 Ok(()) => {
                     kill_point("delivery-committed");
                     self.committed(lane, group);
-                    return true;
+                    return None;
                 }
                 Err(error) => error,
             };
             let now_ms = self.clock.now_ms();
-            let since_ms = *failing_since_ms.get_or_insert(now_ms);
+            let since_ms = since(&mut failing_since_ms, now_ms);
             let over = match verdict(&error) {
                 Verdict::Wait => {
                     if matches!(error, CommitError::Fenced) {
@@ -146,18 +203,35 @@ impl Inner {
                     }
                     false
                 }
-                Verdict::Retry => now_ms - since_ms >= retry_ms,
+                Verdict::Retry => now_ms - since_ms >= retry_ms || self.is_over_bound(lane),
                 Verdict::Never => true,
             };
             self.troubled(lane, first, attempts, error.to_string());
             if over {
                 if group.batches.len() > 1 {
-                    return false;
+                    return Some(since_ms);
                 }
                 self.fail(lane, first, &error, attempts).await;
-                return true;
+                return None;
             }
             tokio::time::sleep(self.pause(attempts)).await;
+        }
+    }
+
+    /// Whether the stream has as many batches as it may while the log, where the rest waits, is
+    /// short of room.
+    fn is_over_bound(&self, lane: LaneId) -> bool {
+        let batches = self.states.lock().get(&lane).map_or(0, |state| state.batches.len());
+        batches >= STREAM_BATCHES_MAX && self.gives_way(lane)
+    }
+
+    /// The table as it is now.
+    async fn load(&self, table: TableId) -> Result<Arc<LoadedTable>, CommitError> {
+        match self.lake.load(table).await {
+            Err(LoadError::Catalog(CatalogError::NotFound { .. })) => {
+                Err(CommitError::NoTable(table))
+            }
+            loaded => Ok(loaded?),
         }
     }
 
@@ -171,11 +245,9 @@ impl Inner {
         if let Some(files) = files {
             return Ok(files.clone());
         }
-        let loaded = self.lake.load(table).await?;
+        let loaded = self.load(table).await?;
         let Some(prepared) = prepared(batch) else { return Ok(Vec::new()) };
-        let (schema_id, spec_id) = (prepared.schema_id, prepared.spec_id);
-        data_files::restore(&prepared.files, &loaded.metadata, schema_id, spec_id)
-            .map_err(|error| CommitError::Conflict(error.to_string()))
+        restored(prepared, &loaded.metadata)
     }
 
     async fn append(&self, lane: LaneId, group: &Group) -> Result<(), CommitError> {
@@ -205,35 +277,9 @@ impl Inner {
         self.lake.append_queued(group.table, append).await.map(|_| ())
     }
 
-    /// Files that were written by an older schema belong into the table as long as every column that
-    /// the table requires now is in them; columns are found by id, so what was renamed, added or
-    /// dropped meanwhile reads right (Iceberg specification, "Column projection").
     async fn check_schema(&self, group: &Group) -> Result<(), CommitError> {
-        let loaded = self.lake.load(group.table).await?;
-        let metadata = &loaded.metadata;
-        let current = metadata.current_schema();
-        for (batch, _) in &group.batches {
-            let Some(prepared) = prepared(batch) else { continue };
-            if prepared.schema_id == metadata.current_schema_id() {
-                continue;
-            }
-            let Some(written) = metadata.schema_by_id(prepared.schema_id) else {
-                return Err(CommitError::Conflict(format!(
-                    "batch {} was written by schema {}, which the table does not have any more",
-                    batch.number, prepared.schema_id
-                )));
-            };
-            let fields = current.as_struct().fields().iter();
-            if let Some(field) =
-                fields.clone().find(|f| f.required && written.field_by_id(f.id).is_none())
-            {
-                return Err(CommitError::Conflict(format!(
-                    "the table requires column '{}' now, which batch {} does not have",
-                    field.name, batch.number
-                )));
-            }
-        }
-        Ok(())
+        let loaded = self.load(group.table).await?;
+        group.batches.iter().try_for_each(|(batch, _)| schema_fits(batch, &loaded.metadata))
     }
 
     fn committed(&self, lane: LaneId, group: &Group) {

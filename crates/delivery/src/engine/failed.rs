@@ -1,19 +1,24 @@
 //! Files that could not be committed: named in an error object, and kept.
 //!
 //! As on AWS the error object names the data files instead of the records. When the table was
-//! dropped, its files wait only for upkeep to take them, so they are copied beside the error object first
-//! (DURABILITY section 4). The batch's document stays, as *failed*, and pins the files until the
-//! stream is deleted.
+//! dropped, its files wait only for upkeep to take them, so they are copied beside the error object
+//! first (DURABILITY section 4). The batch's document stays, as *failed*, and pins the files until
+//! an operator commits or discards them ([`crate::failed_batches`]) or the stream is deleted. It
+//! says *failed* before the error object is written: files that one names are never committed by a
+//! later start.
 
 use super::Inner;
 use super::committer::prepared;
-use crate::batch::{BatchDocument, BatchState, batch_key};
+use super::state::Stage;
+use crate::batch::{BatchDocument, BatchState, FailureNote, batch_key};
 use crate::error_object::{ErrorLines, ErrorWriter, Failure};
-use alluvium_base::LaneId;
+use crate::streams::encode;
+use alluvium_base::{LaneId, kill_point};
 use alluvium_lake::CommitError;
 use alluvium_lake::storage::split_location;
 use alluvium_store::objects::{ObjectsError, PutCondition};
 use alluvium_store::records::{Operation, Precondition, Transaction};
+use std::sync::Arc;
 
 /// Error objects of a batch's records come before; a batch has far fewer of them.
 const FIRST_PART: u32 = 1 << 20;
@@ -37,8 +42,17 @@ fn code(error: &CommitError) -> &'static str {
     }
 }
 
+/// Writes the document of a batch that is there.
+fn put(document: &BatchDocument) -> Transaction {
+    let key = batch_key(document.incarnation, document.number);
+    Transaction {
+        preconditions: vec![Precondition::Present(key.clone())],
+        operations: vec![Operation::Put(key, encode(document))],
+    }
+}
+
 impl Inner {
-    /// Ends a prepared batch as failed.
+    /// Ends a prepared batch as failed: that is recorded, then told.
     pub(crate) async fn fail(
         &self,
         lane: LaneId,
@@ -47,44 +61,63 @@ impl Inner {
         attempts: u32,
     ) {
         let Some(prepared) = prepared(batch) else { return };
+        let mut document = batch.clone();
+        document.state = BatchState::Failed(prepared.clone());
+        document.failure = Some(FailureNote {
+            code: code(error).to_string(),
+            message: error.to_string(),
+            attempts,
+            ended_ms: self.clock.now_ms(),
+            table_gone: matches!(error, CommitError::NoTable(_)),
+            reported: false,
+        });
+        self.transact_until_done(lane, batch, put(&document)).await;
+        kill_point("delivery-failure-recorded");
+        metrics::counter!("alluvium_delivery_failed_batches_total").increment(1);
+        let document = Arc::new(document);
+        {
+            let mut states = self.states.lock();
+            let slots = states.get_mut(&lane).map(|state| &mut state.batches);
+            if let Some(slot) = slots.and_then(|slots| slots.get_mut(&document.number)) {
+                slot.document = document.clone();
+                slot.stage = Stage::Failing;
+            }
+        }
+        self.report_failure(lane, &document).await;
+    }
+
+    /// Writes the error objects of a batch that is recorded as failed; also at a start that finds
+    /// it so.
+    pub(crate) async fn report_failure(&self, lane: LaneId, batch: &BatchDocument) {
+        let (Some(prepared), Some(note)) = (prepared(batch), &batch.failure) else { return };
         let name = {
             let states = self.states.lock();
             let Some(state) = states.get(&lane) else { return };
             state.stream.document().name.clone()
         };
-        let message = error.to_string();
-        let failure = Failure {
-            code: code(error),
-            message: &message,
-            attempts,
-            ended_ms: self.clock.now_ms(),
-        };
-        let dropped = matches!(error, CommitError::NoTable(_));
         let mut tries = 0;
         let keys = loop {
             tries += 1;
-            match self.write_failure(batch, &name, &prepared.paths, dropped, failure).await {
+            match self.write_failure(batch, &name, &prepared.paths, note).await {
                 Ok(keys) => break keys,
                 Err(trouble) => self.troubled(lane, batch, tries, trouble),
             }
             tokio::time::sleep(self.pause(tries)).await;
         };
+        kill_point("delivery-failure-written");
+        let mut document = batch.clone();
         let mut kept = prepared.clone();
         kept.error_objects.extend(keys);
-        let mut document = batch.clone();
         document.state = BatchState::Failed(kept);
-        let key = batch_key(batch.incarnation, batch.number);
-        let transaction = Transaction {
-            preconditions: vec![Precondition::Present(key.clone())],
-            operations: vec![Operation::Put(key, crate::streams::encode(&document))],
-        };
-        self.transact_until_done(lane, batch, transaction).await;
-        metrics::counter!("alluvium_delivery_failed_batches_total").increment(1);
+        document.failure = Some(FailureNote { reported: true, ..note.clone() });
+        self.transact_until_done(lane, batch, put(&document)).await;
         tracing::error!(
             stream = %batch.incarnation,
             batch = batch.number.0,
             rows = prepared.counts.rows,
-            "a batch's files could not be committed and are named in an error object: {message}"
+            "a batch's files could not be committed and are named in an error object \
+             (`alluvium failed`): {}",
+            note.message
         );
         if let Some(state) = self.states.lock().get_mut(&lane) {
             state.stream.counters.failed(prepared.counts.rows);
@@ -97,14 +130,15 @@ impl Inner {
         batch: &BatchDocument,
         stream: &str,
         paths: &[String],
-        dropped: bool,
-        failure: Failure<'_>,
+        note: &FailureNote,
     ) -> Result<Vec<String>, String> {
+        let FailureNote { code, message, attempts, ended_ms, .. } = note;
+        let failure = Failure { code, message, attempts: *attempts, ended_ms: *ended_ms };
         let mut writer =
             ErrorWriter::new(batch, stream, FIRST_PART).map_err(|error| error.to_string())?;
         let mut lines = ErrorLines::new(batch);
         for (index, path) in paths.iter().enumerate() {
-            let copy = if dropped {
+            let copy = if note.table_gone {
                 let key = format!("{}-{index:05}.parquet", writer.next_key());
                 self.copy(path, writer.bucket(), &key).await?
             } else {

@@ -5,9 +5,11 @@
 //! stream with prepared batches has one committer, so that batches of a stream reach a table in
 //! order (I4). An idle stream is a row in a map, not a task.
 //!
-//! Fair: the streams that were cut longest ago go first, each gets one batch a turn, and the number of
-//! batches in conversion is bounded over all streams, so that a hot stream cannot starve others.
-//! A stream whose table is stuck holds staged files and, past its bound of batches, the log; others go on.
+//! Fair: the streams that were cut longest ago go first, each gets one batch a turn, and the number
+//! of batches in conversion is bounded over all streams, so that a hot stream cannot starve others.
+//! A stream whose table is stuck holds staged files and, past its bound of batches, the log, of
+//! which it gets half at most. When others are short of room in the log because of it, its oldest
+//! batch ends as failed before `RetryOptions` do (`Inner::gives_way`).
 //!
 //! Parts: `scheduler` the ticks; `batch_task` cut to prepared; `committer` prepared to committed;
 //! `failed` files that could not be committed; `removal` the end of a stream; `start` going on
@@ -21,6 +23,8 @@ mod scheduler;
 mod start;
 mod state;
 
+pub(crate) use committer::{restored, schema_fits};
+
 use crate::convert::Converter;
 use crate::figures::StreamFigures;
 use crate::lane_log::LaneLog;
@@ -33,7 +37,7 @@ use parking_lot::Mutex;
 use state::StreamState;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -74,19 +78,6 @@ pub enum EngineError {
     /// The documents of streams or batches could not be read.
     #[error(transparent)]
     Streams(#[from] StreamsError),
-    /// A batch is of another log than the one that was opened.
-    #[error(
-        "stream '{stream}' was delivered from log {expected}, but this log is {found}; restore the \
-         log's directory, or start with --accept-log-loss"
-    )]
-    OtherLog {
-        /// The stream.
-        stream: String,
-        /// The log that its progress names.
-        expected: String,
-        /// The log that is open.
-        found: String,
-    },
 }
 
 impl EngineError {
@@ -94,7 +85,6 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Streams(error) => error.kind(),
-            Self::OtherLog { .. } => ErrorKind::Corrupt,
         }
     }
 }
@@ -121,6 +111,8 @@ pub(crate) struct Inner {
     pub(crate) states: Mutex<HashMap<LaneId, StreamState>>,
     /// Batches in conversion now, pauses between tries left out.
     pub(crate) converting: AtomicUsize,
+    /// Cuts so far.
+    pub(crate) turns: AtomicU64,
     /// No new batches: the server is shutting down.
     pub(crate) draining: AtomicBool,
     /// Something that [`Engine::settled`] may wait for has changed.
@@ -264,6 +256,12 @@ impl Inner {
         tracing::error!("another process owns the data directory: delivery ends");
         self.fenced.send_replace(true);
         self.stop.cancel();
+    }
+
+    /// Whether a stream's oldest batch must end now, though it may be tried longer: it keeps the
+    /// log from being used again while others run out of room.
+    pub(crate) fn gives_way(&self, lane: LaneId) -> bool {
+        self.log.crowds_others(lane)
     }
 
     /// The pause before try number `attempts + 1`.

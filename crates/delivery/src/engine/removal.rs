@@ -64,7 +64,7 @@ impl Inner {
             let marker = LaneAppend { lane, count: 1, frames: Bytes::from_static(MARKER) };
             let append =
                 Append { arrival_ms: self.clock.now_ms(), invocation: None, lanes: vec![marker] };
-            match self.log.append(append).await {
+            match self.log.append_reserved(append).await {
                 Ok(appended) => {
                     return appended.first.first().map_or(SequenceNumber::ZERO, |first| first.1);
                 }

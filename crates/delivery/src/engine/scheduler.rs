@@ -9,12 +9,13 @@ use crate::stream::StreamDocument;
 use crate::streams::{decode, encode};
 use alluvium_base::{BatchNumber, LaneId, StreamIncarnation, kill_point};
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Batches of one stream that are cut and not committed; more wait in the log.
-const STREAM_BATCHES_MAX: usize = 16;
+pub(super) const STREAM_BATCHES_MAX: usize = 16;
 /// A stream whose size hint is reached may have so many batches in conversion at once.
 const STREAM_CONVERTING_MAX: usize = 2;
 /// The least pause between two ticks: cuts of that time share one transaction.
@@ -62,13 +63,15 @@ impl Inner {
         next_ms
     }
 
-    /// Lanes to cut now, the longest waiting first, and the time until the next is due.
+    /// Lanes to cut now, those that were cut longest ago first, and the time until the next is due.
     fn due(&self) -> (Vec<LaneId>, i64) {
-        let now_ms = self.clock.now_ms();
         let pinning = self.log.pinning();
         let mut next_ms = i64::MAX;
         let mut due = Vec::new();
         let waiting = self.pending.waiting();
+        // Read after what waits, so that nothing has arrived later than now.
+        let now_ms = self.clock.now_ms();
+        self.track_unknown(&waiting);
         let states = self.states.lock();
         for lane in waiting {
             let Some(state) = states.get(&lane.lane) else { continue };
@@ -77,7 +80,9 @@ impl Inner {
             let urgent = state.ending() || pinning == Some(lane.lane);
             let full = lane.size_bytes >= hints.size_bytes();
             let due_ms = lane.oldest_arrival_ms.saturating_add(hints.interval_ms());
-            if !(urgent || full || now_ms >= due_ms) {
+            // A clock that stepped back must not hold what came before its step.
+            let stepped_back = lane.oldest_arrival_ms > now_ms;
+            if !(urgent || full || stepped_back || now_ms >= due_ms) {
                 next_ms = next_ms.min(due_ms - now_ms);
                 continue;
             }
@@ -90,15 +95,28 @@ impl Inner {
                 converting == 0 && all <= 1
             };
             if room {
-                due.push((state.last_cut_ms, lane));
+                due.push((state.last_turn, lane));
             }
         }
         drop(states);
-        due.sort_by_key(|(last_cut_ms, lane)| (*last_cut_ms, lane.oldest_arrival_ms, lane.lane));
+        due.sort_by_key(|(last_turn, lane)| (*last_turn, lane.oldest_arrival_ms, lane.lane));
         let busy = self.converting.load(Ordering::SeqCst);
         let free = self.options.batches_max.saturating_sub(busy);
-        let lane_of = |(_, waiting): (i64, Waiting)| waiting.lane;
+        let lane_of = |(_, waiting): (u64, Waiting)| waiting.lane;
         (due.into_iter().take(free).map(lane_of).collect(), next_ms)
+    }
+
+    /// A stream whose creation was never answered is known by its first records.
+    fn track_unknown(&self, waiting: &[Waiting]) {
+        let unknown: HashSet<LaneId> = {
+            let states = self.states.lock();
+            let lanes = waiting.iter().map(|lane| lane.lane);
+            lanes.filter(|lane| !states.contains_key(lane)).collect()
+        };
+        if unknown.is_empty() {
+            return;
+        }
+        self.streams.all().iter().filter(|s| unknown.contains(&s.lane)).for_each(|s| self.track(s));
     }
 
     /// The next batch of a lane.
@@ -157,8 +175,8 @@ impl Inner {
             destination: stream.destination.clone(),
             oldest_arrival_ms: mark.oldest_arrival_ms,
             cut_ms: self.clock.now_ms(),
-            redelivery: false,
             state: BatchState::Cut,
+            failure: None,
         };
         let progress = ProgressDocument {
             lane,
@@ -240,7 +258,7 @@ impl Inner {
             let Some(state) = states.get_mut(&lane) else { return };
             if let Some(progress) = progress {
                 state.progress = progress;
-                state.last_cut_ms = document.cut_ms;
+                state.last_turn = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
             }
             let slot = Slot { document: document.clone(), stage: Stage::Converting, trouble: None };
             state.batches.insert(document.number, slot);

@@ -10,13 +10,15 @@ use crate::batch::{
     BATCHES, BINDINGS, BatchDocument, BatchState, BindingDocument, ProgressDocument, progress_key,
 };
 use crate::pending::Mark;
-use crate::streams::{RETIRED, RetiredLane, Stream, StreamsError, decode, retired_key, scan_all};
+use crate::streams::{
+    RETIRED, RetiredLane, Stream, StreamsError, decode, encode, retired_key, scan_all,
+};
 use alluvium_base::LaneId;
 use alluvium_store::records::{Operation, Transaction};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +39,7 @@ pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
         changed: Notify::new(),
         fenced: watch::Sender::new(false),
         stop: CancellationToken::new(),
+        turns: AtomicU64::new(0),
     });
     inner.forget_retired().await?;
     let mut cut = Vec::new();
@@ -48,6 +51,7 @@ pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
         inner.begin(lane, document, None);
     }
     for lane in lanes {
+        inner.report_failures(lane);
         inner.commit_next(lane);
     }
     let scheduler = inner.clone();
@@ -82,8 +86,8 @@ impl Inner {
         stream: &Arc<Stream>,
     ) -> Result<Vec<(LaneId, BatchDocument)>, EngineError> {
         let lane = stream.lane;
-        let progress = self.progress(stream).await?;
-        self.check_log(stream, &progress)?;
+        let mut progress = self.progress(stream).await?;
+        self.take_log(stream, &mut progress).await;
         let cut_to = progress.cut_to;
         let mut state = StreamState::new(stream.clone(), progress);
         let prefix = format!("{}/", stream.incarnation);
@@ -106,6 +110,12 @@ impl Inner {
                     let number = batch.number;
                     let document = Arc::new(batch);
                     let slot = Slot { document, stage: Stage::Prepared(None), trouble: None };
+                    state.batches.insert(number, slot);
+                }
+                BatchState::Failed(_) if batch.failure.as_ref().is_some_and(|f| !f.reported) => {
+                    let number = batch.number;
+                    let document = Arc::new(batch);
+                    let slot = Slot { document, stage: Stage::Failing, trouble: None };
                     state.batches.insert(number, slot);
                 }
                 BatchState::Failed(_) => {}
@@ -140,20 +150,43 @@ impl Inner {
         Ok(decode(&found)?)
     }
 
-    /// Sequences of another log mean nothing here. With `--accept-log-loss` the server gives the new
-    /// log a floor above all of them, and says so by the same id or a cleared one.
-    fn check_log(&self, stream: &Stream, progress: &ProgressDocument) -> Result<(), EngineError> {
-        match progress.log_id {
-            Some(expected) if expected != self.log.log_id() => {
-                let document = stream.document();
-                tracing::warn!(
-                    stream = %format!("{}/{}", document.region, document.name),
-                    "delivery goes on in another log: {expected} before, {} now",
-                    self.log.log_id()
-                );
-                Ok(())
-            }
-            _ => Ok(()),
+    /// The log was opened although it is another one, by `--accept-log-loss`: it has a floor above
+    /// all sequences of the one before. From now on this one is expected.
+    async fn take_log(&self, stream: &Stream, progress: &mut ProgressDocument) {
+        let log_id = self.log.log_id();
+        let Some(before) = progress.log_id.filter(|before| *before != log_id) else { return };
+        let document = stream.document();
+        tracing::warn!(
+            stream = %format!("{}/{}", document.region, document.name),
+            "delivery goes on in another log: {before} before, {log_id} now"
+        );
+        progress.log_id = Some(log_id);
+        let put = Operation::Put(progress_key(stream.incarnation), encode(progress));
+        let transaction = Transaction { preconditions: Vec::new(), operations: vec![put] };
+        // Nothing depends on the outcome: the next cut says it too.
+        let outcome = self.records.transact(transaction).await;
+        tracing::debug!("the log that a stream expects: {outcome:?}");
+    }
+
+    /// Error objects that an earlier start did not come to write.
+    fn report_failures(self: &Arc<Self>, lane: LaneId) {
+        let failing: Vec<Arc<BatchDocument>> = {
+            let states = self.states.lock();
+            let slots = states.get(&lane).map(|state| state.batches.values()).into_iter().flatten();
+            let failing = slots.filter(|slot| matches!(slot.stage, Stage::Failing));
+            failing.map(|slot| slot.document.clone()).collect()
+        };
+        if failing.is_empty() {
+            return;
         }
+        let inner = self.clone();
+        self.spawn(async move {
+            for document in failing {
+                inner.report_failure(lane, &document).await;
+            }
+            inner.pending.wake();
+            inner.changed.notify_waiters();
+            inner.commit_next(lane);
+        });
     }
 }

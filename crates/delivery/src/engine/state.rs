@@ -26,6 +26,8 @@ pub(crate) enum Stage {
     /// Prepared; waits for the committer. The files are those of the document, or, after a
     /// restart, read back from it.
     Prepared(Option<Vec<DataFile>>),
+    /// Recorded as failed; its error object is being written.
+    Failing,
 }
 
 /// A stream.
@@ -38,8 +40,9 @@ pub(crate) struct StreamState {
     pub(crate) committing: bool,
     /// The newest batch in each table that the stream was ever committed to.
     pub(crate) bindings: HashMap<TableId, BatchNumber>,
-    /// When it was cut last: the longest ago goes first.
-    pub(crate) last_cut_ms: i64,
+    /// Which cut of the engine its last one was: the longest ago goes first. Not a time, which may
+    /// step back.
+    pub(crate) last_turn: u64,
     /// The removal task of a stream that is being deleted runs, or has appended its marker.
     pub(crate) removing: bool,
 }
@@ -52,7 +55,7 @@ impl StreamState {
             batches: BTreeMap::new(),
             committing: false,
             bindings: HashMap::new(),
-            last_cut_ms: 0,
+            last_turn: 0,
             removing: false,
         }
     }

@@ -40,6 +40,10 @@ pub(crate) struct World {
     pub(crate) epoch: u64,
     pub(crate) commit_interval: Duration,
     pub(crate) batch_bytes_max: u64,
+    pub(crate) batches_max: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) budget_bytes: u64,
+    pub(crate) accept_log_loss: bool,
     /// The log's disk; a directory when there is none.
     pub(crate) disk: Option<MemoryDevice>,
 }
@@ -69,6 +73,10 @@ impl World {
             epoch: 0,
             commit_interval: Duration::ZERO,
             batch_bytes_max: 128 << 20,
+            batches_max: 8,
+            segment_bytes: 4 << 20,
+            budget_bytes: 4 << 30,
+            accept_log_loss: false,
             disk: None,
         }
     }
@@ -99,7 +107,9 @@ impl World {
         let lake = Lake::new(catalog, LakeOptions { commit_interval, ..LakeOptions::default() });
         let floors = recovery::floors(records.as_ref()).await.unwrap();
         let mut options = JournalOptions::new(Epoch(self.epoch), clock.clone(), random.clone());
-        options.segment_bytes = 4 << 20;
+        options.segment_bytes = self.segment_bytes;
+        options.budget_bytes = self.budget_bytes;
+        options.accept_log_loss = self.accept_log_loss;
         options.lanes = floors.lanes;
         options.expected_log_id = floors.log_id;
         let pending = Pending::new();
@@ -115,6 +125,7 @@ impl World {
             clock,
             options: EngineOptions {
                 batch_bytes_max: self.batch_bytes_max,
+                batches_max: self.batches_max,
                 retry_pause: Duration::from_millis(1),
                 retry_pause_max: Duration::from_millis(5),
                 ..EngineOptions::default()
@@ -239,6 +250,22 @@ impl Run {
             invocation,
         };
         self.intake.put(stream, records).await.unwrap()
+    }
+
+    /// Puts one record of so many bytes; false when the log has no room for the stream now.
+    pub(crate) async fn put_padded(&self, stream: &Stream, id: i64, pad: usize) -> bool {
+        let record = format!("{{\"id\":{id},\"pad\":\"{}\"}}", "x".repeat(pad)).into_bytes();
+        let records = intake::Records {
+            frames: frames(&[record]),
+            count: 1,
+            arrival_ms: self.clock.now_ms(),
+            invocation: None,
+        };
+        match self.intake.put(stream, records).await {
+            Ok(_) => true,
+            Err(intake::PutError::Full(_)) => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     pub(crate) async fn put(&self, stream: &Stream, ids: std::ops::Range<i64>) {
