@@ -3,6 +3,7 @@
 use crate::configuration::{self, Configuration, ServeOptions};
 use crate::demo::{self, DemoOptions};
 use crate::environment::Target;
+use crate::failed::{self, ChosenOptions, ListOptions};
 use crate::generate::{self, Load, SensorOptions};
 use crate::log_tool::{self, LogOptions, RepairOptions};
 use crate::redeliver::{self, RedeliverOptions};
@@ -88,8 +89,32 @@ Examples:
   alluvium redeliver --stream sensors --from 2026-01-31T12:00:00Z --dry-run
   alluvium redeliver --stream sensors --from 0-4096
 
-For a table that was rolled back or lost rows by another hand. The log reaches back only as far as
-its segments were not used again; rows that are in the table already will be there twice.";
+For a table that was rolled back or lost rows by another hand; rows that are in the table already
+will be there twice. The log holds what is not delivered and, of what is, the newest segment (64 MiB,
+of all streams together) and those that records not yet delivered keep. The first record that is
+appended after a start lets go of everything delivered before. What the log does not hold any more is
+refused, with where it begins.";
+
+const FAILED_EXAMPLES: &str = "\
+Examples:
+  alluvium failed list --stream sensors
+  alluvium failed commit --stream sensors --batch 17
+  alluvium failed discard --stream sensors --all
+
+The server must be stopped. A batch fails when its table refuses its files until RetryOptions end, or
+is dropped; its files are kept, and an error object names them. Commit adds them to the table as they
+are, once and only once; discard lets go of them.";
+
+/// What to do with failed batches.
+#[derive(Debug, Subcommand)]
+enum Failed {
+    /// Show the failed batches of a stream
+    List(ListOptions),
+    /// Commit their files to the table after all
+    Commit(ChosenOptions),
+    /// Let go of their files
+    Discard(ChosenOptions),
+}
 
 const LOG_EXAMPLES: &str = "\
 Examples:
@@ -129,6 +154,9 @@ enum Command {
     /// Deliver again what the log of a stopped server still holds of a stream
     #[command(after_long_help = REDELIVER_EXAMPLES)]
     Redeliver(RedeliverOptions),
+    /// Show, commit or discard batches of a stopped server whose files could not be committed
+    #[command(subcommand, after_long_help = FAILED_EXAMPLES)]
+    Failed(Failed),
     /// Show it all: a throw-away lake, sensor readings through it, and what came out
     Demo(DemoOptions),
     /// Print a completion script for a shell
@@ -176,6 +204,7 @@ pub(crate) fn run() -> ExitCode {
             sound(one_thread().and_then(|runtime| runtime.block_on(log_tool::run_repair(&options))))
         }
         Command::Redeliver(options) => finish(redeliver_records(&options)),
+        Command::Failed(what) => finish(failed_batches(&what)),
         Command::Demo(options) => finish(demo::run(&options)),
         Command::ConfigReference => finish(print(&reference::configuration())),
         Command::Completions { shell } => finish(print(&completions(shell))),
@@ -245,14 +274,28 @@ fn generate_sensors(options: &SensorOptions) -> Result<(), String> {
     done.failure.map_or(Ok(()), Err)
 }
 
-fn redeliver_records(options: &RedeliverOptions) -> Result<(), String> {
-    // The log's own threads call back into the runtime.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// Two threads: the log's and the lake's own threads call back into the runtime.
+fn two_threads() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| format!("threads cannot be started: {error}"))?;
-    print(&runtime.block_on(redeliver::run(options))?)
+        .map_err(|error| format!("threads cannot be started: {error}"))
+}
+
+fn redeliver_records(options: &RedeliverOptions) -> Result<(), String> {
+    print(&two_threads()?.block_on(redeliver::run(options))?)
+}
+
+fn failed_batches(what: &Failed) -> Result<(), String> {
+    let done = two_threads()?.block_on(async {
+        match what {
+            Failed::List(options) => failed::list(options).await,
+            Failed::Commit(options) => failed::commit(options).await,
+            Failed::Discard(options) => failed::discard(options).await,
+        }
+    });
+    print(&done?)
 }
 
 fn query(options: &SqlOptions) -> Result<(), String> {

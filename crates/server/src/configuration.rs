@@ -87,7 +87,8 @@ pub(crate) struct ServeOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) table_commit_interval_ms: Option<u64>,
 
-    /// Most bytes the log may hold; at the limit puts are refused with 503 [default: 4GiB]
+    /// Most bytes the log may hold, half of them for one stream; at the limit puts are refused with
+    /// 503 [default: 4GiB]
     #[arg(long, env = "ALLUVIUM_LOG_BUDGET", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log_budget: Option<ByteSize>,

@@ -24,6 +24,7 @@ use alluvium_store::objects::Objects;
 use alluvium_store::objects::local::LocalObjects;
 use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
 use alluvium_store::records::{Key, Operation, Outcome, Records, Transaction};
+use alluvium_store::space::{Room, Space, SpaceLimits};
 use alluvium_wire::credentials::CredentialLookup;
 use alluvium_wire::{Protocol, Service, limits};
 use std::sync::Arc;
@@ -156,7 +157,7 @@ impl Engines {
     }
 
     /// Adds the streams to `metrics`, and the log's state to `health`: red when it failed, or when a
-    /// lane is quarantined.
+    /// part of it is damaged.
     pub(crate) fn show(&self, admin: &mut Admin) {
         let delivery = self.delivery.clone();
         admin.ask(move || metrics_page::streams(&delivery.figures()));
@@ -165,11 +166,13 @@ impl Engines {
             if let Some(why) = journal.failure() {
                 return Err(why);
             }
-            let quarantined = journal.quarantined();
-            if quarantined.is_empty() {
+            let (lanes, segments) = (journal.quarantined().len(), journal.damaged().len());
+            if lanes == 0 && segments == 0 {
                 return Ok(());
             }
-            Err(format!("{} quarantined lanes: run `alluvium log check`", quarantined.len()))
+            Err(format!(
+                "{lanes} quarantined lanes, {segments} damaged segments: run `alluvium log check`"
+            ))
         });
     }
 
@@ -327,7 +330,17 @@ pub(crate) async fn journal_options(
     options.expected_log_id = floors.log_id;
     options.accept_log_loss = configuration.accept_log_loss;
     options.budget_bytes = configuration.log_budget_bytes;
+    options.check_room = Some(check_room(&configuration.log_dir));
     Ok(options)
+}
+
+/// Records are refused before the disk is so low that what they become could not be written.
+fn check_room(log_dir: &std::path::Path) -> alluvium_log::options::CheckRoom {
+    let space = Space::new(log_dir, SpaceLimits::default());
+    Arc::new(move || match space.room() {
+        Room::Plenty => Ok(()),
+        Room::Low | Room::Critical => Err(space.explain()),
+    })
 }
 
 /// Stores the log's mark in the records; called from the log's own threads, which may block.

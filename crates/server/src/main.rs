@@ -12,6 +12,7 @@ mod demo;
 mod door;
 mod engines;
 mod environment;
+mod failed;
 mod generate;
 mod identity;
 mod log_tool;

@@ -78,7 +78,8 @@ pub(crate) async fn run(options: &RedeliverOptions) -> Result<String, String> {
     })?;
     let cut_to = redelivery::cut_to(records.as_ref(), stream.incarnation).await;
     let cut_to = cut_to.map_err(|error| error.to_string())?;
-    let oldest = oldest(&configuration, stream.lane)?;
+    let reach = Reachable::of(&configuration, stream.lane)?;
+    let oldest = reach.oldest;
     let mut floors = engines::journal_options(
         &configuration,
         &records,
@@ -95,7 +96,7 @@ pub(crate) async fn run(options: &RedeliverOptions) -> Result<String, String> {
     });
     let (journal, _) =
         opened.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let found = locate(&journal, stream.lane, options.from, oldest, cut_to).await;
+    let found = locate(&journal, stream.lane, options.from, reach, cut_to).await;
     let found = match found {
         Ok(found) if !options.dry_run => {
             redelivery::set_back(records.as_ref(), stream.incarnation, found.after)
@@ -114,15 +115,29 @@ fn before(sequence: SequenceNumber) -> SequenceNumber {
     SequenceNumber::new(sequence.generation, sequence.offset.saturating_sub(1))
 }
 
-/// The oldest record of the lane that the log still holds.
-fn oldest(configuration: &Configuration, lane: LaneId) -> Result<SequenceNumber, String> {
-    let device = LocalDevice::open(&configuration.log_dir).map_err(|error| error.to_string())?;
-    let device: Arc<dyn Device> = Arc::new(device);
-    let report = check(&device, &Default::default()).map_err(|error| error.to_string())?;
-    let held = report.lanes.get(&lane).map(|held| held.first);
-    held.ok_or_else(|| {
-        "the log holds no record of this stream any more: what was delivered is reused".to_string()
-    })
+/// What of a lane the log still holds.
+#[derive(Debug, Clone, Copy)]
+struct Reachable {
+    oldest: SequenceNumber,
+    /// There were older ones.
+    had_older: bool,
+}
+
+impl Reachable {
+    fn of(configuration: &Configuration, lane: LaneId) -> Result<Self, String> {
+        let device =
+            LocalDevice::open(&configuration.log_dir).map_err(|error| error.to_string())?;
+        let device: Arc<dyn Device> = Arc::new(device);
+        let report = check(&device, &Default::default()).map_err(|error| error.to_string())?;
+        let held = report.lanes.get(&lane).map(|held| Self {
+            oldest: held.first,
+            had_older: held.before_first > SequenceNumber::ZERO,
+        });
+        held.ok_or_else(|| {
+            "the log holds no record of this stream any more: what was delivered is reused"
+                .to_string()
+        })
+    }
 }
 
 /// What would be delivered again.
@@ -155,9 +170,10 @@ async fn locate(
     journal: &Journal,
     lane: LaneId,
     from: From,
-    oldest: SequenceNumber,
+    reach: Reachable,
     cut_to: SequenceNumber,
 ) -> Result<Found, String> {
+    let Reachable { oldest, had_older } = reach;
     if let From::Sequence(sequence) = from
         && sequence < oldest
     {
@@ -172,6 +188,16 @@ async fn locate(
         let blocks = blocks.map_err(|error| error.to_string())?;
         let Some(last) = blocks.last().map(|block| block.last) else { break };
         for block in &blocks {
+            if let (From::ArrivalMs(time), true) = (from, had_older && block.first == oldest)
+                && time < block.arrival_ms
+            {
+                let at = chrono::DateTime::from_timestamp_millis(block.arrival_ms);
+                let at = at.map_or_else(|| block.arrival_ms.to_string(), |at| at.to_rfc3339());
+                return Err(format!(
+                    "the log holds this stream's records from {oldest} on, which arrived {at}; \
+                     older ones are gone"
+                ));
+            }
             let begins = match from {
                 From::Sequence(sequence) => block.last >= sequence,
                 From::ArrivalMs(time) => block.arrival_ms >= time,
