@@ -44,6 +44,21 @@ def test_records_from_a_time_on_are_delivered_again(delivered):
     assert delivered.stop() == 0
 
 
+def test_a_time_before_what_the_log_holds_is_refused_and_not_quietly_moved(delivered):
+    delivered.start()
+    put = delivered.client("firehose").put_record
+    put(DeliveryStreamName=pipeline.STREAM, Record={"Data": record(10)})  # lets go of what was delivered before
+    pipeline.wait_for_rows(delivered, 11)
+    assert delivered.stop() == 0
+    refused = redeliver(delivered, "--stream", pipeline.STREAM, "--from", "2020-01-01T00:00:00Z")
+    assert refused.returncode == 1 and "older ones are gone" in refused.stderr, refused
+    reached = redeliver(delivered, "--stream", pipeline.STREAM, "--from", refused.stderr.split(" on, ")[0].split()[-1])
+    assert reached.returncode == 0 and reached.stdout.startswith("1 records"), reached
+    delivered.start()
+    pipeline.wait_for_rows(delivered, 12)
+    assert sorted(pipeline.ids(delivered)) == sorted([*range(11), 10])
+
+
 def test_what_cannot_be_delivered_again_is_refused(delivered):
     for args, words in [
         (("--stream", "absent", "--from", "0-1"), "no delivery stream"),

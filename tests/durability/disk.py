@@ -1,6 +1,10 @@
-"""A file system of the test's own: ext4 in a file, on a loop device."""
+"""Disks of the tests' own: ext4 in a file on a loop device, and a library that makes any disk lie or fail."""
 
+import pathlib
+import shutil
 import subprocess
+
+import pytest
 
 IMAGE_MIB = 1024
 
@@ -31,3 +35,14 @@ class Disk:
 
     def image_of_what_was_synced(self, into):
         run("cp", "--sparse=always", str(self.image), str(into.image))
+
+
+def failing_disk(directory):
+    """The library that makes a disk lie or fail (`failing_disk.c`), compiled; preload it under a server."""
+    compiler = shutil.which("cc")
+    if not compiler:
+        pytest.skip("needs a C compiler")
+    library = directory / "failing_disk.so"
+    source = pathlib.Path(__file__).with_name("failing_disk.c")
+    run(compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl")
+    return library

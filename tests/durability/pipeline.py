@@ -14,7 +14,7 @@ from ledger import FIELDS  # noqa: E402
 BUCKET, NAMESPACE, TABLE, STREAM, ERRORS = "ledger-bucket", "ledger", "rows", "ledger-stream", "ledger-errors"
 
 
-def create(server, interval_s=0, size_mib=1, streams=1):
+def create(server, interval_s=0, size_mib=1, streams=1, retry_s=300):
     """A table bucket, a namespace, a table a stream and delivery streams into them."""
     s3tables, firehose, s3 = (server.client(name) for name in ("s3tables", "firehose", "s3"))
     arn = s3tables.create_table_bucket(name=BUCKET)["arn"]
@@ -36,7 +36,7 @@ def create(server, interval_s=0, size_mib=1, streams=1):
                     {"DestinationDatabaseName": NAMESPACE, "DestinationTableName": table}
                 ],
                 "BufferingHints": {"IntervalInSeconds": interval_s, "SizeInMBs": size_mib},
-                "RetryOptions": {"DurationInSeconds": 300},
+                "RetryOptions": {"DurationInSeconds": retry_s},
                 "S3Configuration": {
                     "RoleARN": f"arn:aws:iam::{account}:role/firehose",
                     "BucketARN": f"arn:aws:s3:::{ERRORS}",

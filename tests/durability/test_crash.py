@@ -70,7 +70,9 @@ def test_kills_at_random_moments_lose_and_double_nothing(lake):
 
 
 def test_kills_at_every_named_point_lose_and_double_nothing(lake):
-    points = kill_points()
+    named = kill_points()
+    assert NOT_ON_THIS_PATH.keys() <= set(named), "a point that is excused is not in the source"
+    points = [name for name in named if name not in NOT_ON_THIS_PATH]
     assert points, "no kill points in the source"
     ledger = Ledger()
     lake.start()
@@ -78,7 +80,9 @@ def test_kills_at_every_named_point_lose_and_double_nothing(lake):
     lake.kill()
     reached, missed = [], []
     for turn, point in enumerate(points):
-        for nth in (1,) if point in ONCE_A_SEGMENT else (1, 2):
+        for nth in (1,) if point in ONCE_A_SEGMENT | ONCE_A_START else (1, 2):
+            if point in ONCE_A_START:
+                leave_a_tail(lake, ledger)
             lake.env["ALLUVIUM_KILL_POINT"] = f"{point}:{nth}"
             print(f"{point}:{nth}", flush=True)
             # Each point is reached once, however slow the machine; some are not reached twice.
@@ -92,7 +96,7 @@ def test_kills_at_every_named_point_lose_and_double_nothing(lake):
     print(f"reached {len(reached)} times, {len(set(reached))} points; not reached: {missed}")
     print(f"{len(ledger.acknowledged)} records acknowledged of {ledger.sent}")
     never = set(points) - set(reached)
-    assert never <= NOT_ON_THIS_PATH.keys(), f"kill points that no round reached: {sorted(never)}"
+    assert not never, f"kill points that no round reached: {sorted(never)}"
 
 
 # Reached when a segment of the log is full.
@@ -104,8 +108,28 @@ ONCE_A_SEGMENT = {
     "log-sequences-reserved",
 }
 
+# Reached by a start that finds records in the log which no batch has.
+ONCE_A_START = {"log-tail-moved", "log-tail-superseded"}
+
+
+def leave_a_tail(lake, ledger):
+    """Ends the process between the sync of a block and all that follows, so that the block is left in the log."""
+    lake.env["ALLUVIUM_KILL_POINT"] = "log-synced:1"
+    lake.start()
+    load = Load(lake.client("firehose", retries={"total_max_attempts": 1}), pipeline.STREAM, ledger, 7)
+    try:
+        load.send(list(ledger.take(2)))
+    except (ClientError, BotoCoreError, OSError) as problem:
+        print(problem)
+    assert lake.wait() == -signal.SIGABRT
+
+
 # Points of paths that this pipeline does not take, with the reason; tests of their own crate reach them.
-NOT_ON_THIS_PATH = {}
+NOT_ON_THIS_PATH = {
+    "delivery-failure-recorded": "no table refuses its files here; crates/delivery/tests/failed.rs",
+    "delivery-failure-written": "as above",
+    "failed-batch-before-commit": "a command of a stopped server; tests/clients/test_failed.py",
+}
 
 
 def run_until_killed(lake, ledger, turn, patience_s):

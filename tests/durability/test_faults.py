@@ -1,10 +1,15 @@
 """Kills beside other writers and over many streams, full disks and logs, drains, damage: nothing is lost."""
 
+import os
 import pathlib
+import re
+import shutil
 import signal
 import subprocess
 import tarfile
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -118,7 +123,12 @@ def test_sigterm_under_load_exits_0_and_loses_nothing(lake):
     stop(loaders)
     assert "SIGTERM" in lake.log_tail()
     lake.start()
-    firehose = lake.client("firehose")
+    deliver_at_once(lake)
+    settle(lake, [ledger])
+
+
+def deliver_at_once(server):
+    firehose = server.client("firehose")
     described = firehose.describe_delivery_stream(DeliveryStreamName=pipeline.STREAM)["DeliveryStreamDescription"]
     firehose.update_destination(
         DeliveryStreamName=pipeline.STREAM,
@@ -126,7 +136,6 @@ def test_sigterm_under_load_exits_0_and_loses_nothing(lake):
         DestinationId=described["Destinations"][0]["DestinationId"],
         IcebergDestinationUpdate={"BufferingHints": {"IntervalInSeconds": 0, "SizeInMBs": 1}},
     )
-    settle(lake, [ledger])
 
 
 def test_a_full_disk_refuses_puts_and_recovers_when_room_is_made(disks):
@@ -184,6 +193,43 @@ def test_a_log_at_its_budget_refuses_puts_keeps_all_and_recovers(tmp_path):
         server.kill()
 
 
+def test_a_low_disk_refuses_puts_while_delivery_still_has_room(disks):
+    """Between the two lines clients are refused and what was acknowledged is delivered all the same."""
+    disk = disks("low").create(size_mib=2048).attach()
+    server = Server(disk.mount / "data", "--table-commit-interval-ms", "0", log=disk.image.with_suffix(".log"))
+    ledger = Ledger()
+    try:
+        server.start()
+        pipeline.create(server, interval_s=900, size_mib=128)
+        client = server.client("firehose", retries={"total_max_attempts": 1})
+        loader = Load(client, pipeline.STREAM, ledger, 5)
+        loader.send(list(ledger.take(100)))
+        free = shutil.disk_usage(disk.mount).free
+        filler = disk.mount / "filler"
+        with open(filler, "wb") as file:
+            # A twentieth of 2 GiB is 102 MiB, an eightieth 25 MiB.
+            os.posix_fallocate(file.fileno(), 0, free - 60 * 2**20)
+
+        def refused():
+            try:
+                loader.send(list(ledger.take(1)))
+            except ClientError as refusal:
+                return refusal.response
+            return None
+
+        answer = wait_until(refused, what="a put is refused")
+        assert answer["Error"]["Code"] == "ServiceUnavailableException", answer
+        assert "nearly full" in answer["Error"]["Message"], answer
+        deliver_at_once(server)
+        settle(server, [ledger])
+        assert refused(), "the disk is still low"
+        filler.unlink()
+        wait_until(lambda: not refused(), what="puts are taken again")
+        settle(server, [ledger])
+    finally:
+        server.kill()
+
+
 def put_until_refused(client, ledger):
     """Sends 4 MB calls until one is refused; the refusal."""
     for _ in range(400):
@@ -201,7 +247,8 @@ def put_until_refused(client, ledger):
 
 
 def test_a_flipped_byte_in_the_log_is_told_and_never_skipped(lake):
-    """Acknowledged records that cannot be read back are an error that explains itself, not silence."""
+    """Acknowledged records that cannot be read back are an error that explains itself, not silence. What an
+    operator gives up is given up, its neighbours are delivered, and the stream goes on."""
     lake.start()
     pipeline.create(lake, interval_s=900, size_mib=128)
     client = lake.client("firehose")
@@ -214,14 +261,24 @@ def test_a_flipped_byte_in_the_log_is_told_and_never_skipped(lake):
     )
     print(check.stdout + check.stderr)
     assert check.returncode == 1
-    try:
-        lake.start()
-    except RuntimeError as refused:
-        assert "log" in str(refused)
-        return
+    lake.start()
     with pytest.raises(ClientError):
         lake.client("firehose").put_record(DeliveryStreamName=pipeline.STREAM, Record={"Data": b"{}"})
     assert "quarantined" in lake.log_tail()
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(f"{lake.endpoint}/_alluvium/health")
+    lake.kill()
+    accepted = re.findall(r"--accept-damage (\S+)", check.stdout)
+    repair = [binary(), "log", "repair", "--data-dir", str(lake.data_dir)]
+    repair += [part for each in accepted for part in ("--accept-damage", each)]
+    repaired = subprocess.run(repair, capture_output=True, text=True, env=lake.env)
+    assert repaired.returncode == 0 and "sound" in repaired.stdout, repaired
+    lake.start()
+    urllib.request.urlopen(f"{lake.endpoint}/_alluvium/health").close()
+    deliver_at_once(lake)
+    lake.client("firehose").put_record(DeliveryStreamName=pipeline.STREAM, Record={"Data": record(3)})
+    pipeline.wait_for_rows(lake, 3)
+    assert sorted(pipeline.ids(lake)) == [0, 2, 3]
 
 
 def flip(directory, wanted):

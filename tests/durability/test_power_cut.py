@@ -7,18 +7,17 @@ survives a kill.)
 """
 
 import os
-import pathlib
 import random
 import re
-import shutil
 import signal
 import subprocess
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 import pipeline
 from alluvium_server import Server, binary
-from disk import run
+from disk import failing_disk
 from ledger import Ledger, Load, record
 
 CUTS = int(os.environ.get("ALLUVIUM_POWER_CUTS", "8"))
@@ -62,34 +61,35 @@ def test_what_was_acknowledged_survives_power_cuts(disks):
         server.kill()
 
 
-def test_a_cut_loses_nothing_that_the_log_synced(disks, tmp_path):
-    assert left_after_a_cut(disks, tmp_path, "synced") == 20
+def test_a_cut_loses_nothing_that_was_synced(disks, tmp_path):
+    assert left_after_a_cut(disks, tmp_path, "synced") == ALL
 
 
-def test_a_cut_shows_a_missing_sync_of_the_log(disks, tmp_path):
-    """The test of the test: where the log's syncs do nothing, a cut loses what was acknowledged.
+@pytest.mark.parametrize("forget", ["/log/", "records.sqlite-wal", "/objects/"])
+def test_a_cut_shows_a_missing_sync(disks, tmp_path, forget):
+    """The test of the test: where syncs of one kind of file do nothing, a cut loses what was acknowledged.
 
     The kernel may write pages by itself when memory is short: one try that loses something is proof.
     """
-    library = compiled(tmp_path)
-    tries = (left_after_a_cut(disks, tmp_path, f"forgotten-{n}", library) for n in range(3))
-    assert any(left < 20 for left in tries)
+    tries = (left_after_a_cut(disks, tmp_path, f"forgotten-{n}", forget) for n in range(3))
+    assert any(left != ALL for left in tries)
 
 
-def left_after_a_cut(disks, tmp_path, name, forget_sync=None):
-    """How many of 20 acknowledged records the log still has after a cut."""
+def left_after_a_cut(disks, tmp_path, name, forget=None):
+    """How many of 20 acknowledged records the log still has after a cut, and whether an object is whole."""
     disk, after = disks(name).create().attach(), disks(f"{name}-after")
     server = Server(disk.mount / "data", log=tmp_path / f"{name}.log")
     try:
         server.start()
         pipeline.create(server, interval_s=900, size_mib=128)
         server.kill()
-        if forget_sync:
-            server.env |= {"LD_PRELOAD": str(forget_sync), "FORGET_SYNC": "/log/"}
+        if forget:
+            server.env |= {"LD_PRELOAD": str(failing_disk(tmp_path)), "FORGET_SYNC": forget}
         server.start()
         client = server.client("firehose")
         for number in range(20):
             client.put_record(DeliveryStreamName=pipeline.STREAM, Record={"Data": record(number)})
+        server.client("s3").put_object(Bucket=pipeline.ERRORS, Key="kept", Body=BODY)
         server.signal(signal.SIGSTOP)
         os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)
         disk.image_of_what_was_synced(after)
@@ -97,17 +97,24 @@ def left_after_a_cut(disks, tmp_path, name, forget_sync=None):
         server.kill()
     disk.detach()
     after.attach()
-    return records_in_log(after.mount / "data")
+    data_dir = after.mount / "data"
+    return records_in_log(data_dir), has_object(data_dir, tmp_path)
 
 
-def compiled(directory):
-    compiler = shutil.which("cc")
-    if not compiler:
-        pytest.skip("needs a C compiler")
-    library = directory / "forget_sync.so"
-    source = pathlib.Path(__file__).with_name("forget_sync.c")
-    run(compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl")
-    return library
+ALL = (20, True)
+BODY = bytes(range(256)) * 1024
+
+
+def has_object(data_dir, tmp_path):
+    server = Server(data_dir, log=tmp_path / "after.log")
+    try:
+        found = server.start().client("s3").get_object(Bucket=pipeline.ERRORS, Key="kept")["Body"].read()
+    except (ClientError, BotoCoreError, RuntimeError) as problem:
+        print(problem)
+        return False
+    finally:
+        server.kill()
+    return found == BODY
 
 
 def records_in_log(data_dir):
