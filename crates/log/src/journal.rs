@@ -5,11 +5,12 @@
 //! and come from the page cache. Everything else takes a short lock and returns at once.
 
 use crate::block::{HEADER_BYTES, LANE_BYTES, LANES_MAX, align};
+use crate::device::Device;
 use crate::device::local::LocalDevice;
-use crate::device::{Device, DeviceFile, read_full};
-use crate::index::{Part, entries_max};
+use crate::index::entries_max;
 use crate::invocations::Admission;
 use crate::options::{JournalOptions, OpenError, OpenReport};
+use crate::reading::{BadRead, read_parts};
 use crate::recovery::{Recovered, recover};
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::spares::{Keeper, Spares};
@@ -17,7 +18,6 @@ use crate::state::{Observer, Queue, Shared, Submission};
 use crate::writer::Writer;
 use crate::{Append, AppendError, Appended, LaneBlock, ReadError, SegmentId};
 use alluvium_base::{LaneId, SequenceNumber};
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -30,10 +30,6 @@ use uuid::Uuid;
 
 /// Permits count kibibytes, so that their number fits into 32 bits.
 const PERMIT_BYTES: u64 = 1024;
-/// Parts with less between them are read together.
-const READ_GAP_BYTES: u64 = 16 << 10;
-/// The most bytes read at once for small parts that lie together.
-const READ_SPAN_BYTES: u64 = 4 << 20;
 
 /// What the log knows of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -480,49 +476,4 @@ impl Journal {
         });
         let _ = joined.await;
     }
-}
-
-enum BadRead {
-    Io(std::io::Error),
-    Crc(Part),
-}
-
-/// Reads parts, those that lie together by one call.
-fn read_parts(parts: &[(Part, Arc<dyn DeviceFile>)]) -> Result<Vec<LaneBlock>, BadRead> {
-    let mut blocks = Vec::with_capacity(parts.len());
-    let mut rest = parts;
-    while let Some((first, file)) = rest.first() {
-        let start = u64::from(first.frames_at);
-        let mut end = start + u64::from(first.size_bytes);
-        let mut together = 1;
-        for (part, _) in &rest[1..] {
-            let (at, size) = (u64::from(part.frames_at), u64::from(part.size_bytes));
-            let near = part.segment == first.segment && at >= end && at - end <= READ_GAP_BYTES;
-            if !near || at + size - start > READ_SPAN_BYTES {
-                break;
-            }
-            end = at + size;
-            together += 1;
-        }
-        let mut bytes = vec![0; (end - start) as usize];
-        let count = read_full(&**file, &mut bytes, start).map_err(BadRead::Io)?;
-        bytes.truncate(count);
-        let bytes = Bytes::from(bytes);
-        for (part, _) in &rest[..together] {
-            let from = (u64::from(part.frames_at) - start) as usize;
-            let to = from + part.size_bytes as usize;
-            if to > bytes.len() || crc32c::crc32c(&bytes[from..to]) != part.crc {
-                return Err(BadRead::Crc(*part));
-            }
-            blocks.push(LaneBlock {
-                arrival_ms: part.arrival_ms,
-                first: part.first,
-                last: part.last(),
-                count: part.count,
-                frames: bytes.slice(from..to),
-            });
-        }
-        rest = &rest[together..];
-    }
-    Ok(blocks)
 }

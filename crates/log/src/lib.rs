@@ -10,7 +10,8 @@
 //! - [`block`], [`segment`], `carried`, [`identity`]: the formats on disk. Their module
 //!   documentation is the specification; their decoders are pure functions.
 //! - `directory`, `scan`, `chain`, `recovery`, `transfer`: opening a log.
-//! - `index`: where every unreleased part lies. [`invocations`]: calls that SDKs repeat.
+//! - `index`: where every unreleased part lies. `reading`: parts from their files.
+//! - [`invocations`]: calls that SDKs repeat.
 //! - [`check`]: what is sound in a stopped log, and what an operator accepts as lost.
 //! - [`device`]: the file operations, and a simulated disk for tests.
 //!
@@ -46,6 +47,7 @@ mod carried;
 mod chain;
 mod directory;
 mod index;
+mod reading;
 mod recovery;
 mod scan;
 mod spares;

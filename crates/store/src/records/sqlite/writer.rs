@@ -229,9 +229,8 @@ impl Writer {
             rows.iter().map(|row| row.try_get::<i64, _>(0)).collect::<Result<Vec<_>, _>>()
         }
         .await;
-        let counters: Vec<i64> = settled.map_err(|error| error.to_string())?;
-        let [epoch, version]: [i64; 2] =
-            counters.try_into().map_err(|_| "counters are missing".to_string())?;
+        let settled = settled.map_err(|error| error.to_string())?;
+        let [epoch, version]: [i64; 2] = settled.try_into().map_err(|_| "counters are missing")?;
         self.connection = Some(connection);
         self.unsettled.store(false, Ordering::SeqCst);
         let fenced = epoch.unsigned_abs() != self.epoch.0;
