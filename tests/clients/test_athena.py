@@ -138,6 +138,21 @@ def test_pages_count_the_header_and_lose_nothing(athena):
     assert code == "InvalidRequestException"
 
 
+def test_parameters_take_the_places_of_question_marks(filled):
+    def run(sql, *parameters):
+        return filled.rows(sql, ExecutionParameters=list(parameters))
+
+    assert run("SELECT id FROM readings WHERE name = ? AND id - ? < 100 LIMIT ?", "'a \"b\", c'", "-1", "1") == [["1"]]
+    assert run("SELECT ?, 2 * ?", "'it''s?'", "1 + 1") == [["it's?", "4"]]
+    shown = filled.run("SELECT ?", ExecutionParameters=["DATE '2024-01-01'"])
+    assert shown["ExecutionParameters"] == ["DATE '2024-01-01'"] and shown["Query"] == "SELECT ?"
+    for parameters in (["1", "2"], ["1) UNION (SELECT 2"], ["1 FROM readings"], ["a'"]):
+        code, _ = refusal(lambda: filled.start("SELECT ?", ExecutionParameters=parameters))  # noqa: B023
+        assert code == "InvalidRequestException"
+    code, message = refusal(lambda: filled.start("SELECT ?"))
+    assert code == "InvalidRequestException" and "expected 1 but found 0" in message
+
+
 def test_a_token_starts_one_query(athena):
     token = "t" * 32
     first = athena.start("SELECT 1", ClientRequestToken=token)
@@ -205,7 +220,8 @@ def test_what_cannot_be_read_is_refused_at_the_start(athena, sql, part):
 @pytest.mark.parametrize(
     "more, part",
     [
-        ({"ExecutionParameters": ["1"]}, "ExecutionParameters"),
+        ({"ExecutionParameters": ["1"]}, "expected 0 but found 1"),
+        ({"ExecutionParameters": ["1" * 1025]}, "1024"),
         ({"ResultReuseConfiguration": {"ResultReuseByAgeConfiguration": {"Enabled": True}}}, "ResultReuse"),
         ({"WorkGroup": "nobody"}, "nobody"),
         ({"ResultConfiguration": {"OutputLocation": "s3://no-such-bucket-here/"}}, "no-such-bucket-here"),
@@ -346,6 +362,32 @@ def test_catalogs_databases_and_tables_are_listed(athena, table):
     assert [column["Type"] for column in found["Columns"]][:3] == ["bigint", "string", "decimal(10,2)"]
     code, _ = refusal(lambda: client.get_table_metadata(TableName="nowhere", **where))
     assert code == "MetadataException"
+
+
+@pytest.mark.parametrize("point", ["commit-manifest-written", "commit-metadata-written", "create-linked"])
+def test_a_table_made_of_a_query_appears_whole_or_not_at_all(fresh_server, point):
+    server = fresh_server
+    tables = server.client("s3tables")
+    arn = tables.create_table_bucket(name="lake")["arn"]
+    tables.create_namespace(tableBucketARN=arn, namespace=["ns"])
+    context = {"catalog": "s3tablescatalog/lake", "namespace": "ns"}
+    assert server.stop() == 0
+    server.env["ALLUVIUM_KILL_POINT"] = f"{point}:1"
+    athena = Athena(server.start(), context)
+    athena.start("CREATE TABLE made AS SELECT x FROM UNNEST(sequence(1, 1000)) AS t (x)")
+    server.wait(30)
+    del server.env["ALLUVIUM_KILL_POINT"]
+    athena = Athena(server.start(), context)
+    names = [name for (name,) in athena.rows("SELECT table_name FROM information_schema.tables")]
+    assert names in ([], ["made"])
+    if names:
+        assert athena.rows("SELECT count(*), sum(x) FROM made") == [["1000", "500500"]]
+        assert athena.rows('SELECT count(*) FROM "made$snapshots"') == [["1"]]
+    athena.run("CREATE TABLE again AS SELECT 1 AS x")
+    assert athena.rows("SELECT x FROM again") == [["1"]]
+    category, message = athena.reason("CREATE TABLE failed AS SELECT 1 / (x - 1) AS y FROM again")
+    assert category == 2 and "DIVISION_BY_ZERO" in message
+    assert "failed" not in [name for (name,) in athena.rows("SELECT table_name FROM information_schema.tables")]
 
 
 def test_executions_survive_a_restart_and_a_crash_fails_those_under_way(fresh_server):

@@ -1,7 +1,7 @@
 //! `CREATE TABLE`, CTAS, `DROP TABLE`, `CREATE DATABASE` and `DROP DATABASE` in S3 Tables catalogs.
 //!
-//! `AwsDataCatalog` holds resource links only: creating there is refused by name. A CTAS makes the table,
-//! then commits its rows at once; when that fails the table is dropped again.
+//! `AwsDataCatalog` holds resource links only: creating there is refused by name. A CTAS writes its rows
+//! into a table that is only staged; then the table appears with them, or not at all (I5).
 
 use crate::QueryError;
 use crate::column_types::{self, Ids};
@@ -11,7 +11,7 @@ use crate::insert::{self, Written};
 use crate::names::{CatalogName, Database, catalog_error};
 use alluvium_base::ErrorKind;
 use alluvium_lake::catalog::NewTable;
-use alluvium_lake::commit::{CommitError, CreateError, TableDefinition};
+use alluvium_lake::commit::{Append, CommitError, CreateError, TableDefinition};
 use iceberg::spec::{
     FormatVersion, NestedField, Schema, SortOrder, Transform, UnboundPartitionField,
     UnboundPartitionSpec,
@@ -108,23 +108,21 @@ pub(crate) async fn create_table(
         version: FormatVersion::V2,
     };
     let lake = session.names.readers.lake();
-    let created = lake.create_table(&new, definition).await.map_err(create_error)?;
     let Some((plan, _)) = planned.filter(|_| create.with_data) else {
+        lake.create_table(&new, definition).await.map_err(create_error)?;
         return Ok(Written::default());
     };
-    let id = created.record.id;
-    let loaded = lake.load(id).await.map_err(crate::table::load_error)?;
-    match insert::write(session, &loaded, plan).await {
-        Ok(written) => Ok(written),
-        Err(error) => {
-            if !matches!(error, QueryError::Unknown(_))
-                && let Err(left) = lake.catalog().drop_table(id, None).await
-            {
-                tracing::warn!(table = %id, error = %left, "a table of a failed CTAS is left");
-            }
-            Err(error)
-        }
+    let staged = lake.stage_table(&new, definition.clone()).await.map_err(create_error)?;
+    let rows = insert::write_files(session, &staged.metadata, plan).await?;
+    let spec_id = staged.metadata.default_partition_spec_id();
+    let (written, files, summary) = rows.into_parts();
+    if files.is_empty() {
+        lake.create_table(&new, definition).await.map_err(create_error)?;
+    } else {
+        let append = Append { spec_id, files };
+        lake.create_filled(&new, staged, append, &summary).await.map_err(create_error)?;
     }
+    Ok(written)
 }
 
 fn schema_of_ddl(columns: &[crate::dialect::ColumnDefinition]) -> Result<Schema, QueryError> {

@@ -8,19 +8,22 @@
 use crate::dialect::rewrite::{self, Context, UNNAMED};
 use crate::dialect::statement::{self, Statement};
 use crate::directory::Directory;
+use crate::memory::{self, QueryWatch, Watch};
 use crate::names::{ANY_CATALOG, CatalogName, LakeCatalogs, Names};
 use crate::output::{Column, QueryOutput, Rows, Sender, StatementKind};
 use crate::request::{EngineOptions, QueryRequest};
 use crate::table::{FileReaders, STORE_URL};
 use crate::unnest::UnnestPlanner;
-use crate::{QueryError, create, functions, insert, show};
+use crate::{QueryError, create, functions, insert, meaning, show};
 use alluvium_base::{Clock, Random, Region};
 use alluvium_lake::Lake;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
+use datafusion::execution::{
+    FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder,
+};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
@@ -51,6 +54,7 @@ struct Inner {
     environment: Arc<RuntimeEnv>,
     /// Made when a statement first asks: a server that only takes records never pays for them.
     functions: OnceLock<HashSet<String>>,
+    watch: Arc<Watch>,
     /// Taken when the engine is dropped.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -77,6 +81,8 @@ pub(crate) struct Session {
     pub(crate) functions: Arc<Engine>,
     pub(crate) now_ms: i64,
     pub(crate) random: Arc<dyn Random>,
+    /// Over the process's memory while the statement runs.
+    pub(crate) watch: Arc<QueryWatch>,
 }
 
 impl Engine {
@@ -112,6 +118,7 @@ impl Engine {
             readers,
             clock,
             random,
+            watch: Arc::new(Watch::new(options.memory_limit_bytes)),
             options,
             environment,
             functions: OnceLock::new(),
@@ -122,7 +129,7 @@ impl Engine {
 
     /// The kind of a statement, without running it; a statement that cannot be read is an error.
     pub fn kind_of(sql: &str) -> Result<StatementKind, QueryError> {
-        statement::parse(sql).map(|s| kind(&s))
+        statement::parse(sql, &[]).map(|s| kind(&s))
     }
 
     /// Runs a future on the engine's threads, not on those that answer requests.
@@ -144,12 +151,16 @@ impl Engine {
 
     /// As [`Self::kind_of`], on the engine's threads, whose stacks suit any statement; and whether
     /// the statement changes tables or databases.
-    pub async fn classify(&self, sql: String) -> Result<(StatementKind, bool), QueryError> {
+    pub async fn classify(
+        &self,
+        sql: String,
+        parameters: Vec<String>,
+    ) -> Result<(StatementKind, bool), QueryError> {
         let Some(runtime) = &self.inner.runtime else {
             return Err(QueryError::Internal("the engine has ended".into()));
         };
         let work = runtime.spawn(async move {
-            let statement = statement::parse(&sql)?;
+            let statement = statement::parse(&sql, &parameters)?;
             let kind = kind(&statement);
             let writes = kind == StatementKind::Ddl || matches!(statement, Statement::Insert(_));
             Ok((kind, writes))
@@ -160,7 +171,7 @@ impl Engine {
     /// Names of all functions.
     pub(crate) fn functions(&self) -> &HashSet<String> {
         self.inner.functions.get_or_init(|| {
-            function_names(&SessionStateBuilder::new().with_default_features().build())
+            functions::names_of(&SessionStateBuilder::new().with_default_features().build())
         })
     }
 
@@ -243,15 +254,26 @@ impl Engine {
             .with_target_partitions(inner.options.threads.max(1));
         config.options_mut().sql_parser.parse_float_as_decimal = true;
         config.options_mut().execution.time_zone = Some("UTC".into());
+        let watch = inner.watch.query();
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::clone(&inner.environment))
             .with_default_features()
+            .with_optimizer_rules(meaning::optimizer_rules())
+            .with_physical_optimizer_rules(memory::optimizer_rules(&watch))
             .with_catalog_list(Arc::new(LakeCatalogs(Arc::clone(&names))))
             .build();
         state.register_relation_planner(Arc::new(UnnestPlanner))?;
+        state.register_expr_planner(Arc::new(memory::values::ConcatPlanner))?;
+        state.register_expr_planner(Arc::new(meaning::ArithmeticPlanner))?;
+        state.register_expr_planner(Arc::new(meaning::ComparisonPlanner))?;
+        state.register_function_rewrite(Arc::new(meaning::Meaning::new()))?;
+        state.register_function_rewrite(Arc::new(memory::values::Checks))?;
         for function in functions::all() {
             state.register_udf(Arc::new(function))?;
+        }
+        for function in meaning::aggregates::all() {
+            state.register_udaf(Arc::new(function))?;
         }
         Ok(Session {
             state,
@@ -259,6 +281,7 @@ impl Engine {
             functions: Arc::new(self.clone()),
             now_ms: inner.clock.now_ms(),
             random: Arc::clone(&inner.random),
+            watch,
         })
     }
 }
@@ -266,30 +289,6 @@ impl Engine {
 fn url_of(text: &str) -> Result<url::Url, QueryError> {
     url::Url::parse(text).map_err(|e| QueryError::Internal(format!("{text}: {e}")))
 }
-
-fn function_names(state: &SessionState) -> HashSet<String> {
-    let mut names: HashSet<String> = HashSet::new();
-    names.extend(state.scalar_functions().keys().cloned());
-    names.extend(state.aggregate_functions().keys().cloned());
-    names.extend(state.window_functions().keys().cloned());
-    names.extend(functions::all().iter().map(|f| f.name().to_string()));
-    names.extend(crate::dialect::call_names().map(str::to_string));
-    names.retain(|name| !UNBOUNDED.contains(&name.as_str()));
-    names
-}
-
-/// Functions of DataFusion that take memory as an argument says, or look at the server: none is Trino's
-/// by that meaning (I8).
-const UNBOUNDED: &[&str] = &[
-    "array_repeat",
-    "array_resize",
-    "generate_series",
-    "list_repeat",
-    "list_resize",
-    "range",
-    "repeat",
-    "version",
-];
 
 fn kind(statement: &Statement) -> StatementKind {
     match statement {
@@ -326,7 +325,7 @@ struct Work {
 impl Work {
     async fn run(self, head: Option<oneshot::Sender<QueryOutput>>) -> Result<(), QueryError> {
         let session = self.engine.session(&self.request)?;
-        let statement = statement::parse(&self.request.sql)?;
+        let statement = statement::parse(&self.request.sql, &self.request.parameters)?;
         let kind = kind(&statement);
         let scanned = session.names.readers.scanned_bytes();
         let answer = |output: QueryOutput| {
@@ -392,9 +391,10 @@ impl Work {
         session: &Session,
         plan: Arc<dyn ExecutionPlan>,
     ) -> Result<(), QueryError> {
-        let mut stream = execute_stream(plan, session.state.task_ctx())?;
+        let mut stream = session.execute(plan)?;
         while let Some(batch) = stream.next().await {
             let batch = batch?;
+            session.watch.moved(&batch)?;
             if batch.num_rows() > 0 {
                 self.send(batch).await?;
             }
@@ -415,7 +415,10 @@ impl Session {
         rewrite::rewrite(&mut query, &context)?;
         let statement =
             datafusion::sql::parser::Statement::Statement(Box::new(ast::Statement::Query(query)));
-        let plan = self.state.statement_to_plan(statement).await?;
+        let plan = meaning::integers(self.state.statement_to_plan(statement).await?)?;
+        // The types that clients are told, and that a CTAS makes, are those after analysis.
+        let options = self.state.config_options();
+        let plan = self.state.analyzer().execute_and_check(plan, options, |_, _| {})?;
         let fields = plan.schema().fields();
         let columns = fields
             .iter()
@@ -428,6 +431,17 @@ impl Session {
         Ok((plan, columns))
     }
 
+    /// Starts a plan, with batches of as many rows as suit its widest rows.
+    pub(crate) fn execute(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let mut state = self.state.clone();
+        let stored = self.names.readers.widest_row_bytes();
+        state.config_mut().options_mut().execution.batch_size = memory::batch_rows(&plan, stored);
+        Ok(execute_stream(plan, state.task_ctx())?)
+    }
+
     async fn explain(&self, analyze: bool, query: Box<ast::Query>) -> Result<String, QueryError> {
         let (plan, _) = self.plan(query).await?;
         let physical = self.state.create_physical_plan(&plan).await?;
@@ -435,7 +449,7 @@ impl Session {
             let shown = datafusion::physical_plan::displayable(physical.as_ref());
             return Ok(shown.indent(false).to_string());
         }
-        let mut stream = execute_stream(Arc::clone(&physical), self.state.task_ctx())?;
+        let mut stream = self.execute(Arc::clone(&physical))?;
         while let Some(batch) = stream.next().await {
             batch?;
         }

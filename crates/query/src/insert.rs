@@ -15,9 +15,8 @@ use arrow::compute::CastOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
-use iceberg::spec::DataFile;
+use iceberg::spec::{DataFile, TableMetadata};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -96,21 +95,54 @@ fn publish_error(error: PublishError) -> QueryError {
     QueryError::Storage(error.to_string())
 }
 
+/// Files that were written and are part of no table yet.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    id: uuid::Uuid,
+    rows: u64,
+    files: Vec<DataFile>,
+}
+
+impl Rows {
+    /// What to tell, the files, and what the snapshot's summary says of them.
+    pub(crate) fn into_parts(self) -> (Written, Vec<DataFile>, BTreeMap<String, String>) {
+        let files = self.files.iter().map(|f| f.file_path().to_string()).collect();
+        let summary = BTreeMap::from([("alluvium.query-id".to_string(), self.id.to_string())]);
+        (Written { rows: self.rows, files }, self.files, summary)
+    }
+}
+
 /// Writes a plan's rows, whose columns are the table's in its order, and commits them.
-pub(crate) async fn write(
+async fn write(
     session: &Session,
     table: &LoadedTable,
     plan: LogicalPlan,
 ) -> Result<Written, QueryError> {
+    let rows = write_files(session, &table.metadata, plan).await?;
+    let (written, files, summary) = rows.into_parts();
+    if !files.is_empty() {
+        let spec_id = table.metadata.default_partition_spec_id();
+        let change = TableChange::append(spec_id, files, summary);
+        let lake = session.names.readers.lake();
+        lake.commit(table.record.id, change).await.map_err(commit_error)?;
+    }
+    Ok(written)
+}
+
+/// Writes a plan's rows as data files of a table; they are durable when this returns.
+pub(crate) async fn write_files(
+    session: &Session,
+    metadata: &TableMetadata,
+    plan: LogicalPlan,
+) -> Result<Rows, QueryError> {
     let id = session.random.uuid();
     let options = WriteOptions::new(format!("query-{id}"));
-    let mut writer = TableWriter::new(&table.metadata, options).map_err(write_error)?;
+    let mut writer = TableWriter::new(metadata, options).map_err(write_error)?;
     let schema = Arc::clone(writer.schema());
     let physical = session.state.create_physical_plan(&plan).await?;
     check_types(&physical.schema(), &schema)?;
-    let mut stream = execute_stream(physical, session.state.task_ctx())?;
-    let mut rows = 0u64;
-    let mut files: Vec<DataFile> = Vec::new();
+    let mut stream = session.execute(physical)?;
+    let (mut rows, mut files) = (0u64, Vec::new());
     while let Some(batch) = stream.next().await {
         let batch = fit(&batch?, &schema)?;
         rows += batch.num_rows() as u64;
@@ -118,17 +150,7 @@ pub(crate) async fn write(
         send(session, writer.take_finished(), &mut files).await?;
     }
     send(session, writer.finish().map_err(write_error)?, &mut files).await?;
-    if files.is_empty() {
-        return Ok(Written::default());
-    }
-    let written =
-        Written { rows, files: files.iter().map(|f| f.file_path().to_string()).collect() };
-    let summary = BTreeMap::from([("alluvium.query-id".to_string(), id.to_string())]);
-    let spec_id = table.metadata.default_partition_spec_id();
-    let change = TableChange::append(spec_id, files, summary);
-    let lake = session.names.readers.lake();
-    lake.commit(table.record.id, change).await.map_err(commit_error)?;
-    Ok(written)
+    Ok(Rows { id, rows, files })
 }
 
 async fn send(

@@ -5,14 +5,15 @@
 //!   Trino has and DataFusion has not, or means otherwise; [`render`] writes values as Athena does.
 //! - `names` finds tables in the lake's catalog; `table` reads them as Iceberg demands.
 //! - `create`, `insert` and `show` are the other statements.
+//! - `meaning` is where DataFusion's operators mean something else than Trino's.
+//! - `memory` bounds what a query holds where DataFusion does not.
 //!
 //! A query reads one snapshot of each table (I5), refuses by name what it does not support (I7), and
 //! is bounded in every direction (I8).
 //!
-//! Known differences from Trino: a cast of a double to an integer cuts instead of rounding; an array
-//! subscript out of range is null instead of an error; regular expressions have neither look-around nor
-//! back-references; values of type `json` are shown as `varchar`; `char` and `time` are not castable to;
-//! lambda expressions are refused.
+//! Known differences from Trino: text and numbers are comparable with each other; regular expressions have
+//! neither look-around nor back-references; values of type `json` are shown as `varchar`; `char` and `time`
+//! are not castable to; an overflow within `TRY` is an error still; lambda expressions are refused.
 
 pub mod column_types;
 mod create;
@@ -23,6 +24,8 @@ mod error;
 mod functions;
 mod information_schema;
 mod insert;
+mod meaning;
+mod memory;
 pub mod names;
 mod output;
 pub mod render;

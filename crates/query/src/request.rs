@@ -41,6 +41,8 @@ impl EngineOptions {
 pub struct QueryRequest {
     /// The text.
     pub sql: String,
+    /// Expressions in the places of its `?`.
+    pub parameters: Vec<String>,
     /// The catalog of names without one; none looks everywhere (see `names`).
     pub catalog: Option<String>,
     /// The database of names without one; none is `default`.

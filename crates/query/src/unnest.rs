@@ -1,4 +1,5 @@
-//! `CROSS JOIN UNNEST(…) [WITH ORDINALITY]`, planned by us: DataFusion has no lateral `UNNEST`.
+//! `CROSS JOIN UNNEST(…) [WITH ORDINALITY]` and `LEFT JOIN UNNEST(…) ON TRUE`, planned by us: DataFusion has
+//! no lateral `UNNEST`.
 //!
 //! The left side's columns and the arrays become one projection, the arrays are unnested together
 //! (shorter ones padded with null, as Trino does), and the new columns get the alias's name. A map gives
@@ -35,7 +36,7 @@ impl RelationPlanner for UnnestPlanner {
         match relation {
             TableFactor::UNNEST { .. } => {
                 let left = LogicalPlanBuilder::empty(true).build()?;
-                let plan = unnest(left, relation, context)?;
+                let plan = unnest(left, relation, false, context)?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
             }
             TableFactor::NestedJoin { table_with_joins, alias: None }
@@ -46,7 +47,8 @@ impl RelationPlanner for UnnestPlanner {
                 let Some(join) = table_with_joins.joins.into_iter().next() else {
                     return Err(QueryError::Internal("a join vanished".into()).into_df());
                 };
-                let plan = unnest(left, join.relation, context)?;
+                let outer = matches!(join.join_operator, ast::JoinOperator::LeftOuter(_));
+                let plan = unnest(left, join.relation, outer, context)?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
             }
             other => Ok(RelationPlanning::Original(Box::new(other))),
@@ -57,6 +59,7 @@ impl RelationPlanner for UnnestPlanner {
 fn unnest(
     left: LogicalPlan,
     factor: TableFactor,
+    outer: bool,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
     let TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = factor else {
@@ -96,13 +99,13 @@ fn unnest(
         fields.push(None);
     }
     let lonely = lists.iter().all(|list| list.column_refs().is_empty());
-    if lonely && !schema.fields().is_empty() {
+    if lonely && !outer && !schema.fields().is_empty() {
         // The same elements for every row of the left side: a cross join, not a copy of them in each.
         let single = LogicalPlanBuilder::empty(true).build()?;
-        let right = plan(single, lists, fields, alias, context)?;
+        let right = plan(single, lists, fields, alias, false, context)?;
         return LogicalPlanBuilder::from(left).cross_join(right)?.build();
     }
-    plan(left, lists, fields, alias, context)
+    plan(left, lists, fields, alias, outer, context)
 }
 
 fn plan(
@@ -110,6 +113,7 @@ fn plan(
     lists: Vec<Expr>,
     fields: Vec<Option<Vec<String>>>,
     alias: Option<ast::TableAlias>,
+    outer: bool,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
     let left_columns: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
@@ -119,7 +123,8 @@ fn plan(
     projection.extend(lists.into_iter().enumerate().map(|(i, e)| e.alias(hidden(i))));
     let columns: Vec<Column> =
         (0..fields.len()).map(|i| Column::new_unqualified(hidden(i))).collect();
-    let options = UnnestOptions::new().with_preserve_nulls(false);
+    // To our operator this means a row of nulls where there is no entry (`memory::unnest`).
+    let options = UnnestOptions::new().with_preserve_nulls(outer);
     let plan = LogicalPlanBuilder::from(left)
         .project(projection)?
         .unnest_columns_with_options(columns, options)?

@@ -115,7 +115,10 @@ impl Lake {
     }
 
     /// The namespace, if the name is free in it.
-    async fn vacant(&self, new: &NewTable) -> Result<Found<NamespaceRecord>, CatalogError> {
+    pub(super) async fn vacant(
+        &self,
+        new: &NewTable,
+    ) -> Result<Found<NamespaceRecord>, CatalogError> {
         let catalog = self.catalog();
         let namespace = catalog.find_namespace(new.bucket.id, &new.namespace).await?;
         match catalog.table_id(new.bucket.id, &new.namespace, &new.name).await {
@@ -129,7 +132,7 @@ impl Lake {
     }
 
     /// A record over a warehouse that exists already and belongs to no table.
-    async fn adopted(
+    pub(super) async fn adopted(
         &self,
         new: &NewTable,
         namespace: &Found<NamespaceRecord>,
@@ -228,7 +231,7 @@ impl Lake {
     }
 
     /// Makes the documents of a table whose files are written.
-    async fn link(
+    pub(super) async fn link(
         &self,
         new: &NewTable,
         record: &TableRecord,

@@ -15,7 +15,7 @@
 //!
 //! Parts: [`change`](self) is what a caller asks for; `attempt` runs it; `append` and `update`
 //! make new metadata, `judge` what a client's snapshots name; `merge` and `thinning` keep lists short; `mirror` keeps the checkpoint
-//! properties; `create` makes tables, `column_types` judges their columns; `queue` lets waiting
+//! properties; `create` makes tables, `fill` with their first rows, `column_types` judges their columns; `queue` lets waiting
 //! appends share one commit.
 
 mod append;
@@ -26,6 +26,7 @@ mod column_types;
 mod create;
 mod error;
 mod files;
+mod fill;
 mod judge;
 mod merge;
 mod metadata_file;

@@ -4,6 +4,7 @@
 //! `OVER`. What DataFusion calls by the same name and means the same needs no entry; what it has not at
 //! all is a function of our own ([`crate::functions`]).
 
+use super::literals;
 use super::rewrite::{Context, expression};
 use crate::QueryError;
 use crate::functions::nearest;
@@ -25,7 +26,8 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("approx_distinct", 2, "approx_distinct({0})"),
     ("every", 1, "bool_and({0})"),
     ("variance", 1, "var_samp({0})"),
-    ("geometric_mean", 1, "exp(avg(ln({0})))"),
+    // In brackets, because what is said of the aggregate is not said of the function around it.
+    ("geometric_mean", 1, "(exp(avg(ln({0}))))"),
     ("if", 2, "CASE WHEN {0} THEN {1} END"),
     ("if", 3, "CASE WHEN {0} THEN {1} ELSE {2} END"),
     ("mod", 2, "(({0}) % ({1}))"),
@@ -33,6 +35,12 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("slice", 3, "array_slice({0}, {1}, ({1}) + ({2}) - 1)"),
     ("array_join", 2, "array_to_string({0}, {1})"),
     ("array_join", 3, "array_to_string({0}, {1}, {2})"),
+    (
+        "array_position",
+        2,
+        "CASE WHEN {0} IS NULL OR {1} IS NULL THEN NULL \
+         ELSE coalesce(CAST(array_position({0}, {1}) AS BIGINT), 0) END",
+    ),
     ("array_remove", 2, "array_remove_all({0}, {1})"),
     ("arrays_overlap", 2, "array_has_any({0}, {1})"),
     ("codepoint", 1, "ascii({0})"),
@@ -53,7 +61,6 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("date", 1, "CAST({0} AS DATE)"),
     ("from_unixtime", 2, "at_timezone(from_unixtime({0}), {1})"),
     ("listagg", 2, "string_agg({0}, {1})"),
-    ("row", 1, "struct({0})"),
     ("json_array_get", 2, "json_extract({0}, '$[' || CAST({1} AS VARCHAR) || ']')"),
 ];
 
@@ -75,7 +82,7 @@ pub(super) fn rewrite(expr: &mut Expr, context: &Context<'_>) -> Result<(), Quer
         }
         Expr::Extract { field, expr, .. } => Some(extract(&field.to_string(), expr)?),
         Expr::Cast { kind, expr, data_type, .. } => cast(kind, expr, data_type)?,
-        Expr::TypedString(typed) => literal(typed)?,
+        Expr::TypedString(typed) => literals::rewrite(typed)?,
         // Trino: a number with an exponent is a double, one with a point a decimal.
         Expr::Value(value) => match &value.value {
             Value::Number(text, _) if text.contains(['e', 'E']) => {
@@ -87,6 +94,10 @@ pub(super) fn rewrite(expr: &mut Expr, context: &Context<'_>) -> Result<(), Quer
             return Err(QueryError::Unsupported(
                 "lambda expressions (x -> …) are not supported".into(),
             ));
+        }
+        Expr::CompoundFieldAccess { access_chain, .. } => {
+            access_chain.iter_mut().for_each(name_field);
+            None
         }
         Expr::Position { expr, r#in } => Some(expression(&format!("strpos({}, {expr})", r#in))?),
         Expr::Substring { expr, substring_from: Some(from), substring_for, .. } => {
@@ -103,14 +114,23 @@ pub(super) fn rewrite(expr: &mut Expr, context: &Context<'_>) -> Result<(), Quer
     Ok(())
 }
 
-fn simple_name(name: &ObjectName) -> Option<String> {
+/// `(row).field`: the planner knows the field by its text only.
+fn name_field(access: &mut ast::AccessExpr) {
+    if let ast::AccessExpr::Dot(field) = access
+        && let Expr::Identifier(ident) = field
+    {
+        *field = Expr::value(Value::SingleQuotedString(ident.value.to_lowercase()));
+    }
+}
+
+pub(super) fn simple_name(name: &ObjectName) -> Option<String> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(ident)] => Some(ident.value.to_lowercase()),
         _ => None,
     }
 }
 
-fn arguments(function: &Function) -> Option<Vec<String>> {
+pub(super) fn arguments(function: &Function) -> Option<Vec<String>> {
     match &function.args {
         FunctionArguments::None => Some(Vec::new()),
         FunctionArguments::Subquery(_) => None,
@@ -142,7 +162,11 @@ fn call(function: &mut Function, context: &Context<'_>) -> Result<Option<Expr>, 
         });
     }
     // The planner below folds the case of unquoted names only.
-    function.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name.clone()))]);
+    let ident = match name.contains('$') {
+        true => Ident::with_quote('"', name.clone()),
+        false => Ident::new(name.clone()),
+    };
+    function.name = ObjectName(vec![ObjectNamePart::Identifier(ident)]);
     let Some(args) = arguments(function) else { return Ok(None) };
     let special = match name.as_str() {
         "now" | "current_timestamp" => Some(timestamp_literal(context.now_ms, true)),
@@ -151,7 +175,11 @@ fn call(function: &mut Function, context: &Context<'_>) -> Result<Option<Expr>, 
         "concat" if args.len() > 1 => {
             Some(args.iter().map(|a| format!("({a})")).collect::<Vec<_>>().join(" || "))
         }
-        "row" if !args.is_empty() => Some(format!("struct({})", args.join(", "))),
+        // Fields without names are shown so (Athena).
+        "row" if !args.is_empty() => {
+            let fields = args.iter().enumerate().map(|(at, arg)| format!("'field{at}', {arg}"));
+            Some(format!("named_struct({})", fields.collect::<Vec<_>>().join(", ")))
+        }
         "try" if args.len() == 1 => {
             let mut inner = expression(&args[0])?;
             forgive(&mut inner);
@@ -159,24 +187,87 @@ fn call(function: &mut Function, context: &Context<'_>) -> Result<Option<Expr>, 
         }
         _ => template(&name, &args)?,
     };
-    let Some(text) = special else { return Ok(None) };
+    let Some(text) = special else { return Ok(narrowed(&name, function)) };
     let mut new = expression(&text)?;
     match &mut new {
         Expr::Function(new) => {
-            new.over = function.over.take();
-            new.filter = function.filter.take();
-            if let (FunctionArguments::List(new), FunctionArguments::List(old)) =
-                (&mut new.args, &function.args)
-            {
-                new.duplicate_treatment = old.duplicate_treatment;
-            }
-            Ok(Some(Expr::Function(new.clone())))
+            carry(&name, function, new)?;
+            let native = simple_name(&new.name).unwrap_or_default();
+            Ok(Some(narrowed(&native, new).unwrap_or_else(|| Expr::Function(new.clone()))))
         }
-        _ if function.over.is_some() || function.filter.is_some() => {
-            Err(QueryError::Unsupported(format!("{name} with FILTER or OVER is not supported")))
-        }
+        _ if has_clauses(function) => Err(QueryError::Unsupported(format!(
+            "{name} with DISTINCT, ORDER BY, FILTER or OVER is not supported"
+        ))),
         _ => Ok(Some(Expr::Nested(Box::new(new)))),
     }
+}
+
+/// Whether a call says more than its arguments.
+fn has_clauses(function: &Function) -> bool {
+    let of_list = match &function.args {
+        FunctionArguments::List(list) => {
+            list.duplicate_treatment.is_some() || !list.clauses.is_empty()
+        }
+        _ => false,
+    };
+    let of_call = function.over.is_some() || function.filter.is_some();
+    of_list || of_call || function.null_treatment.is_some() || !function.within_group.is_empty()
+}
+
+/// Gives the call that stands for another what that one said beside its arguments; what it cannot
+/// have is refused.
+fn carry(name: &str, old: &mut Function, new: &mut Function) -> Result<(), QueryError> {
+    let refuse =
+        |what: &str| Err(QueryError::Unsupported(format!("{name} with {what} is not supported")));
+    new.over = old.over.take();
+    new.filter = old.filter.take();
+    if old.null_treatment.is_some() {
+        return refuse("IGNORE NULLS or RESPECT NULLS");
+    }
+    let (FunctionArguments::List(to), FunctionArguments::List(from)) =
+        (&mut new.args, &mut old.args)
+    else {
+        return Ok(());
+    };
+    to.duplicate_treatment = from.duplicate_treatment;
+    if !from.clauses.is_empty() {
+        if !to.clauses.is_empty() {
+            return refuse("ORDER BY or another clause within its brackets");
+        }
+        to.clauses = std::mem::take(&mut from.clauses);
+    }
+    if !old.within_group.is_empty() {
+        if name != "listagg" {
+            return refuse("WITHIN GROUP");
+        }
+        let order = std::mem::take(&mut old.within_group);
+        to.clauses.push(ast::FunctionArgumentClause::OrderBy(order));
+    }
+    Ok(())
+}
+
+/// Functions whose result is Trino's `bigint` and DataFusion's unsigned or narrower integer.
+const BIGINTS: &[&str] = &[
+    "approx_distinct",
+    "cardinality",
+    "dense_rank",
+    "length",
+    "levenshtein",
+    "ntile",
+    "rank",
+    "regr_count",
+    "row_number",
+];
+
+/// The call as a `bigint`, if its result is one in Trino only.
+fn narrowed(name: &str, function: &Function) -> Option<Expr> {
+    BIGINTS.contains(&name).then(|| Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(Expr::Function(function.clone())),
+        data_type: DataType::BigInt(None),
+        array: false,
+        format: None,
+    })
 }
 
 fn template(name: &str, args: &[String]) -> Result<Option<String>, QueryError> {
@@ -277,104 +368,6 @@ fn cast(kind: &CastKind, expr: &Expr, to: &DataType) -> Result<Option<Expr>, Que
     }
 }
 
-/// `TIMESTAMP '2024-01-01 00:00:00.000 UTC'`: digits after the point give the precision, a zone makes
-/// it a timestamp with time zone.
-fn literal(typed: &ast::TypedString) -> Result<Option<Expr>, QueryError> {
-    let DataType::Timestamp(None, _) = typed.data_type else { return Ok(None) };
-    let Value::SingleQuotedString(text) = &typed.value.value else { return Ok(None) };
-    let (instant, zone, digits) = parse_timestamp(text)?;
-    let (unit, scale) = match digits {
-        0..=3 => ("Millisecond", 1),
-        _ => ("Microsecond", 1000),
-    };
-    let value = if scale == 1 { instant.div_euclid(1000) } else { instant };
-    let zone = zone.map_or("None".to_string(), |z| format!("Some(\"{z}\")"));
-    Ok(Some(expression(&format!(
-        "arrow_cast(arrow_cast({value}, 'Int64'), 'Timestamp({unit}, {zone})')"
-    ))?))
-}
-
-/// Microseconds since the epoch, the zone if one is given, and the digits of the fraction.
-fn parse_timestamp(text: &str) -> Result<(i64, Option<String>, usize), QueryError> {
-    let bad = || QueryError::Data {
-        code: "INVALID_LITERAL",
-        message: format!("'{text}' is not a timestamp; write it as '2024-01-31 23:59:59.123 UTC'"),
-    };
-    let trimmed = text.trim();
-    let (date, rest) = trimmed.split_once([' ', 'T']).unwrap_or((trimmed, "00:00:00"));
-    let end =
-        rest.find(|c: char| !(c.is_ascii_digit() || c == ':' || c == '.')).unwrap_or(rest.len());
-    let (time, zone) = (rest[..end].trim(), rest[end..].trim());
-    let time = if time.matches(':').count() == 1 { format!("{time}:00") } else { time.to_string() };
-    let digits = time.split_once('.').map_or(0, |(_, f)| f.len());
-    let naive =
-        chrono::NaiveDateTime::parse_from_str(&format!("{date} {time}"), "%Y-%m-%d %H:%M:%S%.f")
-            .map_err(|_| bad())?;
-    if zone.is_empty() {
-        return Ok((naive.and_utc().timestamp_micros(), None, digits));
-    }
-    let zone = if zone.eq_ignore_ascii_case("Z") { "UTC" } else { zone };
-    let instant = crate::functions::zones::from_local(naive, zone).ok_or_else(bad)?;
-    Ok((instant.timestamp_micros(), Some(zone.to_string()), digits))
-}
-
-/// The constant of `FOR TIMESTAMP AS OF`, in milliseconds: a literal, `now()`, and intervals added to or
-/// taken from either.
-pub(super) fn instant(expr: &Expr, now_ms: i64) -> Result<i64, QueryError> {
-    let refuse = || {
-        QueryError::Unsupported(format!(
-            "FOR TIMESTAMP AS OF {expr} is not supported; use a TIMESTAMP literal or \
-             current_timestamp, with intervals added or subtracted"
-        ))
-    };
-    match expr {
-        Expr::Nested(inner) => instant(inner, now_ms),
-        Expr::TypedString(typed) => match &typed.value.value {
-            Value::SingleQuotedString(text) => Ok(parse_timestamp(text)?.0.div_euclid(1000)),
-            _ => Err(refuse()),
-        },
-        Expr::Function(f) => match simple_name(&f.name).as_deref() {
-            Some("now" | "current_timestamp" | "localtimestamp") => Ok(now_ms),
-            Some("from_unixtime") => {
-                let args = arguments(f).unwrap_or_default();
-                let seconds: f64 = args.first().and_then(|a| a.parse().ok()).ok_or_else(refuse)?;
-                Ok((seconds * 1000.0) as i64)
-            }
-            _ => Err(refuse()),
-        },
-        Expr::Identifier(ident) if ident.value.eq_ignore_ascii_case("current_timestamp") => {
-            Ok(now_ms)
-        }
-        Expr::BinaryOp { left, op, right } => {
-            let Expr::Interval(interval) = right.as_ref() else { return Err(refuse()) };
-            let by = interval_ms(interval).ok_or_else(refuse)?;
-            let at = instant(left, now_ms)?;
-            match op {
-                BinaryOperator::Plus => Ok(at.saturating_add(by)),
-                BinaryOperator::Minus => Ok(at.saturating_sub(by)),
-                _ => Err(refuse()),
-            }
-        }
-        _ => Err(refuse()),
-    }
-}
-
-fn interval_ms(interval: &ast::Interval) -> Option<i64> {
-    let Expr::Value(value) = interval.value.as_ref() else { return None };
-    let count: i64 = match &value.value {
-        Value::SingleQuotedString(s) | Value::Number(s, _) => s.trim().parse().ok()?,
-        _ => return None,
-    };
-    let unit = match interval.leading_field.as_ref()?.to_string().to_ascii_uppercase().as_str() {
-        "DAY" => 86_400_000,
-        "HOUR" => 3_600_000,
-        "MINUTE" => 60_000,
-        "SECOND" => 1000,
-        _ => return None,
-    };
-    count.checked_mul(unit)
-}
-
 /// `TRY(…)`: what can fail inside becomes null instead.
 fn forgive(expr: &mut Expr) {
     struct Forgive;
@@ -392,6 +385,14 @@ fn forgive(expr: &mut Expr) {
                 } => {
                     if let Ok(safe) = expression(&format!("nullif({right}, 0)")) {
                         **right = safe;
+                    }
+                }
+                Expr::CompoundFieldAccess { root, access_chain } => {
+                    if let [ast::AccessExpr::Subscript(ast::Subscript::Index { index })] =
+                        access_chain.as_slice()
+                        && let Ok(safe) = expression(&format!("element_at({root}, {index})"))
+                    {
+                        *expr = safe;
                     }
                 }
                 Expr::Function(function) => {

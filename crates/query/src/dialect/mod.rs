@@ -5,9 +5,12 @@
 //! ([`rewrite`]) into what DataFusion means by the same words. Size and nesting are bounded (I8).
 
 mod calls;
+mod literals;
+mod nested_types;
 pub(crate) mod rewrite;
 pub(crate) mod statement;
 mod unnest_joins;
+mod words;
 
 pub(crate) use calls::names as call_names;
 pub(crate) use statement::{
@@ -18,7 +21,9 @@ pub(crate) use statement::{
 use crate::QueryError;
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
+use datafusion::sql::sqlparser::tokenizer::{
+    Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace,
+};
 use std::any::TypeId;
 use std::collections::HashSet;
 
@@ -95,6 +100,52 @@ pub(crate) fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
     Ok(tokens)
 }
 
+/// Puts expressions in the places of `?`, in their order. Each is a whole expression by itself, so that
+/// none can change the statement around it.
+pub(crate) fn bind(
+    tokens: Vec<TokenWithSpan>,
+    parameters: &[String],
+) -> Result<Vec<TokenWithSpan>, QueryError> {
+    let is_place = |t: &TokenWithSpan| matches!(&t.token, Token::Placeholder(p) if p == "?");
+    let places = tokens.iter().filter(|t| is_place(t)).count();
+    if places != parameters.len() {
+        return Err(QueryError::Syntax(format!(
+            "Incorrect number of parameters: expected {places} but found {}",
+            parameters.len()
+        )));
+    }
+    let mut parameters = parameters.iter();
+    let mut bound_tokens = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let Some(parameter) = is_place(&token).then(|| parameters.next()).flatten() else {
+            bound_tokens.push(token);
+            continue;
+        };
+        rewrite::expression_only(parameter)?;
+        let mut value = self::tokens(parameter)?;
+        value.retain(|t| !matches!(t.token, Token::Whitespace(_)));
+        value.iter_mut().for_each(|t| t.span = token.span);
+        let signed =
+            matches!(&value[..], [first, _] if matches!(first.token, Token::Minus | Token::Plus));
+        let single = value.len() == 1 || signed;
+        let blank = || TokenWithSpan::wrap(Token::Whitespace(Whitespace::Space));
+        let bracket = |t| TokenWithSpan::new(t, token.span);
+        // `a - -1`: without the blank the two signs would begin a comment.
+        bound_tokens.push(blank());
+        if single {
+            bound_tokens.extend(value);
+        } else {
+            bound_tokens.push(bracket(Token::LParen));
+            for part in value {
+                bound_tokens.extend([part, blank()]);
+            }
+            bound_tokens.push(bracket(Token::RParen));
+        }
+    }
+    bound(&bound_tokens)?;
+    Ok(bound_tokens)
+}
+
 fn bound(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
     let (mut depth, mut operators) = (0usize, 0usize);
     for token in tokens {
@@ -128,7 +179,7 @@ pub fn translate(
     functions: &HashSet<String>,
     now_ms: i64,
 ) -> Result<Option<String>, QueryError> {
-    let query = match statement::parse(sql)? {
+    let query = match statement::parse(sql, &[])? {
         Statement::Query(query) | Statement::Explain { query, .. } => Some(query),
         Statement::Insert(insert) => Some(insert.query),
         Statement::CreateTable(table) => table.query,

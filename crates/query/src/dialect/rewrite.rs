@@ -5,15 +5,14 @@
 //! a suffix of the table's name, output columns get the names that Athena shows. What DataFusion's
 //! planner would skip in silence is refused here (I7).
 
-use super::{AthenaDialect, calls, parse_error, unnest_joins};
+use super::{AthenaDialect, calls, literals, parse_error, unnest_joins};
 use crate::QueryError;
 use datafusion::sql::sqlparser::ast::{
     self, Expr, Ident, LimitClause, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor,
     TableVersion, VisitMut, VisitorMut,
 };
-use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion::sql::sqlparser::tokenizer::Token;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
@@ -24,110 +23,6 @@ pub(crate) const AT_VERSION: &str = "$version$";
 /// Before milliseconds in the name of a table as of a time.
 pub(crate) const AT_TIME: &str = "$time$";
 
-/// Drops `FOR` before `TIMESTAMP AS OF` and `VERSION AS OF`, and makes quoted identifiers lower case
-/// with double quotes: both are what the parser below understands by Trino's words.
-pub(super) fn time_travel_words(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let mut drop = Vec::new();
-    let words: Vec<usize> =
-        (0..tokens.len()).filter(|&i| !matches!(tokens[i].token, Token::Whitespace(_))).collect();
-    let is = |i: Option<&usize>, keywords: &[Keyword]| {
-        i.is_some_and(|&i| match &tokens[i].token {
-            Token::Word(w) => w.quote_style.is_none() && keywords.contains(&w.keyword),
-            _ => false,
-        })
-    };
-    let mut system = Vec::new();
-    for at in 0..words.len() {
-        let follows =
-            is(words.get(at + 2), &[Keyword::AS]) && is(words.get(at + 3), &[Keyword::OF]);
-        if !(follows && is(words.get(at), &[Keyword::FOR])) {
-            continue;
-        }
-        if is(words.get(at + 1), &[Keyword::TIMESTAMP, Keyword::VERSION]) {
-            drop.push(words[at]);
-        } else if let Token::Word(w) = &tokens[words[at + 1]].token
-            && w.value.eq_ignore_ascii_case("system_version")
-        {
-            drop.push(words[at]);
-            system.push(words[at + 1]);
-        }
-    }
-    for at in system {
-        tokens[at].token = Token::make_keyword("VERSION");
-    }
-    for at in drop.into_iter().rev() {
-        tokens.remove(at);
-    }
-    bare_values(tokens)
-}
-
-/// Words that end a list of `VALUES`.
-const AFTER_VALUES: [Keyword; 8] = [
-    Keyword::ORDER,
-    Keyword::LIMIT,
-    Keyword::OFFSET,
-    Keyword::FETCH,
-    Keyword::UNION,
-    Keyword::EXCEPT,
-    Keyword::INTERSECT,
-    Keyword::AS,
-];
-
-/// `VALUES 1, 2` as `VALUES (1), (2)`, and `VALUES ROW(1, 2)` as `VALUES (1, 2)`.
-fn bare_values(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-    // Depths of brackets at which a list of values is being read, and whether its row was wrapped.
-    let mut lists: Vec<(usize, bool)> = Vec::new();
-    let (mut depth, mut starts) = (0usize, false);
-    for token in tokens {
-        let keyword = match &token.token {
-            Token::Whitespace(_) => {
-                out.push(token);
-                continue;
-            }
-            Token::Word(w) if w.quote_style.is_none() => w.keyword,
-            _ => Keyword::NoKeyword,
-        };
-        let closing = matches!(token.token, Token::RParen | Token::RBracket);
-        if let Some((at, wrapped)) = lists.last_mut()
-            && *at == depth
-        {
-            let comma = token.token == Token::Comma;
-            if comma || closing || AFTER_VALUES.contains(&keyword) {
-                if std::mem::take(wrapped) {
-                    out.push(TokenWithSpan::wrap(Token::RParen));
-                }
-                starts = comma;
-                if !comma {
-                    lists.pop();
-                }
-            } else if std::mem::take(&mut starts) {
-                if keyword == Keyword::ROW {
-                    continue;
-                }
-                if token.token != Token::LParen {
-                    *wrapped = true;
-                    out.push(TokenWithSpan::wrap(Token::LParen));
-                }
-            }
-        }
-        match token.token {
-            Token::LParen | Token::LBracket => depth += 1,
-            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if keyword == Keyword::VALUES {
-            lists.push((depth, false));
-            starts = true;
-        }
-        out.push(token);
-    }
-    if matches!(lists.last(), Some((_, true))) {
-        out.push(TokenWithSpan::wrap(Token::RParen));
-    }
-    out
-}
-
 /// Parses an expression that we wrote ourselves.
 pub(super) fn expression(text: &str) -> Result<Expr, QueryError> {
     Parser::new(&AthenaDialect)
@@ -135,6 +30,23 @@ pub(super) fn expression(text: &str) -> Result<Expr, QueryError> {
         .try_with_sql(text)
         .and_then(|mut parser| parser.parse_expr())
         .map_err(parse_error)
+}
+
+/// Refuses text that is not one expression and nothing more.
+pub(super) fn expression_only(text: &str) -> Result<(), QueryError> {
+    let mut parser = Parser::new(&AthenaDialect)
+        .with_recursion_limit(super::NESTING_MAX * 4)
+        .try_with_sql(text)
+        .map_err(parse_error)?;
+    parser.parse_expr().map_err(parse_error)?;
+    let left = parser.peek_token();
+    if left.token != Token::EOF {
+        let text: String = text.chars().take(100).collect();
+        return Err(QueryError::Syntax(format!(
+            "the parameter {text} is not an expression; text is written in quotes"
+        )));
+    }
+    Ok(())
 }
 
 /// What a rewrite needs to know.
@@ -293,6 +205,32 @@ fn order_by_hidden(select: &Select, order: &mut ast::OrderBy) {
     }
 }
 
+/// `WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL …)`: the recursion knows its columns by the names of
+/// its first `SELECT`.
+fn name_recursive(query: &mut Query) {
+    fn first(body: &mut SetExpr) -> Option<&mut Select> {
+        match body {
+            SetExpr::Select(select) => Some(select),
+            SetExpr::SetOperation { left, .. } => first(left),
+            SetExpr::Query(query) => first(&mut query.body),
+            _ => None,
+        }
+    }
+    let Some(with) = query.with.as_mut().filter(|with| with.recursive) else { return };
+    for cte in &mut with.cte_tables {
+        let names: Vec<Ident> = cte.alias.columns.iter().map(|c| c.name.clone()).collect();
+        let Some(select) = first(&mut cte.query.body) else { continue };
+        if names.len() != select.projection.len() {
+            continue;
+        }
+        for (item, alias) in select.projection.iter_mut().zip(names) {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            }
+        }
+    }
+}
+
 struct Pass<'a> {
     context: &'a Context<'a>,
 }
@@ -330,6 +268,7 @@ impl Pass<'_> {
                 Some(_) => return refuse("LIMIT together with FETCH FIRST"),
             }
         }
+        name_recursive(query);
         self.body(&mut query.body)?;
         if let (SetExpr::Select(select), Some(order)) = (&*query.body, &mut query.order_by) {
             order_by_hidden(select, order);
@@ -414,7 +353,7 @@ impl Pass<'_> {
                     Some(TableVersion::VersionAsOf(id)) => format!("{AT_VERSION}{id}"),
                     Some(
                         TableVersion::TimestampAsOf(when) | TableVersion::ForSystemTimeAsOf(when),
-                    ) => format!("{AT_TIME}{}", calls::instant(&when, self.context.now_ms)?),
+                    ) => format!("{AT_TIME}{}", literals::instant(&when, self.context.now_ms)?),
                     Some(other) => return refuse(&other.to_string()),
                 };
                 if let Some(ast::ObjectNamePart::Identifier(last)) = name.0.last_mut() {

@@ -5,7 +5,7 @@
 //!
 //! One grammar, one reader: the file is long because Athena's statements are many; each is a few lines.
 
-use super::{AthenaDialect, NESTING_MAX, parse_error, tokens};
+use super::{AthenaDialect, NESTING_MAX, bind, parse_error, tokens};
 use crate::QueryError;
 use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -89,9 +89,9 @@ pub(crate) enum Statement {
     Insert(Insert),
 }
 
-/// Reads one statement.
-pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
-    let mut reader = Reader::new(tokens(sql)?);
+/// Reads one statement, with expressions for its `?`.
+pub(crate) fn parse(sql: &str, parameters: &[String]) -> Result<Statement, QueryError> {
+    let mut reader = Reader::new(bind(tokens(sql)?, parameters)?);
     let statement = reader.statement()?;
     reader.end()?;
     Ok(statement)
@@ -276,7 +276,7 @@ impl Reader {
 
     /// The rest of the statement as a query.
     fn query(&mut self) -> Result<Box<Query>, QueryError> {
-        let rest = super::rewrite::time_travel_words(self.tokens.split_off(self.at));
+        let rest = super::words::understood(self.tokens.split_off(self.at));
         self.at = self.tokens.len();
         // The parser descends several levels for each bracket.
         let mut parser = Parser::new(&AthenaDialect)
@@ -693,6 +693,10 @@ pub(crate) fn parse_partition_terms(text: &str) -> Result<Vec<PartitionTerm>, Qu
 mod tests {
     use super::*;
 
+    fn parse(sql: &str) -> Result<Statement, QueryError> {
+        super::parse(sql, &[])
+    }
+
     #[test]
     fn create_table_of_athena_is_read_whole() {
         let sql = "CREATE TABLE IF NOT EXISTS `ns`.T1 (id bigint NOT NULL, data string COMMENT 'x', \
@@ -746,6 +750,39 @@ mod tests {
         for sql in ["", "SELEC 1", "SELECT FROM WHERE", "SELECT 'abc", "SELECT 1; SELECT 2", "((("]
         {
             assert!(matches!(parse(sql), Err(QueryError::Syntax(_))), "{sql}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_whole_expressions_in_the_places_of_question_marks() {
+        let with = |sql: &str, parameters: &[&str]| {
+            let parameters: Vec<String> = parameters.iter().map(|p| p.to_string()).collect();
+            super::parse(sql, &parameters).map(|statement| match statement {
+                Statement::Query(query) => query.to_string(),
+                other => format!("{other:?}"),
+            })
+        };
+        assert_eq!(
+            with("SELECT a-? FROM t LIMIT ?", &["-1", "5"]).unwrap(),
+            "SELECT a - -1 FROM t LIMIT 5"
+        );
+        assert_eq!(with("SELECT 2*?, '?'", &["1 + 1"]).unwrap(), "SELECT 2 * (1 + 1), '?'");
+        assert_eq!(with("SELECT ?", &["'it''s'"]).unwrap(), "SELECT 'it''s'");
+        for (sql, parameters) in [
+            ("SELECT ?", &[][..]),
+            ("SELECT 1", &["1"][..]),
+            ("SELECT ?", &["1) UNION (SELECT 2"][..]),
+            ("SELECT ?", &["1, 2"][..]),
+            ("SELECT ?", &["1 FROM t"][..]),
+            ("SELECT ?", &["1 --"][..]),
+            ("SELECT ?", &[""][..]),
+        ] {
+            let refused = with(sql, parameters);
+            let harmless = parameters == ["1 --"] && refused.is_ok();
+            assert!(
+                harmless || matches!(refused, Err(QueryError::Syntax(_))),
+                "{sql} {parameters:?}"
+            );
         }
     }
 

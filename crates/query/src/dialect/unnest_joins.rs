@@ -43,12 +43,19 @@ fn group(table: &mut TableWithJoins) -> Result<(), QueryError> {
             table.joins.push(join);
             continue;
         }
-        if !is_plain(&join.join_operator) {
-            return Err(QueryError::Unsupported(
-                "UNNEST with this kind of join is not supported; use CROSS JOIN UNNEST(…)".into(),
-            ));
-        }
-        join.join_operator = JoinOperator::CrossJoin(JoinConstraint::None);
+        join.join_operator = match join.join_operator {
+            operator if is_plain(&operator) => JoinOperator::CrossJoin(JoinConstraint::None),
+            JoinOperator::Left(on) | JoinOperator::LeftOuter(on) if is_true(&on) => {
+                JoinOperator::LeftOuter(on)
+            }
+            _ => {
+                return Err(QueryError::Unsupported(
+                    "UNNEST with this kind of join is not supported; use CROSS JOIN UNNEST(…) or \
+                     LEFT JOIN UNNEST(…) ON TRUE"
+                        .into(),
+                ));
+            }
+        };
         let left = TableWithJoins {
             relation: table.relation.clone(),
             joins: std::mem::take(&mut table.joins),
@@ -69,13 +76,15 @@ fn group(table: &mut TableWithJoins) -> Result<(), QueryError> {
 fn is_plain(operator: &JoinOperator) -> bool {
     match operator {
         JoinOperator::CrossJoin(JoinConstraint::None) => true,
-        JoinOperator::Inner(on) | JoinOperator::Join(on) => match on {
-            JoinConstraint::None => true,
-            JoinConstraint::On(Expr::Value(v)) => matches!(v.value, Value::Boolean(true)),
-            _ => false,
-        },
+        JoinOperator::Inner(on) | JoinOperator::Join(on) => {
+            matches!(on, JoinConstraint::None) || is_true(on)
+        }
         _ => false,
     }
+}
+
+fn is_true(on: &JoinConstraint) -> bool {
+    matches!(on, JoinConstraint::On(Expr::Value(v)) if matches!(v.value, Value::Boolean(true)))
 }
 
 /// The constraint of a join, where it has one.

@@ -2,21 +2,28 @@
 //!
 //! [`row_function`] is the frame: a function over the cells of one row, null in null out, with the
 //! argument types it takes. [`time`], [`text`], [`json`] and [`web`] are lists of such functions;
-//! [`typed`] holds the few whose result type depends on their arguments. A function that can fail has a
+//! [`typed`] holds the few whose result type depends on their arguments, [`sequence`] bounds one of them,
+//! [`nested_cast`] casts to nested types. A function that can fail has a
 //! second form `try$NAME` that gives null instead (`TRY`).
 
 mod json;
 mod json_path;
 mod mysql_format;
+mod nested_cast;
 pub(crate) mod row_function;
+mod sequence;
 mod text;
 mod time;
 mod typed;
 mod web;
 pub(crate) mod zones;
 
+pub(crate) use nested_cast::{CAST, TRY_CAST};
+
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::ScalarUDF;
 use row_function::{RowFunction, Spec};
+use std::collections::HashSet;
 
 /// Names of functions that only the planner calls.
 pub(crate) mod names {
@@ -27,6 +34,31 @@ pub(crate) mod names {
     /// The values of a map as a list.
     pub(crate) const ENTRY_VALUES: &str = "map_values";
 }
+
+/// Names of all functions that a statement may call.
+pub(crate) fn names_of(state: &SessionState) -> HashSet<String> {
+    let mut names: HashSet<String> = HashSet::new();
+    names.extend(state.scalar_functions().keys().cloned());
+    names.extend(state.aggregate_functions().keys().cloned());
+    names.extend(state.window_functions().keys().cloned());
+    names.extend(all().iter().map(|f| f.name().to_string()));
+    names.extend(crate::dialect::call_names().map(str::to_string));
+    names.retain(|name| !UNBOUNDED.contains(&name.as_str()));
+    names
+}
+
+/// Functions of DataFusion that take memory as an argument says, or look at the server: none is Trino's
+/// by that meaning (I8).
+const UNBOUNDED: &[&str] = &[
+    "array_repeat",
+    "array_resize",
+    "generate_series",
+    "list_repeat",
+    "list_resize",
+    "range",
+    "repeat",
+    "version",
+];
 
 fn specs() -> impl Iterator<Item = &'static Spec> {
     time::SPECS.iter().chain(text::SPECS).chain(json::SPECS).chain(web::SPECS)
@@ -40,12 +72,28 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         udfs.push(ScalarUDF::from(RowFunction::new(spec, true)));
     }
     udfs.extend(typed::all());
+    udfs.extend(nested_cast::all());
     udfs
+}
+
+/// `a[i]` of an array or a map; an error where there is no such element.
+pub(crate) fn subscript() -> ScalarUDF {
+    typed::one(typed::Which::Subscript)
+}
+
+/// The text of any value, as a cast to `varchar` has it.
+pub(crate) fn to_varchar() -> ScalarUDF {
+    typed::one(typed::Which::ToVarchar)
+}
+
+/// The only entry of a list; null of none, an error of several.
+pub(crate) fn single_value() -> ScalarUDF {
+    typed::one(typed::Which::Single)
 }
 
 /// Whether the function is ours and has a form that gives null where it would fail.
 pub(crate) fn can_fail(name: &str) -> bool {
-    specs().any(|spec| spec.name == name)
+    name == CAST || specs().any(|spec| spec.name == name)
 }
 
 /// The known name that is nearest to a mistyped one, if any is near.

@@ -4,6 +4,8 @@
 //! any argument is null out. An error of the body ends the query, or is null in the forgiving form.
 
 use crate::QueryError;
+use crate::memory::values::limit_bytes;
+use crate::memory::{VALUE_MAX_BYTES, too_large};
 use arrow::array::cast::AsArray;
 use arrow::array::types::*;
 use arrow::array::*;
@@ -106,6 +108,22 @@ pub(crate) enum Out {
     Texts(Vec<Option<String>>),
 }
 
+impl Out {
+    /// Bytes that it takes.
+    fn size_bytes(&self) -> usize {
+        let text = |t: &Option<String>| 24 + t.as_ref().map_or(0, String::len);
+        match self {
+            Self::Text(text) => 24 + text.len(),
+            Self::Bytes(bytes) => 24 + bytes.len(),
+            Self::Texts(texts) => texts.iter().map(text).sum(),
+            _ => 8,
+        }
+    }
+}
+
+/// The message of a body whose result would be larger than a value may be (I8).
+pub(crate) const TOO_LARGE: &str = "the value is too large";
+
 /// The body of a function; the error is its message.
 pub(crate) type Body = fn(&[Cell<'_>]) -> std::result::Result<Out, String>;
 
@@ -144,10 +162,6 @@ impl RowFunction {
     pub(crate) fn new(spec: &'static Spec, forgiving: bool) -> Self {
         let name = if forgiving { format!("try${}", spec.name) } else { spec.name.to_string() };
         Self { spec, name, forgiving, signature: Signature::user_defined(Volatility::Immutable) }
-    }
-
-    fn form(&self, count: usize) -> Option<&'static [Kind]> {
-        self.spec.forms.iter().copied().find(|form| form.len() == count)
     }
 }
 
@@ -197,9 +211,13 @@ impl ScalarUDFImpl for RowFunction {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let coerced = self.form(types.len()).and_then(|form| {
-            form.iter().zip(types).map(|(kind, t)| accepted(*kind, t)).collect::<Option<Vec<_>>>()
-        });
+        let coerced =
+            self.spec.forms.iter().filter(|form| form.len() == types.len()).find_map(|form| {
+                form.iter()
+                    .zip(types)
+                    .map(|(kind, t)| accepted(*kind, t))
+                    .collect::<Option<Vec<_>>>()
+            });
         coerced.ok_or_else(|| {
             let given: Vec<String> = types.iter().map(crate::render::trino_type).collect();
             let expected: Vec<String> =
@@ -241,6 +259,7 @@ impl ScalarUDFImpl for RowFunction {
         let readers = columns.iter().map(Reader::new).collect::<Result<Vec<_>>>()?;
         let mut results = Vec::with_capacity(rows);
         let mut cells = Vec::with_capacity(readers.len());
+        let (limit, mut made) = (limit_bytes(rows), 0usize);
         for row in 0..rows {
             cells.clear();
             cells.extend(readers.iter().map_while(|reader| reader.cell(row)));
@@ -249,7 +268,17 @@ impl ScalarUDFImpl for RowFunction {
                 continue;
             }
             match (self.spec.body)(&cells) {
-                Ok(out) => results.push(out),
+                Ok(out) => {
+                    let bytes = out.size_bytes();
+                    made = made.saturating_add(bytes);
+                    if bytes > VALUE_MAX_BYTES * 2 || made > limit * 2 {
+                        return Err(too_large(made, self.spec.name).into_df());
+                    }
+                    results.push(out);
+                }
+                Err(message) if message == TOO_LARGE => {
+                    return Err(too_large(VALUE_MAX_BYTES + 1, self.spec.name).into_df());
+                }
                 Err(_) if self.forgiving => results.push(Out::Null),
                 Err(message) => {
                     let code = "INVALID_FUNCTION_ARGUMENT";

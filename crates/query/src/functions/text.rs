@@ -1,7 +1,10 @@
 //! Strings, regular expressions, bytes and bits.
 
 use super::row_function::Kind::{Bytes, Double, Int, Text};
-use super::row_function::{Cell, Out, Returns, Spec};
+use super::row_function::{Cell, Out, Returns, Spec, TOO_LARGE};
+use crate::memory::VALUE_MAX_BYTES;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use regex::Regex;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -38,9 +41,7 @@ pub(super) const SPECS: &[Spec] = &[
         name: "replace",
         forms: &[&[Text, Text], &[Text, Text, Text]],
         returns: Returns::Text,
-        body: |a| {
-            Ok(Out::Text(a[0].text().replace(a[1].text(), a.get(2).map_or("", |c| c.text()))))
-        },
+        body: replace,
     },
     Spec {
         name: "strpos",
@@ -85,12 +86,7 @@ pub(super) const SPECS: &[Spec] = &[
         name: "regexp_replace",
         forms: &[&[Text, Text], &[Text, Text, Text]],
         returns: Returns::Text,
-        body: |a| {
-            let with = braces(a.get(2).map_or("", |c| c.text()));
-            Ok(Out::Text(
-                pattern(a[1].text())?.replace_all(a[0].text(), with.as_str()).into_owned(),
-            ))
-        },
+        body: regexp_replace,
     },
     Spec {
         name: "regexp_count",
@@ -99,13 +95,33 @@ pub(super) const SPECS: &[Spec] = &[
         body: |a| Ok(Out::Int(pattern(a[1].text())?.find_iter(a[0].text()).count() as i64)),
     },
     Spec {
+        name: "regexp_position",
+        forms: &[&[Text, Text]],
+        returns: Returns::Int,
+        body: |a| {
+            let found = pattern(a[1].text())?.find(a[0].text());
+            Ok(Out::Int(found.map_or(-1, |m| a[0].text()[..m.start()].chars().count() as i64 + 1)))
+        },
+    },
+    Spec {
+        name: "hamming_distance",
+        forms: &[&[Text, Text]],
+        returns: Returns::Int,
+        body: |a| {
+            let (x, y) = (a[0].text(), a[1].text());
+            if x.chars().count() != y.chars().count() {
+                return Err(
+                    "The input strings to hamming_distance must have the same length".into()
+                );
+            }
+            Ok(Out::Int(x.chars().zip(y.chars()).filter(|(x, y)| x != y).count() as i64))
+        },
+    },
+    Spec {
         name: "regexp_split",
         forms: &[&[Text, Text]],
         returns: Returns::Texts,
-        body: |a| {
-            let parts = pattern(a[1].text())?;
-            Ok(Out::Texts(parts.split(a[0].text()).map(|p| Some(p.to_string())).collect()))
-        },
+        body: |a| texts(pattern(a[1].text())?.split(a[0].text()).map(own)),
     },
     Spec {
         name: "to_utf8",
@@ -130,6 +146,21 @@ pub(super) const SPECS: &[Spec] = &[
         forms: &[&[Text]],
         returns: Returns::Bytes,
         body: |a| hex::decode(a[0].text()).map(Out::Bytes).map_err(|e| format!("not hex: {e}")),
+    },
+    Spec {
+        name: "to_base64",
+        forms: &[&[Bytes]],
+        returns: Returns::Text,
+        body: |a| Ok(Out::Text(STANDARD.encode(a[0].bytes()))),
+    },
+    Spec {
+        name: "from_base64",
+        forms: &[&[Text]],
+        returns: Returns::Bytes,
+        body: |a| {
+            let text = a[0].text().trim_end_matches('=');
+            STANDARD_NO_PAD.decode(text).map(Out::Bytes).map_err(|e| format!("not base64: {e}"))
+        },
     },
     Spec {
         name: "to_base",
@@ -173,12 +204,56 @@ pub(super) const SPECS: &[Spec] = &[
         body: |a| Ok(Out::Int(!a[0].int())),
     },
     Spec {
+        name: "bitwise_left_shift",
+        forms: &[&[Int, Int]],
+        returns: Returns::Int,
+        body: |a| Ok(Out::Int(shift(a[1].int()).map_or(0, |by| a[0].int() << by))),
+    },
+    Spec {
+        name: "bitwise_right_shift",
+        forms: &[&[Int, Int]],
+        returns: Returns::Int,
+        body: |a| {
+            let logical = |by: u32| ((a[0].int() as u64) >> by) as i64;
+            Ok(Out::Int(shift(a[1].int()).map_or(0, logical)))
+        },
+    },
+    Spec {
+        name: "bit_count",
+        forms: &[&[Int, Int]],
+        returns: Returns::Int,
+        body: |a| bit_count(a[0].int(), a[1].int()),
+    },
+    Spec {
+        name: "is_finite",
+        forms: &[&[Double]],
+        returns: Returns::Bool,
+        body: |a| Ok(Out::Bool(a[0].double().is_finite())),
+    },
+    Spec {
         name: "width_bucket",
         forms: &[&[Double, Double, Double, Int]],
         returns: Returns::Int,
         body: |a| width_bucket(a),
     },
 ];
+
+/// A distance that leaves something of 64 bits.
+fn shift(by: i64) -> Option<u32> {
+    u32::try_from(by).ok().filter(|by| *by < 64)
+}
+
+/// The bits that are set in a number of so many bits, in two's complement.
+fn bit_count(value: i64, bits: i64) -> Result {
+    let Some(unused) = u32::try_from(bits).ok().filter(|b| (2..=64).contains(b)).map(|b| 64 - b)
+    else {
+        return Err(format!("Bits specified in bit_count must be between 2 and 64, got {bits}"));
+    };
+    if (value << unused) >> unused != value {
+        return Err(format!("Number must be representable with the bits specified: {value}"));
+    }
+    Ok(Out::Int(i64::from(((value as u64) << unused).count_ones())))
+}
 
 const PATTERNS_MAX: usize = 64;
 
@@ -249,11 +324,55 @@ fn extract(args: &[Cell<'_>]) -> Result {
 
 fn extract_all(args: &[Cell<'_>]) -> Result {
     let (regex, group) = (pattern(args[1].text())?, group(args)?);
-    let found = regex
-        .captures_iter(args[0].text())
-        .map(|c| c.get(group).map(|m| m.as_str().to_string()))
-        .collect();
+    let found = regex.captures_iter(args[0].text());
+    texts(found.map(|c| c.get(group).map(|m| m.as_str().to_string())))
+}
+
+fn own(part: &str) -> Option<String> {
+    Some(part.to_string())
+}
+
+/// A list of texts, each with its header no more than a value may take (I8).
+fn texts(parts: impl Iterator<Item = Option<String>>) -> Result {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for part in parts {
+        bytes += 24 + part.as_ref().map_or(0, String::len);
+        if bytes > VALUE_MAX_BYTES * 2 {
+            return Err(TOO_LARGE.into());
+        }
+        found.push(part);
+    }
     Ok(Out::Texts(found))
+}
+
+fn replace(args: &[Cell<'_>]) -> Result {
+    let (text, from) = (args[0].text(), args[1].text());
+    let to = args.get(2).map_or("", |c| c.text());
+    // Text grows only where the replacement is longer.
+    if to.len() > from.len() {
+        let growth = text.matches(from).count().saturating_mul(to.len() - from.len());
+        if text.len().saturating_add(growth) > VALUE_MAX_BYTES {
+            return Err(TOO_LARGE.into());
+        }
+    }
+    Ok(Out::Text(text.replace(from, to)))
+}
+
+fn regexp_replace(args: &[Cell<'_>]) -> Result {
+    let (regex, text) = (pattern(args[1].text())?, args[0].text());
+    let with = braces(args.get(2).map_or("", |c| c.text()));
+    let (mut out, mut end) = (String::new(), 0);
+    for found in regex.captures_iter(text) {
+        let Some(whole) = found.get(0) else { continue };
+        out.push_str(&text[end..whole.start()]);
+        found.expand(&with, &mut out);
+        end = whole.end();
+        if out.len() > VALUE_MAX_BYTES {
+            return Err(TOO_LARGE.into());
+        }
+    }
+    out.push_str(&text[end..]);
+    Ok(Out::Text(out))
 }
 
 fn split(args: &[Cell<'_>]) -> Result {
@@ -261,16 +380,14 @@ fn split(args: &[Cell<'_>]) -> Result {
     if delimiter.is_empty() {
         return Err("The delimiter may not be the empty string".into());
     }
-    let own = |part: &str| Some(part.to_string());
-    let parts = match args.get(2) {
-        None => text.split(delimiter).map(own).collect(),
+    match args.get(2) {
+        None => texts(text.split(delimiter).map(own)),
         Some(limit) => {
             let limit = usize::try_from(limit.int()).ok().filter(|l| *l > 0);
             let limit = limit.ok_or("Limit must be positive")?;
-            text.splitn(limit, delimiter).map(own).collect()
+            texts(text.splitn(limit, delimiter).map(own))
         }
-    };
-    Ok(Out::Texts(parts))
+    }
 }
 
 fn split_part(args: &[Cell<'_>]) -> Result {
@@ -349,6 +466,8 @@ fn pad(args: &[Cell<'_>], left: bool) -> Result {
     if count >= length {
         return Ok(Out::Text(text.chars().take(length).collect()));
     }
-    let padding: String = with.chars().cycle().take(length - count).collect();
+    let (missing, each) = (length - count, with.chars().count());
+    let mut padding = with.repeat(missing / each);
+    padding.extend(with.chars().take(missing % each));
     Ok(Out::Text(if left { padding + text } else { text.to_string() + &padding }))
 }

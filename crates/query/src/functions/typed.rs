@@ -1,6 +1,6 @@
 //! Functions whose result type depends on their arguments.
 
-use super::{names, zones};
+use super::{names, sequence, zones};
 use crate::QueryError;
 use arrow::array::cast::AsArray;
 use arrow::array::*;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// Which function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Which {
+pub(super) enum Which {
     /// `at_timezone(t, zone)`: the same instant, shown in another zone.
     AtTimezone,
     /// `with_timezone(t, zone)`: the wall-clock time, read in a zone.
@@ -34,14 +34,15 @@ enum Which {
     Least,
     /// `element_at(array, i)` and `element_at(map, key)`.
     ElementAt,
+    /// `array[i]` and `map[key]`: as `element_at`, but an error where there is none.
+    Subscript,
+    /// The only entry of a list that a scalar subquery gathered.
+    Single,
     /// 1..n beside lists.
     Ordinals,
-    /// `sequence(from, to[, step])`, at most [`SEQUENCE_MAX`] entries.
+    /// `sequence(from, to[, step])`, at most so many entries as [`sequence`] says.
     Sequence,
 }
-
-/// Trino's limit of entries of one `sequence`.
-const SEQUENCE_MAX: i128 = 10_000;
 
 impl Which {
     fn name(self) -> &'static str {
@@ -54,6 +55,8 @@ impl Which {
             Self::Greatest => "greatest",
             Self::Least => "least",
             Self::ElementAt => "element_at",
+            Self::Subscript => "$subscript",
+            Self::Single => "$single",
             Self::Ordinals => names::ORDINALS,
             Self::Sequence => "sequence",
         }
@@ -68,6 +71,10 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         .chain([Greatest, Least, Sequence])
         .map(|which| ScalarUDF::from(Typed { which, signature: signature(which) }))
         .collect()
+}
+
+pub(super) fn one(which: Which) -> ScalarUDF {
+    ScalarUDF::from(Typed { which, signature: signature(which) })
 }
 
 fn signature(which: Which) -> Signature {
@@ -85,11 +92,11 @@ struct Typed {
     signature: Signature,
 }
 
-fn wrong<T>(message: String) -> Result<T> {
+pub(super) fn wrong<T>(message: String) -> Result<T> {
     Err(QueryError::Data { code: "INVALID_FUNCTION_ARGUMENT", message }.into_df())
 }
 
-fn mismatch<T>(name: &str, given: &[&DataType]) -> Result<T> {
+pub(super) fn mismatch<T>(name: &str, given: &[&DataType]) -> Result<T> {
     let given: Vec<String> = given.iter().map(|t| crate::render::trino_type(t)).collect();
     Err(QueryError::NotFound {
         code: "FUNCTION_NOT_FOUND",
@@ -129,13 +136,17 @@ impl Typed {
             }
             (Which::ToVarchar | Which::ToJson | Which::Typeof, [_]) => Ok(DataType::Utf8),
             (Which::Greatest | Which::Least, [first, ..]) => Ok((*first).clone()),
-            (Which::ElementAt, [DataType::List(item) | DataType::LargeList(item), _]) => {
-                Ok(item.data_type().clone())
+            (
+                Which::ElementAt | Which::Subscript,
+                [DataType::List(item) | DataType::LargeList(item), _],
+            )
+            | (Which::Single, [DataType::List(item)]) => Ok(item.data_type().clone()),
+            (Which::ElementAt | Which::Subscript, [DataType::Map(entries, _), _]) => {
+                match entries.data_type() {
+                    DataType::Struct(kv) if kv.len() == 2 => Ok(kv[1].data_type().clone()),
+                    _ => mismatch(self.which.name(), &types),
+                }
             }
-            (Which::ElementAt, [DataType::Map(entries, _), _]) => match entries.data_type() {
-                DataType::Struct(kv) if kv.len() == 2 => Ok(kv[1].data_type().clone()),
-                _ => mismatch(self.which.name(), &types),
-            },
             (Which::Sequence, _) => {
                 let types: Vec<DataType> = types.into_iter().cloned().collect();
                 gen_series_udf().return_type(&types)
@@ -162,7 +173,7 @@ impl ScalarUDFImpl for Typed {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let native = match self.which {
             Which::Greatest => datafusion::functions::core::greatest(),
-            Which::Sequence => return sequence_types(types),
+            Which::Sequence => return sequence::types(types),
             _ => datafusion::functions::core::least(),
         };
         native.coerce_types(types)
@@ -187,10 +198,12 @@ impl ScalarUDFImpl for Typed {
                 Arc::new(StringArray::from(vec![name; rows]))
             }
             Which::Greatest | Which::Least => self.extreme(args, &columns, rows)?,
-            Which::ElementAt => element_at(&columns[0], &columns[1], &to)?,
+            Which::ElementAt => element_at(&columns[0], &columns[1], &to, false)?,
+            Which::Subscript => element_at(&columns[0], &columns[1], &to, true)?,
+            Which::Single => single(&columns[0])?,
             Which::Ordinals => ordinals(&columns, rows)?,
             Which::Sequence => {
-                bound_sequences(&columns, rows)?;
+                sequence::bound(&columns, rows)?;
                 gen_series_udf().invoke_with_args(args)?.into_array(rows)?
             }
         };
@@ -319,9 +332,41 @@ fn json_value(array: &ArrayRef, row: usize) -> Result<serde_json::Value> {
     })
 }
 
-fn element_at(from: &ArrayRef, key: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+/// The only entry of each list (Trino: a scalar subquery gives no more than one row).
+fn single(lists: &ArrayRef) -> Result<ArrayRef> {
+    let lists = lists.as_list::<i32>();
+    let mut picked = UInt32Builder::with_capacity(lists.len());
+    for (row, pair) in lists.value_offsets().windows(2).enumerate() {
+        match pair[1] - pair[0] {
+            _ if lists.is_null(row) => picked.append_null(),
+            0 => picked.append_null(),
+            1 => picked.append_value(pair[0] as u32),
+            _ => {
+                let message = "Scalar sub-query has returned multiple rows".into();
+                let code = "SUBQUERY_MULTIPLE_ROWS";
+                return Err(QueryError::Data { code, message }.into_df());
+            }
+        }
+    }
+    Ok(arrow::compute::take(lists.values(), &picked.finish(), None)?)
+}
+
+/// Which entry of an array of `count` a subscript means; `strict` takes no other.
+fn position(at: i64, count: i64, strict: bool) -> Result<Option<i64>> {
+    match at {
+        0 => wrong("SQL array indices start at 1".into()),
+        at if strict && at < 0 => wrong(format!("Array subscript is negative: {at}")),
+        at if strict && at > count => wrong(format!(
+            "Array subscript must be less than or equal to array length: {at} > {count}"
+        )),
+        at if at > 0 => Ok((at <= count).then_some(at - 1)),
+        at => Ok((count + at >= 0).then_some(count + at)),
+    }
+}
+
+fn element_at(from: &ArrayRef, key: &ArrayRef, to: &DataType, strict: bool) -> Result<ArrayRef> {
     if let DataType::Map(..) = from.data_type() {
-        return map_element(from.as_map(), key);
+        return map_element(from.as_map(), key, strict);
     }
     let list = cast(from, &DataType::new_list(to.clone(), true))?;
     let list = list.as_list::<i32>();
@@ -335,18 +380,13 @@ fn element_at(from: &ArrayRef, key: &ArrayRef, to: &DataType) -> Result<ArrayRef
             continue;
         }
         let count = i64::from(offsets[row + 1] - offsets[row]);
-        let at = match index.value(row) {
-            0 => return wrong("SQL array indices start at 1".into()),
-            at if at > 0 => at - 1,
-            at => count + at,
-        };
-        let inside = (0..count).contains(&at);
-        picked.append_option(inside.then(|| offsets[row] as u32 + at as u32));
+        let at = position(index.value(row), count, strict)?;
+        picked.append_option(at.map(|at| offsets[row] as u32 + at as u32));
     }
     Ok(arrow::compute::take(list.values(), &picked.finish(), None)?)
 }
 
-fn map_element(map: &MapArray, key: &ArrayRef) -> Result<ArrayRef> {
+fn map_element(map: &MapArray, key: &ArrayRef, strict: bool) -> Result<ArrayRef> {
     let key = cast(key, map.key_type())?;
     let offsets = map.value_offsets();
     let keys = ArrayRef::from(map.keys().clone());
@@ -362,6 +402,10 @@ fn map_element(map: &MapArray, key: &ArrayRef) -> Result<ArrayRef> {
                     found = Some(at as u32);
                     break;
                 }
+            }
+            if found.is_none() && strict {
+                let key = crate::render::value(&key, row).map_err(QueryError::into_df)?;
+                return wrong(format!("Key not present in map: {}", key.unwrap_or_default()));
             }
             found
         };
@@ -384,89 +428,4 @@ fn ordinals(lists: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
         builder.append_value((1..=length).map(Some));
     }
     Ok(Arc::new(builder.finish()))
-}
-
-/// Refuses sequences that are too long before memory is taken for them (I8).
-fn bound_sequences(columns: &[ArrayRef], rows: usize) -> Result<()> {
-    let ends = |array: &ArrayRef| -> Result<(Int64Array, bool)> {
-        let whole = match array.data_type() {
-            DataType::Date32 => cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?,
-            _ => cast(array, &DataType::Int64)?,
-        };
-        let is_int = array.data_type().is_integer();
-        Ok((whole.as_primitive::<Int64Type>().clone(), is_int))
-    };
-    let ((from, is_int), (to, _)) = (ends(&columns[0])?, ends(&columns[1])?);
-    for row in 0..rows {
-        if from.is_null(row) || to.is_null(row) {
-            continue;
-        }
-        let step = match columns.get(2) {
-            Some(step) if is_int => {
-                let step = cast(step, &DataType::Int64)?;
-                i128::from(step.as_primitive::<Int64Type>().value(row)).abs()
-            }
-            Some(step) => interval_steps(step, columns[0].data_type(), row)?,
-            None => 1,
-        };
-        let span = (i128::from(to.value(row)) - i128::from(from.value(row))).abs();
-        if step == 0 || span / step >= SEQUENCE_MAX {
-            return wrong(format!(
-                "result of sequence function must not have more than {SEQUENCE_MAX} entries"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// An interval in the units of a date or timestamp, a month as 28 days.
-fn interval_steps(step: &ArrayRef, of: &DataType, row: usize) -> Result<i128> {
-    let DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano) = step.data_type() else {
-        return wrong("the step of a sequence of dates is an interval".into());
-    };
-    let step = step.as_primitive::<arrow::datatypes::IntervalMonthDayNanoType>().value(row);
-    let days = i128::from(step.months) * 28 + i128::from(step.days);
-    let nanos = days * 86_400_000_000_000 + i128::from(step.nanoseconds);
-    let unit = match of {
-        DataType::Date32 => 86_400_000_000_000,
-        DataType::Timestamp(TimeUnit::Second, _) => 1_000_000_000,
-        DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000_000,
-        DataType::Timestamp(TimeUnit::Microsecond, _) => 1000,
-        _ => 1,
-    };
-    Ok((nanos / unit).abs())
-}
-
-/// What the bounds and the step of a sequence are cast to.
-fn sequence_types(types: &[DataType]) -> Result<Vec<DataType>> {
-    use arrow::datatypes::IntervalUnit;
-    let given: Vec<&DataType> = types.iter().collect();
-    let (from, to, step) = match types {
-        [from, to] => (from, to, None),
-        [from, to, step] => (from, to, Some(step)),
-        _ => return mismatch("sequence", &given),
-    };
-    let step_type = if from.is_integer() {
-        DataType::Int64
-    } else {
-        DataType::Interval(IntervalUnit::MonthDayNano)
-    };
-    let bound = match (from, to) {
-        (from, to) if from.is_integer() && to.is_integer() => DataType::Int64,
-        (DataType::Date32, DataType::Date32) => DataType::Date32,
-        (DataType::Timestamp(_, zone), DataType::Timestamp(..)) => {
-            DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())
-        }
-        _ => return mismatch("sequence", &given),
-    };
-    let mut coerced = vec![bound.clone(), bound];
-    match (step, from) {
-        (None, DataType::Timestamp(..)) => return mismatch("sequence", &given),
-        (Some(step), _) if step.is_integer() != from.is_integer() => {
-            return mismatch("sequence", &given);
-        }
-        (Some(_), _) => coerced.push(step_type),
-        (None, _) => {}
-    }
-    Ok(coerced)
 }

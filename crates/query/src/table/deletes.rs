@@ -7,20 +7,23 @@ use arrow::array::cast::AsArray;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use futures::TryStreamExt as _;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::async_reader::AsyncFileReader as _;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Positions of one query, all files together: 8 bytes each, held while the query plans (I8).
 const POSITIONS_MAX: usize = 20_000_000;
 
 /// Positions by the path of the data file, each with the sequence number of its delete file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PositionDeletes {
     by_path: HashMap<String, Vec<(u64, i64)>>,
+    held: MemoryReservation,
 }
 
 /// Whether a position delete file can apply to a data file.
@@ -30,8 +33,13 @@ fn applies(delete: &LiveFile, to: &LiveFile) -> bool {
 
 impl PositionDeletes {
     /// Reads those delete files that apply to a file of the plan.
-    pub(super) async fn load(plan: &ScanPlan, readers: &FileReaders) -> Result<Self, QueryError> {
-        let mut found = Self::default();
+    pub(super) async fn load(
+        plan: &ScanPlan,
+        readers: &FileReaders,
+        memory: &Arc<dyn MemoryPool>,
+    ) -> Result<Self, QueryError> {
+        let held = MemoryConsumer::new("position deletes").register(memory);
+        let mut found = Self { by_path: HashMap::new(), held };
         let mut count = 0;
         for delete in &plan.position_deletes {
             let target = delete.data().referenced_data_file();
@@ -70,6 +78,8 @@ impl PositionDeletes {
                     "the table has more than {POSITIONS_MAX} position deletes; compact it"
                 )));
             }
+            // In a vector that may be twice as long.
+            self.held.try_grow(batch.num_rows() * 2 * size_of::<(u64, i64)>())?;
             let positions = positions.as_primitive::<Int64Type>();
             for (path, position) in paths.as_string::<i32>().iter().zip(positions) {
                 let (Some(path), Some(position)) = (path, position) else { continue };

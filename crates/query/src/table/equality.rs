@@ -12,6 +12,7 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema as ArrowSchema};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::Result as DfResult;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use futures::TryStreamExt as _;
@@ -25,6 +26,9 @@ use std::sync::Arc;
 /// Keys of one query, all files together: each takes about 100 bytes while the query runs (I8).
 const KEYS_MAX: usize = 5_000_000;
 
+/// What a key takes in the table of keys beside its own bytes.
+const KEY_BYTES: usize = 48;
+
 /// Deleted keys over the same columns, in the same partition.
 pub(super) struct DeletedKeys {
     /// The columns, as the table has them now.
@@ -37,6 +41,7 @@ pub(super) struct DeletedKeys {
     keys: HashMap<OwnedRow, i64>,
     /// All sequence numbers of the delete files, ascending.
     sequences: Vec<i64>,
+    held: MemoryReservation,
 }
 
 impl std::fmt::Debug for DeletedKeys {
@@ -53,6 +58,7 @@ pub(super) async fn load(
     plan: &ScanPlan,
     metadata: &TableMetadata,
     readers: &FileReaders,
+    memory: &Arc<dyn MemoryPool>,
 ) -> Result<Vec<Arc<DeletedKeys>>, QueryError> {
     let mut sets: Vec<DeletedKeys> = Vec::new();
     let oldest = plan.files.iter().map(|f| f.sequence).min().unwrap_or(i64::MAX);
@@ -70,7 +76,8 @@ pub(super) async fn load(
         let at = match known {
             Some(at) => at,
             None => {
-                sets.push(DeletedKeys::new(&ids, scope, metadata.current_schema())?);
+                let held = MemoryConsumer::new("deleted keys").register(memory);
+                sets.push(DeletedKeys::new(&ids, scope, metadata.current_schema(), held)?);
                 sets.len() - 1
             }
         };
@@ -103,7 +110,12 @@ pub(super) fn applied(sets: &[Arc<DeletedKeys>], file: &LiveFile) -> Applied {
 }
 
 impl DeletedKeys {
-    fn new(ids: &[i32], scope: Option<(i32, Struct)>, schema: &Schema) -> Result<Self, QueryError> {
+    fn new(
+        ids: &[i32],
+        scope: Option<(i32, Struct)>,
+        schema: &Schema,
+        held: MemoryReservation,
+    ) -> Result<Self, QueryError> {
         let mut columns = Vec::new();
         for id in ids {
             let field = schema.as_struct().fields().iter().find(|f| f.id == *id);
@@ -119,7 +131,8 @@ impl DeletedKeys {
         let sort = types.iter().map(|t| SortField::new(t.clone())).collect();
         let converter =
             RowConverter::new(sort).map_err(|e| QueryError::Unsupported(e.to_string()))?;
-        Ok(Self { columns, scope, types, converter, keys: HashMap::new(), sequences: Vec::new() })
+        let (keys, sequences) = (HashMap::new(), Vec::new());
+        Ok(Self { columns, scope, types, converter, keys, sequences, held })
     }
 
     async fn read(
@@ -153,6 +166,8 @@ impl DeletedKeys {
                 arrays.push(array);
             }
             let rows = self.converter.convert_columns(&arrays).map_err(|e| storage(&e))?;
+            // Keys of rows in a table that may be twice as large.
+            self.held.try_grow(rows.size() + batch.num_rows() * 2 * KEY_BYTES)?;
             for row in &rows {
                 let slot = self.keys.entry(row.owned()).or_insert(delete.sequence);
                 *slot = (*slot).max(delete.sequence);

@@ -19,6 +19,7 @@ use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
@@ -36,6 +37,11 @@ use std::sync::Arc;
 
 /// Where DataFusion believes the lake's files to be; bytes come through our own readers.
 pub(crate) const STORE_URL: &str = "lake://files/";
+
+/// A row that takes this much in a compressed file may be wide.
+const WIDE_ROW_BYTES: u64 = 64;
+/// Files that are looked into for it.
+const WIDE_FILES_MAX: usize = 100;
 
 /// A snapshot of a table, as DataFusion scans it.
 #[derive(Debug)]
@@ -70,6 +76,8 @@ struct Ask {
     predicate: Option<Arc<dyn PhysicalExpr>>,
     limit: Option<usize>,
     partitions: usize,
+    /// Counts the deletes that are held.
+    memory: Arc<dyn MemoryPool>,
 }
 
 #[async_trait]
@@ -107,6 +115,7 @@ impl TableProvider for IcebergTable {
             predicate,
             limit,
             partitions: state.config().target_partitions(),
+            memory: Arc::clone(&state.runtime_env().memory_pool),
         };
         self.plan_scan(ask).await.map_err(QueryError::into_df)
     }
@@ -127,8 +136,9 @@ impl IcebergTable {
         if plan.files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(output)));
         }
-        let positions = PositionDeletes::load(&plan, &self.readers).await?;
-        let sets = equality::load(&plan, &self.metadata, &self.readers).await?;
+        self.measure(&plan.files).await?;
+        let positions = PositionDeletes::load(&plan, &self.readers, &ask.memory).await?;
+        let sets = equality::load(&plan, &self.metadata, &self.readers, &ask.memory).await?;
         let mut groups: BTreeMap<Applied, Vec<&LiveFile>> = BTreeMap::new();
         for file in &plan.files {
             groups.entry(equality::applied(&sets, file)).or_default().push(file);
@@ -143,6 +153,18 @@ impl IcebergTable {
             return Ok(scan);
         }
         Ok(UnionExec::try_new(scans)?)
+    }
+
+    /// Looks into some files whose rows may be wide: batches of such rows must be short (I8).
+    async fn measure(&self, files: &[LiveFile]) -> std::result::Result<(), QueryError> {
+        let size = |file: &LiveFile| file.data().file_size_in_bytes();
+        let row = |file: &&LiveFile| size(file) / file.data().record_count().max(1);
+        let mut wide: Vec<&LiveFile> = files.iter().filter(|f| row(f) >= WIDE_ROW_BYTES).collect();
+        wide.sort_by_key(|file| std::cmp::Reverse(row(file)));
+        for file in wide.into_iter().take(WIDE_FILES_MAX) {
+            self.readers.measure(file.data().file_path(), size(file)).await?;
+        }
+        Ok(())
     }
 
     /// Files to which the same equality deletes apply.

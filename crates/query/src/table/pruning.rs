@@ -239,17 +239,19 @@ fn source_range(
             let high = start(i64::from(*high) + 1).and_then(|l| before(&l)).and_then(|l| value(&l));
             (low, high)
         }
+        // The smallest numbers of a type wrap around to its largest multiples: where those are, nothing
+        // is known.
         (Transform::Truncate(width), low, PrimitiveLiteral::Int(high)) => {
-            let high = high.checked_add(i32::try_from(width).unwrap_or(i32::MAX) - 1);
-            (value(low), high.and_then(|h| value(&PrimitiveLiteral::Int(h))))
+            let last = i32::try_from(width).ok().and_then(|width| high.checked_add(width - 1));
+            last.map_or((None, None), |last| (value(low), value(&PrimitiveLiteral::Int(last))))
         }
         (Transform::Truncate(width), low, PrimitiveLiteral::Long(high)) => {
-            let high = high.checked_add(i64::from(width) - 1);
-            (value(low), high.and_then(|h| value(&PrimitiveLiteral::Long(h))))
+            let last = high.checked_add(i64::from(width) - 1);
+            last.map_or((None, None), |last| (value(low), value(&PrimitiveLiteral::Long(last))))
         }
         (Transform::Truncate(width), low, PrimitiveLiteral::Int128(high)) => {
-            let high = high.checked_add(i128::from(width) - 1);
-            (value(low), high.and_then(|h| value(&PrimitiveLiteral::Int128(h))))
+            let last = high.checked_add(i128::from(width) - 1);
+            last.map_or((None, None), |last| (value(low), value(&PrimitiveLiteral::Int128(last))))
         }
         // A prefix is no more than the value; what is above it is not bounded simply.
         (Transform::Truncate(_), low, _) => (value(low), None),

@@ -24,6 +24,7 @@ pub(crate) struct FileReaders {
     lake: Lake,
     footers: Cache<String, Arc<ParquetMetaData>>,
     scanned_bytes: Arc<AtomicU64>,
+    widest_row_bytes: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for FileReaders {
@@ -40,12 +41,32 @@ impl FileReaders {
                 u32::try_from(path.len() + footer.memory_size()).unwrap_or(u32::MAX)
             })
             .build();
-        Self { lake, footers, scanned_bytes: Arc::default() }
+        Self { lake, footers, scanned_bytes: Arc::default(), widest_row_bytes: Arc::default() }
     }
 
-    /// The same readers with a count of their own.
+    /// The same readers with counts of their own.
     pub(crate) fn for_query(&self) -> Self {
-        Self { scanned_bytes: Arc::default(), ..self.clone() }
+        Self { scanned_bytes: Arc::default(), widest_row_bytes: Arc::default(), ..self.clone() }
+    }
+
+    /// What a row of the widest row group takes that the query was planned to read, as far as looked at.
+    pub(crate) fn widest_row_bytes(&self) -> usize {
+        usize::try_from(self.widest_row_bytes.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    /// Looks how wide the rows of a file are.
+    pub(super) async fn measure(&self, path: &str, size_bytes: u64) -> Result<(), QueryError> {
+        let mut reader = self.open(path, size_bytes)?;
+        let footer = reader
+            .get_metadata(None)
+            .await
+            .map_err(|e| QueryError::Storage(format!("{path}: {e}")))?;
+        for group in footer.row_groups() {
+            let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+            let bytes = u64::try_from(group.total_byte_size()).unwrap_or(0);
+            self.widest_row_bytes.fetch_max(bytes / rows, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Bytes read so far.

@@ -75,6 +75,9 @@ pub(super) struct Execution {
     pub(super) id: Uuid,
     pub(super) region: Region,
     pub(super) query: String,
+    /// Expressions in the places of its `?`.
+    #[serde(default)]
+    pub(super) parameters: Vec<String>,
     pub(super) statement_type: String,
     #[serde(default)]
     pub(super) catalog: Option<String>,

@@ -47,6 +47,10 @@ fn fingerprint(input: &model::StartQueryExecution) -> String {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     }
+    for parameter in input.execution_parameters.iter().flatten() {
+        hash.update((parameter.len() as u64).to_le_bytes());
+        hash.update(parameter);
+    }
     hex::encode(hash.finalize())
 }
 
@@ -63,6 +67,18 @@ fn check(input: &model::StartQueryExecution) -> Result<(), Problem> {
     }
     if let Some(token) = &input.client_request_token {
         check_token(token)?;
+    }
+    if let Some(parameters) = &input.execution_parameters {
+        if parameters.is_empty() {
+            return Err(invalid("ExecutionParameters is empty; leave it out"));
+        }
+        let length = |p: &String| p.chars().count();
+        if let Some(odd) = parameters.iter().find(|p| !(1..=1024).contains(&length(p))) {
+            return Err(invalid(format!(
+                "a value of ExecutionParameters has {} characters; it must have 1 to 1024",
+                length(odd)
+            )));
+        }
     }
     let reuse = &input.result_reuse_configuration.result_reuse_by_age_configuration;
     if reuse.as_ref().is_some_and(|reuse| reuse.enabled) {
@@ -91,10 +107,11 @@ pub(super) async fn start(service: &AthenaService, call: &Call) -> Result<Value,
     {
         return repeated(known, &request);
     }
+    let parameters = input.execution_parameters.unwrap_or_default();
     let (kind, writes) = service
         .parts
         .engine
-        .classify(input.query_string.clone())
+        .classify(input.query_string.clone(), parameters.clone())
         .await
         .map_err(error::statement)?;
     let id = service.parts.random.uuid();
@@ -104,6 +121,7 @@ pub(super) async fn start(service: &AthenaService, call: &Call) -> Result<Value,
         region: call.region.clone(),
         statement_type: kind.as_str().into(),
         query: input.query_string,
+        parameters,
         catalog: input.query_execution_context.catalog,
         database: input.query_execution_context.database,
         work_group: name,
@@ -300,6 +318,17 @@ fn location(place: &Place, key: &str) -> Option<String> {
     (!place.managed).then(|| format!("s3://{}/{key}", place.bucket))
 }
 
+fn context(execution: &Execution) -> Value {
+    let mut context = json!({});
+    if let Some(database) = &execution.database {
+        context["Database"] = database.clone().into();
+    }
+    if let Some(catalog) = &execution.catalog {
+        context["Catalog"] = catalog.clone().into();
+    }
+    context
+}
+
 /// A query as `GetQueryExecution` shows it.
 fn shown(execution: &Execution) -> Value {
     let mut status = json!({
@@ -320,13 +349,6 @@ fn shown(execution: &Execution) -> Value {
             });
         }
     }
-    let mut context = json!({});
-    if let Some(database) = &execution.database {
-        context["Database"] = database.clone().into();
-    }
-    if let Some(catalog) = &execution.catalog {
-        context["Catalog"] = catalog.clone().into();
-    }
     let mut statistics = json!({
         "EngineExecutionTimeInMillis": execution.engine_ms,
         "DataScannedInBytes": execution.scanned_bytes,
@@ -346,13 +368,13 @@ fn shown(execution: &Execution) -> Value {
     if let Some(location) = location(place, &key) {
         results["OutputLocation"] = location.into();
     }
-    json!({
+    let mut shown = json!({
         "QueryExecutionId": execution.id,
         "Query": execution.query,
         "StatementType": execution.statement_type,
         "ManagedQueryResultsConfiguration": { "Enabled": place.managed },
         "ResultConfiguration": results,
-        "QueryExecutionContext": context,
+        "QueryExecutionContext": context(execution),
         "Status": status,
         "Statistics": statistics,
         "WorkGroup": execution.work_group,
@@ -360,7 +382,11 @@ fn shown(execution: &Execution) -> Value {
             "SelectedEngineVersion": "AUTO",
             "EffectiveEngineVersion": workgroups::ENGINE_VERSION,
         },
-    })
+    });
+    if !execution.parameters.is_empty() {
+        shown["ExecutionParameters"] = json!(execution.parameters);
+    }
+    shown
 }
 
 /// Where the result of a query will be.

@@ -63,6 +63,8 @@ pub(super) struct StartQueryExecution {
     pub(super) work_group: Option<String>,
     #[serde(default)]
     pub(super) result_reuse_configuration: ResultReuse,
+    #[serde(default)]
+    pub(super) execution_parameters: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -194,6 +194,7 @@ async fn answer(
 ) -> Result<(), QueryError> {
     let request = QueryRequest {
         sql: execution.query.clone(),
+        parameters: execution.parameters.clone(),
         catalog: execution.catalog.clone(),
         database: execution.database.clone(),
         region: execution.region.clone(),

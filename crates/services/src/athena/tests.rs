@@ -354,7 +354,8 @@ async fn what_is_not_built_is_refused_by_name() {
         body
     };
     for (body, part) in [
-        (with("ExecutionParameters", json!(["1"])), "ExecutionParameters"),
+        (with("ExecutionParameters", json!(["1"])), "expected 0 but found 1"),
+        (with("ExecutionParameters", json!([])), "ExecutionParameters"),
         (
             with(
                 "ResultReuseConfiguration",

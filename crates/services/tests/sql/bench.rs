@@ -58,6 +58,7 @@ impl Bench {
     ) -> Result<(Vec<String>, Vec<Row>), QueryError> {
         let request = QueryRequest {
             sql: sql.into(),
+            parameters: Vec::new(),
             catalog: catalog.map(Into::into),
             database: database.map(Into::into),
             region: region(),

@@ -36,8 +36,13 @@ async fn a_query_ends_at_its_deadline() {
 async fn a_cancelled_query_stops() {
     let bench = Bench::new().await;
     let cancel = CancellationToken::new();
-    let request =
-        QueryRequest { sql: ENDLESS.into(), catalog: None, database: None, region: region() };
+    let request = QueryRequest {
+        sql: ENDLESS.into(),
+        parameters: Vec::new(),
+        catalog: None,
+        database: None,
+        region: region(),
+    };
     let mut output = match bench.engine.run(request, cancel.clone()).await {
         Ok(output) => output,
         Err(error) => panic!("{error}"),

@@ -86,7 +86,7 @@ async fn text_and_json_functions_answer_as_trino() {
         ),
         (
             "typeof(1), typeof(BIGINT '1'), typeof('x'), typeof(1.5), typeof(from_unixtime(0))",
-            "bigint|bigint|varchar|decimal(2,1)|timestamp(3) with time zone",
+            "integer|bigint|varchar|decimal(2,1)|timestamp(3) with time zone",
         ),
         (
             "CAST(1.0E10 AS VARCHAR), CAST(25e0 AS VARCHAR), CAST(true AS VARCHAR)",
@@ -238,4 +238,171 @@ async fn what_is_unknown_or_unsupported_is_named() {
             assert!(error.contains(part), "{sql}: {error}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_do_not_fit_are_errors() {
+    check(&[
+        ("9223372036854775807 + 1", "NUMERIC_VALUE_OUT_OF_RANGE"),
+        ("-9223372036854775807 - 2", "NUMERIC_VALUE_OUT_OF_RANGE"),
+        ("9223372036854775807 * 2", "NUMERIC_VALUE_OUT_OF_RANGE"),
+        ("(SELECT sum(x) FROM (VALUES 9223372036854775807, 1) t(x))", "NUMERIC_VALUE_OUT_OF_RANGE"),
+        ("(SELECT sum(x) FROM (VALUES 9223372036854775807, 1, -2) t(x))", "9223372036854775806"),
+        (
+            "CAST('99999999999999999999999999999999999999' AS decimal(38,0)) + 1",
+            "NUMERIC_VALUE_OUT_OF_RANGE",
+        ),
+        ("CAST(3000000000 AS integer)", "INVALID_CAST_ARGUMENT"),
+        ("1 / 0", "DIVISION_BY_ZERO"),
+        ("1.0 / 0", "DIVISION_BY_ZERO"),
+        ("1e0 / 0", "Infinity"),
+        ("9223372036854775806 + 1", "9223372036854775807"),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decimals_have_trinos_precision_and_round() {
+    check(&[
+        ("1 / 3.0", "0.3"),
+        ("10.00 / 3", "3.33"),
+        ("20.0 / 3", "6.7"),
+        ("-20.0 / 3", "-6.7"),
+        ("1.10 * 2.5", "2.750"),
+        ("typeof(1.10 * 2.5)", "decimal(5,3)"),
+        ("CAST(2.5 AS integer)", "3"),
+        ("CAST(-2.5 AS integer)", "-3"),
+        ("CAST(2.5e0 AS bigint)", "3"),
+        ("CAST(12.4 AS bigint)", "12"),
+        ("try_cast(1e30 AS integer)", "∅"),
+        ("coalesce(v, 0.5), typeof(coalesce(v, 0.5)), v > 0.5, v IN (0.5, 2) FROM (VALUES 1e300) t(v)", "1.0E300|double|true|false"),
+        ("CASE WHEN v > 1 THEN v ELSE 0.5 END, greatest(v, 0.5) FROM (VALUES 25e0) t(v)", "25.0|25.0"),
+        ("d > v, d = v FROM (VALUES (1.5, 1e300), (1.5, 1.5e0)) t(d, v) ORDER BY v DESC LIMIT 1", "false|false"),
+        ("date_trunc('month', DATE '2024-03-15')", "2024-03-01"),
+        ("typeof(date_trunc('month', DATE '2024-03-15'))", "date"),
+        ("DATE '2024-01-05' - DATE '2024-01-01'", "4 00:00:00.000"),
+        ("to_iso8601(DATE '2024-01-01')", "2024-01-01"),
+        ("json_array_contains('[1, 2]', 2), json_array_contains('[\"a\"]', 'a')", "true|true"),
+        ("to_base64(X'6869'), from_base64('aGk=')", "aGk=|68 69"),
+        ("bit_count(7, 64), bit_count(-1, 8), bitwise_left_shift(1, 3), bitwise_right_shift(8, 2)", "3|8|8|2"),
+        ("regexp_position('xx1', '\\d'), hamming_distance('abc', 'abd'), is_finite(1e0)", "3|1|true"),
+        ("JSON '{\"a\": 1}'", "{\"a\":1}"),
+        ("rpad('a', 5, 'xyz'), lpad('é', 4, 'üö')", "axyzx|üöüé"),
+        ("DECIMAL '123.45'", "123.45"),
+        ("typeof(DECIMAL '-0.50')", "decimal(2,2)"),
+        ("(SELECT avg(x) FROM (VALUES 1.25, 2.5, 3.0) t(x))", "2.25"),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscripts_outside_are_errors_and_element_at_is_null() {
+    check(&[
+        ("ARRAY[1, 2][2]", "2"),
+        ("ARRAY[1, 2][5]", "INVALID_FUNCTION_ARGUMENT: Array subscript must be less"),
+        ("ARRAY[1, 2][0]", "INVALID_FUNCTION_ARGUMENT: SQL array indices start at 1"),
+        ("ARRAY[1, 2][-1]", "INVALID_FUNCTION_ARGUMENT: Array subscript is negative"),
+        ("element_at(ARRAY[1, 2], 5)", "∅"),
+        ("try(ARRAY[1, 2][5])", "∅"),
+        ("MAP(ARRAY['a'], ARRAY[1])['a']", "1"),
+        ("MAP(ARRAY['a'], ARRAY[1])['z']", "INVALID_FUNCTION_ARGUMENT: Key not present in map: z"),
+        ("array_position(ARRAY[5, 6], 7)", "0"),
+        (
+            "typeof(cardinality(ARRAY[1])), typeof(length('a')), cardinality(ARRAY[1]) - 5",
+            "bigint|bigint|-4",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_call_says_beside_its_arguments_is_kept_or_refused() {
+    check(&[
+        ("listagg(x, ',') WITHIN GROUP (ORDER BY x DESC) FROM (VALUES 'a', 'b') t(x)", "b,a"),
+        ("array_agg(x ORDER BY x DESC) FROM (VALUES 1, 2) t(x)", "[2, 1]"),
+        ("geometric_mean(DISTINCT x) FROM (VALUES 1, 2) t(x)", "NOT_SUPPORTED"),
+        ("count_if(x > 1 ORDER BY x) FROM (VALUES 1, 2) t(x)", "1"),
+        ("row_number() OVER (ORDER BY x) - 2 FROM (VALUES 5) t(x)", "-1"),
+        ("typeof(row_number() OVER (ORDER BY x)) FROM (VALUES 5) t(x)", "bigint"),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scalar_subquery_gives_one_row_or_fails() {
+    check(&[
+        ("(SELECT x FROM (VALUES 1, 2) t(x))", "SUBQUERY_MULTIPLE_ROWS"),
+        ("(SELECT x FROM (VALUES 1) t(x))", "1"),
+        ("(SELECT x FROM (VALUES 1) t(x) WHERE x > 1)", "∅"),
+        ("(SELECT x FROM (VALUES 1, 2) t(x) ORDER BY x DESC LIMIT 1)", "2"),
+        (
+            "u.k, (SELECT max(x) FROM (VALUES 1, 2) t(x) WHERE t.x = u.k) FROM (VALUES 1) u(k)",
+            "1|1",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_in_arrays_and_recursion() {
+    let bench = Bench::new().await;
+    assert_eq!(
+        bench
+            .rows("SELECT a, b FROM UNNEST(ARRAY[ROW(1, 'x'), ROW(2, 'y')]) t(a, b) ORDER BY a")
+            .await,
+        ["1|x", "2|y"]
+    );
+    bench.one("CREATE TABLE r (id bigint, items array<struct<name:string,qty:int>>)").await;
+    bench.one("INSERT INTO r SELECT 7, ARRAY[ROW('p', 2), ROW('q', 3)]").await;
+    assert_eq!(
+        bench.rows("SELECT id, n, q FROM r CROSS JOIN UNNEST(items) AS t (n, q) WHERE q > 2").await,
+        ["7|q|3"]
+    );
+    let outer = "SELECT n, x, o FROM (VALUES (1, ARRAY['a', 'b']), (2, NULL), (3, ARRAY[])) t(n, xs) \
+                 LEFT JOIN UNNEST(xs) WITH ORDINALITY AS u(x, o) ON TRUE ORDER BY n, o";
+    assert_eq!(bench.rows(outer).await, ["1|a|1", "1|b|2", "2|∅|∅", "3|∅|∅"]);
+    let recursive = "WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 5) \
+                     SELECT sum(n) FROM r";
+    assert_eq!(bench.one(recursive).await, "15");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn casts_to_nested_types() {
+    check(&[
+        ("CAST(ARRAY['1', '2'] AS array(integer))", "[1, 2]"),
+        ("CAST(JSON '[1, 2, null]' AS array(bigint))", "[1, 2, null]"),
+        ("CAST(json_parse('{\"a\": 1}') AS map(varchar, integer))", "{a=1}"),
+        ("CAST(ROW(1, 'x') AS ROW(a integer, b varchar)).b", "x"),
+        ("CAST(JSON '{\"b\": \"x\", \"A\": 5}' AS row(a bigint, b varchar))", "{a=5, b=x}"),
+        ("typeof(CAST(JSON '[[1.5]]' AS array(array(double))))", "array(array(double))"),
+        ("CAST(JSON '{\"a\": 1}' AS array(bigint))", "INVALID_CAST_ARGUMENT"),
+        ("try_cast(JSON '{\"a\": 1}' AS array(bigint))", "∅"),
+        ("try(CAST(JSON '{\"a\": 1}' AS array(bigint)))", "∅"),
+        ("CAST(ARRAY[1] AS map(varchar, integer))", "INVALID_CAST_ARGUMENT"),
+        ("CAST(1 AS array(frob))", "NOT_SUPPORTED"),
+        ("ROW(1, 'x')", "{field0=1, field1=x}"),
+        (
+            "element_at(CAST(json_extract('{\"i\": [{\"k\": 1}]}', '$.i') AS array(json)), 1)",
+            "{\"k\":1}",
+        ),
+        (
+            "typeof(1), typeof(2147483648), typeof(1 + 1), typeof(ARRAY[1]), 2147483647 + 0",
+            "integer|bigint|integer|array(integer)|2147483647",
+        ),
+        ("2147483647 + 1", "NUMERIC_VALUE_OUT_OF_RANGE"),
+        (
+            "typeof(12345678901234567890), typeof(x), count(*) FROM (VALUES 1) t(x) GROUP BY x",
+            "decimal(20,0)|integer|1",
+        ),
+    ])
+    .await;
+    let bench = Bench::new().await;
+    let items = "SELECT i.name, i.qty FROM (VALUES '[{\"name\": \"p\", \"qty\": 2}, {\"name\": \"q\"}]') t(j) \
+                 CROSS JOIN UNNEST(CAST(json_parse(j) AS array(row(name varchar, qty integer)))) AS i (name, qty)";
+    assert_eq!(bench.rows(items).await, ["p|2", "q|∅"]);
+    bench.one("CREATE TABLE typed AS SELECT 1 AS a, 5000000000 AS b, DATE '2024-01-15' AS c, date_trunc('month', DATE '2024-01-15') AS d").await;
+    assert_eq!(
+        bench.one("SELECT typeof(a), typeof(b), typeof(c), d FROM typed").await,
+        "integer|bigint|date|2024-01-01"
+    );
 }

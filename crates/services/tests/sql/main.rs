@@ -6,5 +6,6 @@ mod bench;
 mod bounds;
 mod deletes;
 mod dialect;
+mod pruning;
 mod statements;
 mod tables;

@@ -1,0 +1,43 @@
+//! A table made together with its first rows: it appears with them or not at all (I5).
+
+use super::append::append;
+use super::create::BesideTable;
+use super::update::draft;
+use super::{Append, Committed, CreateError, StagedTable};
+use crate::catalog::NewTable;
+use crate::lake::{Lake, LoadedTable};
+use alluvium_base::kill_point;
+use std::collections::BTreeMap;
+
+impl Lake {
+    /// Makes a staged table with one snapshot of files that were written into it. What is left of a
+    /// try that failed is a staged warehouse, which nobody sees.
+    pub async fn create_filled(
+        &self,
+        new: &NewTable,
+        staged: StagedTable,
+        rows: Append,
+        summary: &BTreeMap<String, String>,
+    ) -> Result<Committed, CreateError> {
+        let namespace = self.vacant(new).await?;
+        let mut record = self.adopted(new, &namespace, staged.metadata.location()).await?;
+        let empty = draft(self, staged.metadata, None, Vec::new(), None)?;
+        let table = LoadedTable {
+            record: record.clone(),
+            record_version: 0,
+            metadata: empty.metadata.clone(),
+            metadata_location: empty.location.clone(),
+        };
+        let filled = append(self, &table, &[rows], summary, &[]).await?;
+        for (file, point) in empty.files.into_iter().chain(filled.files) {
+            file.put(&self.inner.objects).await?;
+            kill_point(point);
+        }
+        record.previous_metadata_location = Some(empty.location);
+        record.metadata_location = Some(filled.location.clone());
+        self.link(new, &record, &BesideTable::default()).await?;
+        self.inner.metadata.insert(&filled.location, &filled.metadata, filled.metadata_bytes);
+        let (metadata, snapshot_id) = (Some(filled.metadata), filled.snapshot_id);
+        Ok(Committed { record, metadata, snapshot_id, already: false })
+    }
+}
