@@ -14,6 +14,9 @@ import urllib.error
 import urllib.request
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 import alluvium_server
@@ -210,12 +213,25 @@ def test_a_second_signal_ends_a_drain_that_waits(tmp_path):
     server = Server(tmp_path / "data", "--drain-timeout-ms", "3600000").start()
     host, port = server.endpoint.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as slow:
-        slow.sendall(b"POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: Firehose_20150804.PutRecord\r\n"
-                     b"content-type: application/x-amz-json-1.1\r\ncontent-length: 100\r\n\r\n{")
+        slow.sendall(head_of_a_put(server))
+        assert slow.recv(1024).startswith(b"HTTP/1.1 100"), "the body is asked for: the call is in flight"
         wait_until(lambda: not closed_to(host, port, server), what="the drain begins")
         server.signal(signal.SIGTERM)
         assert server.wait() == 1
     assert not (server.data_dir / "endpoint").exists()
+
+
+def head_of_a_put(server):
+    """The head of a signed PutRecord whose client waits to be asked for the body."""
+    exports = server.exports()
+    headers = {"x-amz-target": "Firehose_20150804.PutRecord", "content-type": "application/x-amz-json-1.1"}
+    request = AWSRequest("POST", server.endpoint + "/", data=b'{"DeliveryStreamName":"none"}', headers=headers)
+    credentials = Credentials(exports["AWS_ACCESS_KEY_ID"], exports["AWS_SECRET_ACCESS_KEY"])
+    SigV4Auth(credentials, "firehose", "us-east-1").add_auth(request)
+    prepared = request.prepare()
+    sent = {**prepared.headers, "Host": server.endpoint.removeprefix("http://"), "Expect": "100-continue"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    return f"POST / HTTP/1.1\r\n{head}\r\n".encode()
 
 
 def closed_to(host, port, server):
