@@ -270,7 +270,7 @@ impl ErrorWriter {
     /// prepared, may have refused more records than this one, and a record is in one place only
     /// (I2).
     pub async fn remove_left_over(&self, objects: &dyn Objects) -> Result<(), ErrorOutputError> {
-        let mut identity = self.identity.clone();
+        let mut identity = self.identity;
         loop {
             let key = self.key_of(&identity);
             let removed = match objects.head(&self.bucket, &key).await {

@@ -4,7 +4,7 @@
 use crate::functions::{CAST, TRY_CAST};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
-fn word<'a>(tokens: &'a [TokenWithSpan], at: usize) -> Option<&'a Word> {
+fn word(tokens: &[TokenWithSpan], at: usize) -> Option<&Word> {
     match tokens.get(at).map(|t| &t.token) {
         Some(Token::Word(word)) if word.quote_style.is_none() => Some(word),
         _ => None,

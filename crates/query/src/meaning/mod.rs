@@ -128,9 +128,9 @@ fn is_one_row(plan: &LogicalPlan) -> bool {
     }
 }
 
-fn rounded(expr: Box<Expr>) -> Box<Expr> {
+fn rounded(expr: Expr) -> Box<Expr> {
     let func = datafusion::functions::math::round();
-    Box::new(Expr::ScalarFunction(ScalarFunction { func, args: vec![*expr] }))
+    Box::new(Expr::ScalarFunction(ScalarFunction { func, args: vec![expr] }))
 }
 
 impl FunctionRewrite for Meaning {
@@ -152,12 +152,12 @@ impl FunctionRewrite for Meaning {
             Expr::Cast(Cast { expr, data_type })
                 if data_type.is_integer() && has_fraction(&expr) =>
             {
-                Ok(Transformed::yes(Expr::Cast(Cast { expr: rounded(expr), data_type })))
+                Ok(Transformed::yes(Expr::Cast(Cast { expr: rounded(*expr), data_type })))
             }
             Expr::TryCast(TryCast { expr, data_type })
                 if data_type.is_integer() && has_fraction(&expr) =>
             {
-                Ok(Transformed::yes(Expr::TryCast(TryCast { expr: rounded(expr), data_type })))
+                Ok(Transformed::yes(Expr::TryCast(TryCast { expr: rounded(*expr), data_type })))
             }
             Expr::ScalarFunction(mut call) => {
                 let changed = ALIKE.contains(&call.func.name())
