@@ -114,7 +114,7 @@ async fn a_select_is_a_csv_with_a_header_and_pages_of_it() {
         [vec![json!("Id"), json!("t")], vec![json!("1"), json!("say \"hi\",\nyou")]]
     );
     let info = &first["ResultSet"]["ResultSetMetadata"]["ColumnInfo"];
-    assert_eq!((&info[0]["Type"], &info[1]["Type"]), (&json!("bigint"), &json!("varchar")));
+    assert_eq!((&info[0]["Type"], &info[1]["Type"]), (&json!("integer"), &json!("varchar")));
     let ask = json!({ "QueryExecutionId": id, "NextToken": first["NextToken"] });
     let second = client.ok("GetQueryResults", ask).await;
     assert_eq!(
