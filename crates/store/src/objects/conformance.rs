@@ -44,6 +44,7 @@ where
     copies_stand_alone(&*fresh().await).await;
     listing::run(&*fresh().await).await;
     uploads::objects_come_of_their_parts(&*fresh().await).await;
+    uploads::racing_completions_are_one(&*fresh().await).await;
     uploads::wrong_completions_change_nothing(&*fresh().await).await;
     uploads::aborted_uploads_are_gone(&*fresh().await).await;
     uploads::uploads_and_parts_are_listed_in_order(&*fresh().await).await;

@@ -68,6 +68,20 @@ pub(super) async fn objects_come_of_their_parts(objects: &dyn Objects) {
     assert!(is_gone(&complete(objects, "k", &id, &parts).await));
 }
 
+pub(super) async fn racing_completions_are_one(objects: &dyn Objects) {
+    for turn in 0..20 {
+        let key = format!("k{turn}");
+        let id = begin(objects, &key).await;
+        let etag = part(objects, &key, &id, 1, &pattern(10)).await.expect("stored").etag;
+        let parts = [(1, etag)];
+        let racers = (0..8).map(|_| complete(objects, &key, &id, &parts));
+        for done in futures::future::join_all(racers).await {
+            let version = done.expect("one completion, however often it is asked for").version;
+            assert_eq!(version, objects.head(BUCKET, &key).await.expect("head").version);
+        }
+    }
+}
+
 pub(super) async fn wrong_completions_change_nothing(objects: &dyn Objects) {
     put(objects, "k", "old").await;
     let id = begin(objects, "k").await;

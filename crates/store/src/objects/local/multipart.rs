@@ -219,7 +219,15 @@ impl Shared {
                 Err(error) => return Err(error),
             };
             let parts = self.parts(upload_id, 0, PART_NUMBER_MAX as usize).await?;
-            let (publication, unused) = self.completed(&completion, version, upload, parts)?;
+            let (publication, unused) = match self.completed(&completion, version, upload, parts) {
+                Ok(made) => made,
+                Err(error) => match self.get_upload(bucket, key, upload_id).await {
+                    Ok((now, _)) if now == version => return Err(error),
+                    // Another completion took the parts away between the two looks.
+                    Ok(_) | Err(ObjectsError::NoUpload(_)) => continue,
+                    Err(other) => return Err(other),
+                },
+            };
             match self.publish(&publication, vec![]).await? {
                 Published::Changed => continue,
                 Published::Done(meta) => {
