@@ -10,19 +10,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("alluvium-base", &[]),
     ("alluvium-store", &["base"]),
     ("alluvium-log", &["base"]),
+    ("alluvium-streams", &["base", "store", "log"]),
     ("alluvium-access", &["base", "store"]),
     ("alluvium-lake", &["base", "store"]),
     ("alluvium-query", &["base", "lake", "access"]),
-    ("alluvium-delivery", &["base", "store", "log", "lake", "access", "query"]),
+    ("alluvium-delivery", &["base", "store", "log", "streams", "lake", "access", "query"]),
     ("alluvium-wire", &["base"]),
-    ("alluvium-services", &["base", "store", "log", "access", "lake", "query", "delivery", "wire"]),
+    ("alluvium-services", &["base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire"]),
     (
         "alluvium",
-        &["base", "store", "log", "access", "lake", "query", "delivery", "wire", "services"],
+        &["base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire", "services"],
     ),
     (
         "alluvium-fuzz",
-        &["base", "store", "log", "access", "lake", "query", "delivery", "wire", "services"],
+        &["base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire", "services"],
     ),
 ];
 
