@@ -16,14 +16,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("alluvium-query", &["base", "lake", "access"]),
     ("alluvium-delivery", &["base", "store", "log", "streams", "lake", "access", "query"]),
     ("alluvium-wire", &["base"]),
-    ("alluvium-services", &["base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire"]),
+    (
+        "alluvium-services",
+        &["base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire"],
+    ),
     (
         "alluvium",
-        &["base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire", "services"],
+        &[
+            "base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire",
+            "services",
+        ],
     ),
     (
         "alluvium-fuzz",
-        &["base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire", "services"],
+        &[
+            "base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire",
+            "services",
+        ],
     ),
 ];
 
