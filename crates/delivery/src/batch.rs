@@ -6,7 +6,7 @@
 //! whose files could not be committed stays as *failed* and pins them until it is replayed or
 //! discarded (I2, I3; DURABILITY section 4).
 
-use crate::stream::IcebergDestination;
+use crate::stream::Destination;
 use alluvium_base::{BatchNumber, LaneId, SequenceNumber, StreamIncarnation, TableId};
 use alluvium_store::records::Key;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub struct BatchDocument {
     /// The stream's version when the batch was cut.
     pub stream_version: u64,
     /// The stream's destination when the batch was cut.
-    pub destination: IcebergDestination,
+    pub destination: Destination,
     /// Arrival of the oldest record.
     pub oldest_arrival_ms: i64,
     /// When it was cut.

@@ -142,10 +142,11 @@ impl Converter {
         batch: &BatchDocument,
         stream: &StreamDocument,
     ) -> Result<Arc<LoadedTable>, ConvertError> {
-        let destination = &batch.destination;
+        let not_built = || ConvertError::Held("the destination is not an Iceberg table".into());
+        let destination = batch.destination.iceberg().ok_or_else(not_built)?;
         let catalog = CatalogName::parse(&destination.catalog_arn, &stream.region, &stream.account)
             .map_err(unsupported)?;
-        let name = &destination.table;
+        let name = destination.tables.first().ok_or_else(not_built)?;
         let region = &stream.region;
         let record =
             destination::resolve(&self.lake, &catalog, region, &name.database, &name.table)

@@ -217,14 +217,15 @@ impl ErrorWriter {
         stream: &str,
         first_part: u32,
     ) -> Result<Self, ErrorOutputError> {
-        let errors = &batch.destination.errors;
-        let prefix = match &batch.destination.table.error_prefix {
+        let errors = batch.destination.errors();
+        let tables = batch.destination.iceberg().map_or(&[][..], |iceberg| &iceberg.tables);
+        let prefix = match tables.first().and_then(|table| table.error_prefix.as_deref()) {
             Some(own) => Prefix::for_errors(None, Some(own))?,
-            None => Prefix::for_errors(errors.prefix.as_deref(), errors.error_prefix.as_deref())?,
+            None => Prefix::for_errors(errors.prefix, errors.error_prefix)?,
         };
         Ok(Self {
             prefix,
-            bucket: errors.bucket().to_string(),
+            bucket: errors.bucket.to_string(),
             stream: stream.to_string(),
             version: batch.stream_version,
             identity: ObjectIdentity {

@@ -39,6 +39,9 @@ pub struct StreamDocument {
     /// When its destination was last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_ms: Option<i64>,
+    /// Where its records come from.
+    #[serde(default, skip_serializing_if = "Source::is_direct_put")]
+    pub source: Source,
     /// What its maker expects of it, in MB/s; described, without effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_hint_mbs: Option<u32>,
@@ -46,7 +49,7 @@ pub struct StreamDocument {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// Where its records go.
-    pub destination: IcebergDestination,
+    pub destination: Destination,
 }
 
 impl StreamDocument {
@@ -61,15 +64,135 @@ impl StreamDocument {
     }
 }
 
-/// An Iceberg destination with one table.
+/// Where a stream's records come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// `PutRecord` and `PutRecordBatch`.
+    #[default]
+    DirectPut,
+    /// The shards of a Kinesis stream, each from where it was when the delivery stream was made.
+    Kinesis(KinesisSource),
+}
+
+impl Source {
+    /// Whether records are put to the stream itself.
+    pub fn is_direct_put(&self) -> bool {
+        *self == Self::DirectPut
+    }
+}
+
+/// `KinesisStreamSourceConfiguration`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KinesisSource {
+    /// `arn:aws:kinesis:R:A:stream/NAME`.
+    pub stream_arn: String,
+    /// Checked for form, without effect yet.
+    pub role_arn: String,
+    /// `DeliveryStartTimestamp`.
+    pub started_ms: i64,
+}
+
+/// Where a stream's records go. Told apart by their members: the first releases stored an Iceberg
+/// destination bare.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Destination {
+    /// Tables of an Iceberg catalog.
+    Iceberg(IcebergDestination),
+    /// Objects of a bucket.
+    S3(S3Destination),
+}
+
+impl Destination {
+    /// When a batch is cut.
+    pub fn buffering(&self) -> BufferingHints {
+        match self {
+            Self::Iceberg(iceberg) => iceberg.buffering,
+            Self::S3(s3) => s3.buffering,
+        }
+    }
+
+    /// What happens to a record on its way.
+    pub fn processing(&self) -> &Processing {
+        match self {
+            Self::Iceberg(iceberg) => &iceberg.processing,
+            Self::S3(s3) => &s3.processing,
+        }
+    }
+
+    /// How long a failing batch is tried.
+    pub fn retry_duration_s(&self) -> u32 {
+        match self {
+            Self::Iceberg(iceberg) => iceberg.retry_duration_s,
+            Self::S3(s3) => s3.dynamic_partitioning.map_or(0, |dynamic| dynamic.retry_duration_s),
+        }
+    }
+
+    /// Where records go that cannot be delivered.
+    pub fn errors(&self) -> ErrorPlace<'_> {
+        match self {
+            Self::Iceberg(iceberg) => ErrorPlace {
+                bucket: iceberg.errors.bucket(),
+                prefix: iceberg.errors.prefix.as_deref(),
+                error_prefix: iceberg.errors.error_prefix.as_deref(),
+            },
+            Self::S3(s3) => ErrorPlace {
+                bucket: s3.output.bucket(),
+                prefix: s3.output.prefix.as_deref(),
+                error_prefix: s3.output.error_prefix.as_deref(),
+            },
+        }
+    }
+
+    /// The Iceberg destination, if it is one.
+    pub fn iceberg(&self) -> Option<&IcebergDestination> {
+        match self {
+            Self::Iceberg(iceberg) => Some(iceberg),
+            Self::S3(_) => None,
+        }
+    }
+
+    /// The S3 destination, if it is one.
+    pub fn s3(&self) -> Option<&S3Destination> {
+        match self {
+            Self::S3(s3) => Some(s3),
+            Self::Iceberg(_) => None,
+        }
+    }
+}
+
+/// Where error objects go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorPlace<'a> {
+    /// The bucket's name.
+    pub bucket: &'a str,
+    /// `Prefix`.
+    pub prefix: Option<&'a str>,
+    /// `ErrorOutputPrefix`.
+    pub error_prefix: Option<&'a str>,
+}
+
+/// An Iceberg destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IcebergDestination {
     /// Checked for form, without effect yet.
     pub role_arn: String,
     /// The catalog, one of two forms (see [`crate::destination`]).
     pub catalog_arn: String,
-    /// The table.
-    pub table: TableName,
+    /// `CatalogConfiguration.WarehouseLocation`: described; tables that the stream makes are in the
+    /// catalog's own place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warehouse_location: Option<String>,
+    /// `DestinationTableConfigurationList`. The first releases stored one `table`.
+    #[serde(default, alias = "table", deserialize_with = "one_or_many")]
+    pub tables: Vec<TableTarget>,
+    /// `TableCreationConfiguration`: tables that are not there are made.
+    #[serde(default)]
+    pub table_creation: bool,
+    /// `SchemaEvolutionConfiguration`: columns that are not there are added.
+    #[serde(default)]
+    pub schema_evolution: bool,
     /// When a batch is cut.
     pub buffering: BufferingHints,
     /// How long a failing batch is tried.
@@ -79,17 +202,20 @@ pub struct IcebergDestination {
     /// Kept and described, without effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logging: Option<LoggingOptions>,
-    /// `ProcessingConfiguration` was given (`Enabled` false, no processors): described.
+    /// `ProcessingConfiguration`.
+    #[serde(default, skip_serializing_if = "Processing::is_absent")]
+    pub processing: Processing,
+    /// `ProcessingConfiguration` was given: described. The first releases kept no more of it.
     #[serde(default)]
     pub processing_described: bool,
-    /// `AppendOnly`: its maker promises inserts only, which is all that a stream does here.
+    /// `AppendOnly`: its maker promises inserts only.
     #[serde(default)]
     pub append_only: bool,
 }
 
 /// `DestinationTableConfiguration`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableName {
+pub struct TableTarget {
     /// The database: a Glue resource link or a namespace, by the catalog's form.
     pub database: String,
     /// The table.
@@ -97,6 +223,144 @@ pub struct TableName {
     /// `S3ErrorOutputPrefix`: takes the place of `ErrorOutputPrefix` for this table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_prefix: Option<String>,
+    /// `UniqueKeys`: columns that an update or a delete finds its rows by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unique_keys: Vec<String>,
+    /// `PartitionSpec.Identity[].SourceName`: columns that a table made by the stream is
+    /// partitioned by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Vec<TableTarget>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Many(Vec<TableTarget>),
+        One(TableTarget),
+    }
+    Ok(match Stored::deserialize(reader)? {
+        Stored::Many(tables) => tables,
+        Stored::One(table) => vec![table],
+    })
+}
+
+/// `ExtendedS3DestinationConfiguration` and the older `S3DestinationConfiguration`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct S3Destination {
+    /// The bucket, and how its objects are written.
+    #[serde(flatten)]
+    pub output: S3Output,
+    /// When a batch is cut.
+    pub buffering: BufferingHints,
+    /// `FileExtension`: in place of the compression's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_extension: Option<String>,
+    /// `CustomTimeZone`: of times in prefixes and names, UTC otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// `DynamicPartitioningConfiguration`; it can only be given when the stream is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic_partitioning: Option<DynamicPartitioning>,
+    /// `S3BackupMode` `Enabled`: raw copies of all source records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<S3Backup>,
+    /// `ProcessingConfiguration`.
+    #[serde(default, skip_serializing_if = "Processing::is_absent")]
+    pub processing: Processing,
+    /// The stream was made by `S3DestinationConfiguration`.
+    #[serde(default)]
+    pub simple: bool,
+}
+
+/// Objects of one bucket: what the members of all S3 configurations share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct S3Output {
+    /// Checked for form, without effect yet.
+    pub role_arn: String,
+    /// `arn:aws:s3:::BUCKET`.
+    pub bucket_arn: String,
+    /// `Prefix`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// `ErrorOutputPrefix`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_prefix: Option<String>,
+    /// `CompressionFormat`.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Kept and described, without effect yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logging: Option<LoggingOptions>,
+}
+
+impl S3Output {
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        self.bucket_arn.rsplit(':').next().unwrap_or(&self.bucket_arn)
+    }
+}
+
+/// `CompressionFormat`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Bytes as they are.
+    #[default]
+    Uncompressed,
+    /// RFC 1952.
+    Gzip,
+    /// A ZIP archive with one entry.
+    Zip,
+    /// Snappy's framing format.
+    Snappy,
+    /// Hadoop's block format of Snappy.
+    HadoopSnappy,
+}
+
+/// `DynamicPartitioningConfiguration`, enabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DynamicPartitioning {
+    /// `RetryOptions.DurationInSeconds`.
+    pub retry_duration_s: u32,
+}
+
+/// `S3BackupConfiguration`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct S3Backup {
+    /// The bucket, and how its objects are written.
+    #[serde(flatten)]
+    pub output: S3Output,
+    /// Described. A backup object is written with its batch.
+    pub buffering: BufferingHints,
+}
+
+/// `ProcessingConfiguration`, as it was given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processing {
+    /// Whether the processors have effect.
+    #[serde(default)]
+    pub enabled: bool,
+    /// In the order that they were given in; they run in AWS's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processors: Vec<Processor>,
+}
+
+impl Processing {
+    /// Whether nothing was given.
+    pub fn is_absent(&self) -> bool {
+        !self.enabled && self.processors.is_empty()
+    }
+}
+
+/// One of `Processors`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processor {
+    /// `Type`, such as `RecordDeAggregation`.
+    pub kind: String,
+    /// `Parameters`: name and value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<(String, String)>,
 }
 
 /// A batch is cut when either is reached.
@@ -162,4 +426,53 @@ pub struct LoggingOptions {
     /// The stream in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_of_the_first_releases_are_read() {
+        let stored = serde_json::json!({
+            "role_arn": "arn:aws:iam::000000000000:role/r",
+            "catalog_arn": "arn:aws:glue:us-east-1:000000000000:catalog",
+            "table": {"database": "d", "table": "t"},
+            "buffering": {"size_mib": 5, "interval_s": 300},
+            "retry_duration_s": 300,
+            "errors": {"role_arn": "r", "bucket_arn": "arn:aws:s3:::b"},
+            "processing_described": true,
+        });
+        let read: Destination = serde_json::from_value(stored).unwrap();
+        let iceberg = read.iceberg().unwrap();
+        assert_eq!(iceberg.tables.len(), 1);
+        assert_eq!(iceberg.tables[0].table, "t");
+        let again: Destination =
+            serde_json::from_value(serde_json::to_value(&read).unwrap()).unwrap();
+        assert_eq!(again, read);
+    }
+
+    #[test]
+    fn an_s3_destination_is_read_back_as_one() {
+        let output = S3Output {
+            role_arn: "r".into(),
+            bucket_arn: "arn:aws:s3:::b".into(),
+            prefix: Some("p/".into()),
+            error_prefix: None,
+            compression: Compression::HadoopSnappy,
+            logging: None,
+        };
+        let made = Destination::S3(S3Destination {
+            backup: Some(S3Backup { output: output.clone(), buffering: BufferingHints::DEFAULT }),
+            output,
+            buffering: BufferingHints::DEFAULT,
+            file_extension: None,
+            time_zone: Some("Asia/Tokyo".into()),
+            dynamic_partitioning: Some(DynamicPartitioning { retry_duration_s: 300 }),
+            processing: Processing::default(),
+            simple: false,
+        });
+        let text = serde_json::to_string(&made).unwrap();
+        assert_eq!(serde_json::from_str::<Destination>(&text).unwrap(), made);
+    }
 }

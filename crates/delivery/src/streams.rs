@@ -9,7 +9,7 @@
 
 use crate::batch::{BATCHES, BINDINGS, ProgressDocument, progress_key};
 use crate::figures::Counters;
-use crate::stream::{IcebergDestination, StreamDocument, StreamStatus};
+use crate::stream::{Destination, Source, StreamDocument, StreamStatus};
 use alluvium_base::{
     AccountId, BatchNumber, Clock, ErrorKind, LaneId, Random, Region, SequenceNumber,
     StreamIncarnation,
@@ -179,8 +179,10 @@ pub struct NewStream {
     pub throughput_hint_mbs: Option<u32>,
     /// Tags.
     pub tags: BTreeMap<String, String>,
+    /// Where its records come from.
+    pub source: Source,
     /// Where its records go.
-    pub destination: IcebergDestination,
+    pub destination: Destination,
 }
 
 /// A lane whose stream is gone.
@@ -272,6 +274,7 @@ impl Streams {
                 version: 1,
                 created_ms: self.clock.now_ms(),
                 updated_ms: None,
+                source: new.source.clone(),
                 throughput_hint_mbs: new.throughput_hint_mbs,
                 tags: new.tags.clone(),
                 destination: new.destination.clone(),
@@ -410,7 +413,7 @@ impl Streams {
         region: &Region,
         name: &str,
         expected: u64,
-        merge: impl Fn(&IcebergDestination) -> Result<IcebergDestination, StreamsError> + Send + Sync,
+        merge: impl Fn(&Destination) -> Result<Destination, StreamsError> + Send + Sync,
     ) -> Result<Arc<Stream>, StreamsError> {
         let now_ms = self.clock.now_ms();
         self.change(region, name, |document| {

@@ -189,6 +189,7 @@ async fn a_stream_whose_creation_was_never_answered_is_there_when_it_is_created_
         name: "ghost".into(),
         throughput_hint_mbs: None,
         tags: std::collections::BTreeMap::new(),
+        source: alluvium_delivery::stream::Source::DirectPut,
         destination: rig::destination("t2", AT_ONCE),
     };
     let gate = Release::new();

@@ -143,7 +143,7 @@ fn as_json(batch: &FailedBatch) -> serde_json::Value {
         "table": prepared.table.map(|table| table.to_string()),
         "rows": prepared.counts.rows,
         "files": prepared.paths,
-        "errorBucket": document.destination.errors.bucket(),
+        "errorBucket": document.destination.errors().bucket,
         "errorObjects": prepared.error_objects,
         "after": document.range.after.to_string(),
         "to": document.range.to.to_string(),
@@ -154,14 +154,14 @@ fn as_json(batch: &FailedBatch) -> serde_json::Value {
 
 fn as_text(batch: &FailedBatch) -> String {
     let (document, prepared) = (&batch.document, &batch.prepared);
-    let destination = &document.destination;
+    let tables = document.destination.iceberg().map_or(&[][..], |iceberg| &iceberg.tables);
+    let named = tables.first().map(|table| format!("{}.{}", table.database, table.table));
     let mut out = format!(
-        "batch {}: {} rows in {} files for {}.{}, records after {} up to {}\n",
+        "batch {}: {} rows in {} files for {}, records after {} up to {}\n",
         document.number,
         prepared.counts.rows,
         prepared.paths.len(),
-        destination.table.database,
-        destination.table.table,
+        named.unwrap_or_default(),
         document.range.after,
         document.range.to
     );
@@ -169,7 +169,7 @@ fn as_text(batch: &FailedBatch) -> String {
         let _ = writeln!(out, "  {}: {}", note.code, note.message);
     }
     for key in &prepared.error_objects {
-        let _ = writeln!(out, "  s3://{}/{key}", destination.errors.bucket());
+        let _ = writeln!(out, "  s3://{}/{key}", document.destination.errors().bucket);
     }
     out
 }

@@ -57,7 +57,7 @@ impl Inner {
         batch: &BatchDocument,
         stream: &StreamDocument,
     ) -> Converted {
-        let retry_ms = i64::from(batch.destination.retry_duration_s) * 1000;
+        let retry_ms = i64::from(batch.destination.retry_duration_s()) * 1000;
         let (mut attempts, mut salt) = (0u32, 0u32);
         let mut failing_since_ms = None;
         loop {

@@ -182,7 +182,7 @@ impl Inner {
         mut failing_since_ms: Option<i64>,
     ) -> Option<i64> {
         let (first, _) = group.batches.first()?;
-        let retry_ms = i64::from(first.destination.retry_duration_s) * 1000;
+        let retry_ms = i64::from(first.destination.retry_duration_s()) * 1000;
         let mut attempts = 0u32;
         loop {
             attempts += 1;

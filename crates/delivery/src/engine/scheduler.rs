@@ -75,7 +75,7 @@ impl Inner {
         let states = self.states.lock();
         for lane in waiting {
             let Some(state) = states.get(&lane.lane) else { continue };
-            let hints = state.stream.document().destination.buffering;
+            let hints = state.stream.document().destination.buffering();
             self.pending.set_hint(lane.lane, hints.size_bytes());
             let urgent = state.ending() || pinning == Some(lane.lane);
             let full = lane.size_bytes >= hints.size_bytes();

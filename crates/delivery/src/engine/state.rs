@@ -84,7 +84,7 @@ impl StreamState {
 impl Inner {
     /// Makes a stream known to the scheduler.
     pub(crate) fn track(&self, stream: &Arc<Stream>) {
-        let hint_bytes = stream.document().destination.buffering.size_bytes();
+        let hint_bytes = stream.document().destination.buffering().size_bytes();
         let mut states = self.states.lock();
         states.entry(stream.lane).or_insert_with(|| {
             let progress = ProgressDocument {

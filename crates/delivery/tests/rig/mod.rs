@@ -6,7 +6,9 @@
 use alluvium_base::{Clock, Epoch, LaneId, ManualClock, OsRandom, Random, Region, TableId};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
-use alluvium_delivery::stream::{BufferingHints, ErrorOutput, IcebergDestination, TableName};
+use alluvium_delivery::stream::{
+    BufferingHints, Destination, ErrorOutput, IcebergDestination, Processing, Source, TableTarget,
+};
 use alluvium_delivery::streams::{NewStream, Stream, Streams};
 use alluvium_delivery::{Engine, EngineOptions, EngineParts, Intake, intake, recovery};
 use alluvium_lake::catalog::NewTable;
@@ -160,11 +162,21 @@ impl World {
     }
 }
 
-pub(crate) fn destination(table: &str, buffering: BufferingHints) -> IcebergDestination {
-    IcebergDestination {
+pub(crate) fn destination(table: &str, buffering: BufferingHints) -> Destination {
+    let target = TableTarget {
+        database: "ns".into(),
+        table: table.into(),
+        error_prefix: None,
+        unique_keys: Vec::new(),
+        partition_by: Vec::new(),
+    };
+    Destination::Iceberg(IcebergDestination {
         role_arn: "arn:aws:iam::000000000000:role/r".into(),
         catalog_arn: "arn:aws:glue:us-east-1:000000000000:catalog/s3tablescatalog/lake".into(),
-        table: TableName { database: "ns".into(), table: table.into(), error_prefix: None },
+        warehouse_location: None,
+        tables: vec![target],
+        table_creation: false,
+        schema_evolution: false,
         buffering,
         retry_duration_s: 10,
         errors: ErrorOutput {
@@ -176,9 +188,10 @@ pub(crate) fn destination(table: &str, buffering: BufferingHints) -> IcebergDest
             logging: None,
         },
         logging: None,
+        processing: Processing::default(),
         processing_described: false,
         append_only: false,
-    }
+    })
 }
 
 pub(crate) const AT_ONCE: BufferingHints = BufferingHints { size_mib: 1, interval_s: 0 };
@@ -226,6 +239,7 @@ impl Run {
             name: name.into(),
             throughput_hint_mbs: None,
             tags: BTreeMap::new(),
+            source: Source::DirectPut,
             destination: destination(table, hints),
         };
         let stream = self.streams.create(new).await.unwrap();

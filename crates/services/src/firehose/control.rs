@@ -10,7 +10,7 @@ use super::model::{
     ListOutput, ListTagsInput, ListTagsOutput, NameInput, SourceDescription, Tag, TagInput,
     UntagInput, UpdateInput,
 };
-use alluvium_delivery::stream::{StreamDocument, StreamStatus};
+use alluvium_delivery::stream::{Destination, Source, StreamDocument, StreamStatus};
 use alluvium_delivery::streams::{NewStream, Stream, StreamsError};
 use alluvium_wire::json_protocol::{self, EpochSeconds};
 use alluvium_wire::{Call, Problem, Reply};
@@ -115,7 +115,10 @@ fn describe_stream(stream: &StreamDocument) -> Description {
         }),
         destinations: vec![DestinationDescription {
             destination_id: DESTINATION_ID,
-            iceberg_destination_description: destination::describe(&stream.destination),
+            iceberg_destination_description: stream
+                .destination
+                .iceberg()
+                .map(destination::describe),
         }],
         has_more_destinations: false,
     }
@@ -145,13 +148,14 @@ impl FirehoseService {
             )
         })?;
         let home = Home { region: &call.region, account: &self.account };
-        let destination = destination::create(given, home)?;
+        let destination = Destination::Iceberg(destination::create(given, home)?);
         if let Some(tags) = &input.tags {
             constraint::length("[…]", tags.len(), "tags", 1, TAGS_MAX)?;
         }
         let tags = tags_of(input.tags)?;
         let region = call.region.clone();
-        let new = NewStream { region, name, throughput_hint_mbs, tags, destination };
+        let source = Source::DirectPut;
+        let new = NewStream { region, name, throughput_hint_mbs, tags, source, destination };
         let stream = self.streams.create(new).await.map_err(|e| self.refused(e))?;
         self.intake.stream_changed(&stream);
         let delivery_stream_arn = stream.document().arn().to_string();
@@ -221,7 +225,13 @@ impl FirehoseService {
         let merged = self
             .streams
             .update_destination(&call.region, &name, expected, |before| {
-                destination::merge(before, &given, home).map_err(|problem| {
+                let merged = before
+                    .iceberg()
+                    .ok_or_else(|| {
+                        unsupported("a change of the destination's type", "create another stream")
+                    })
+                    .and_then(|before| destination::merge(before, &given, home));
+                merged.map(Destination::Iceberg).map_err(|problem| {
                     let message = problem.message.clone();
                     *refusal.lock() = Some(problem);
                     StreamsError::Refused(message)

@@ -12,7 +12,7 @@ use alluvium_base::{AccountId, Region};
 use alluvium_delivery::destination::CatalogName;
 use alluvium_delivery::prefix::Prefix;
 use alluvium_delivery::stream::{
-    BufferingHints, ErrorOutput, IcebergDestination, LoggingOptions, TableName,
+    BufferingHints, ErrorOutput, IcebergDestination, LoggingOptions, TableTarget,
 };
 use alluvium_wire::Problem;
 
@@ -39,11 +39,15 @@ pub(super) fn create(given: &Iceberg, home: Home<'_>) -> Result<IcebergDestinati
     let made = IcebergDestination {
         role_arn: role.to_string(),
         catalog_arn: catalog_arn(catalog, home)?,
-        table,
+        warehouse_location: None,
+        tables: vec![table],
+        table_creation: false,
+        schema_evolution: false,
         buffering,
         retry_duration_s: retry(given.retry_options.as_ref())?.unwrap_or(RETRY_DEFAULT_S),
         errors: error_output(s3)?,
         logging: given.cloud_watch_logging_options.as_ref().map(logging).transpose()?,
+        processing: Default::default(),
         processing_described: given.processing_configuration.is_some(),
         append_only: given.append_only.unwrap_or(false),
     };
@@ -67,7 +71,7 @@ pub(super) fn merge(
         made.catalog_arn = catalog_arn(catalog, home)?;
     }
     if let Some(tables) = &given.destination_table_configuration_list {
-        made.table = table(Some(tables))?;
+        made.tables = vec![table(Some(tables))?];
     }
     if let Some(hints) = buffering(given.buffering_hints.as_ref())? {
         made.buffering = hints;
@@ -128,7 +132,7 @@ fn catalog_arn(catalog: &CatalogConfiguration, home: Home<'_>) -> Result<String,
     Ok(arn.to_string())
 }
 
-fn table(list: Option<&[TableConfiguration]>) -> Result<TableName, Problem> {
+fn table(list: Option<&[TableConfiguration]>) -> Result<TableTarget, Problem> {
     let [one] = list.unwrap_or_default() else {
         let way_out = "name exactly one table; routing by record is not there yet";
         let what = "DestinationTableConfigurationList without one table";
@@ -152,10 +156,12 @@ fn table(list: Option<&[TableConfiguration]>) -> Result<TableName, Problem> {
     if let Some(prefix) = &error_prefix {
         prefix_form(prefix, "s3ErrorOutputPrefix")?;
     }
-    Ok(TableName {
+    Ok(TableTarget {
         database: name(&one.destination_database_name, "destinationDatabaseName")?,
         table: name(&one.destination_table_name, "destinationTableName")?,
         error_prefix,
+        unique_keys: Vec::new(),
+        partition_by: Vec::new(),
     })
 }
 
@@ -252,9 +258,10 @@ fn check_prefixes(made: &IcebergDestination) -> Result<(), Problem> {
     let prefix = made.errors.prefix.as_deref();
     Prefix::for_errors(prefix, made.errors.error_prefix.as_deref())
         .map_err(|error| invalid(format!("ErrorOutputPrefix cannot be used: {error}")))?;
-    let Some(own) = &made.table.error_prefix else { return Ok(()) };
-    Prefix::for_errors(None, Some(own))
-        .map_err(|error| invalid(format!("S3ErrorOutputPrefix cannot be used: {error}")))?;
+    for own in made.tables.iter().filter_map(|table| table.error_prefix.as_deref()) {
+        Prefix::for_errors(None, Some(own))
+            .map_err(|error| invalid(format!("S3ErrorOutputPrefix cannot be used: {error}")))?;
+    }
     Ok(())
 }
 
@@ -276,14 +283,15 @@ fn describe_logging(options: &LoggingOptions) -> Logging {
 /// `IcebergDestinationDescription`.
 pub(super) fn describe(made: &IcebergDestination) -> Iceberg {
     let errors = &made.errors;
+    let tables = made.tables.iter().map(|table| TableConfiguration {
+        destination_table_name: Some(table.table.clone()),
+        destination_database_name: Some(table.database.clone()),
+        unique_keys: None,
+        partition_spec: None,
+        s3_error_output_prefix: table.error_prefix.clone(),
+    });
     Iceberg {
-        destination_table_configuration_list: Some(vec![TableConfiguration {
-            destination_table_name: Some(made.table.table.clone()),
-            destination_database_name: Some(made.table.database.clone()),
-            unique_keys: None,
-            partition_spec: None,
-            s3_error_output_prefix: made.table.error_prefix.clone(),
-        }]),
+        destination_table_configuration_list: Some(tables.collect()),
         buffering_hints: Some(describe_buffering(made.buffering)),
         cloud_watch_logging_options: made.logging.as_ref().map(describe_logging),
         processing_configuration: made

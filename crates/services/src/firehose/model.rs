@@ -299,7 +299,8 @@ pub(super) struct SourceDescription {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DestinationDescription {
     pub(super) destination_id: &'static str,
-    pub(super) iceberg_destination_description: Iceberg,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) iceberg_destination_description: Option<Iceberg>,
 }
 
 #[derive(Debug, Serialize)]
