@@ -8,7 +8,7 @@ mod calls;
 
 use crate::configuration::{Configuration, ServeOptions};
 use crate::environment::Target;
-use crate::generate::{self, Load, Rate, Summary};
+use crate::generate::{self, Load, Rate, Service, Summary};
 use crate::sql::{self, Format, SqlOptions};
 use crate::standard_output::say;
 use crate::{data_directory, serve, telemetry};
@@ -198,6 +198,9 @@ async fn stream(
         records: Some(options.records),
         connections: 1,
         batch: 500,
+        to: Service::Firehose,
+        sensors: generate::SENSORS,
+        routes: None,
         progress: true,
     };
     let done = generate::run(load, target.destination(), stop.clone()).await?;

@@ -1,8 +1,8 @@
 //! The load: connections that send batches at their time, and what became of them.
 
-use super::batch::Batch;
+use super::batch::{Batch, Form};
 use super::latency::Latencies;
-use super::{Rate, SensorOptions};
+use super::{Rate, SensorOptions, Service};
 use alluvium_base::{Clock, OsRandom, Random, SystemClock};
 use alluvium_wire::client::{ClientError, Connection, Destination, refusal};
 use http::header::CONTENT_TYPE;
@@ -33,7 +33,38 @@ pub(crate) struct Load {
     pub(crate) records: Option<u64>,
     pub(crate) connections: u16,
     pub(crate) batch: u16,
+    pub(crate) to: Service,
+    pub(crate) sensors: u32,
+    pub(crate) routes: Option<u32>,
     pub(crate) progress: bool,
+}
+
+impl Load {
+    fn form(&self) -> Form<'_> {
+        Form {
+            stream: &self.stream,
+            numbered: self.streams.is_some(),
+            service: self.to,
+            sensors: self.sensors,
+            routes: self.routes,
+        }
+    }
+}
+
+impl Service {
+    fn signing_name(self) -> &'static str {
+        match self {
+            Self::Firehose => "firehose",
+            Self::Kinesis => "kinesis",
+        }
+    }
+
+    fn target(self) -> &'static str {
+        match self {
+            Self::Firehose => "Firehose_20150804.PutRecordBatch",
+            Self::Kinesis => "Kinesis_20131202.PutRecords",
+        }
+    }
 }
 
 impl From<&SensorOptions> for Load {
@@ -46,6 +77,9 @@ impl From<&SensorOptions> for Load {
             records: options.records,
             connections: options.connections,
             batch: options.batch,
+            to: options.to,
+            sensors: options.sensors,
+            routes: options.routes,
             progress: !options.quiet,
         }
     }
@@ -203,6 +237,7 @@ async fn send_until_refused(
     latencies: &mut Latencies,
 ) -> Result<(), String> {
     let mut batch: Option<Batch> = None;
+    let service = shared.load.to;
     while let Some((first, count, due)) = shared.next() {
         if shared.stop.run_until_cancelled(tokio::time::sleep_until(due)).await.is_none() {
             break;
@@ -210,16 +245,18 @@ async fn send_until_refused(
         let fresh = shared.load.rate != Rate::Max
             || batch.as_ref().is_none_or(|batch| batch.count() != count);
         if fresh {
-            let numbered = shared.load.streams.is_some();
-            batch = Some(Batch::new(&shared.load.stream, numbered, first, count));
+            batch = Some(Batch::new(&shared.load.form(), first, count));
         }
         let batch = batch.as_mut().expect("a batch was just made where there was none");
         if let Some(streams) = shared.load.streams {
             batch.address_to(first / shared.batch % u64::from(streams));
         }
+        batch.renumber(first);
         let body = batch.at(SystemClock.now_ms() / 1000);
         let sent = Instant::now();
-        let answer = connection.send("firehose", Method::POST, "/", headers()?, body).await;
+        let answer = connection
+            .send(service.signing_name(), Method::POST, "/", headers(service)?, body)
+            .await;
         match answer {
             Ok((StatusCode::OK, body)) => {
                 let took = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -250,23 +287,24 @@ async fn send_until_refused(
     Ok(())
 }
 
-fn headers() -> Result<HeaderMap, String> {
+fn headers(service: Service) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
-    headers.insert("x-amz-target", HeaderValue::from_static("Firehose_20150804.PutRecordBatch"));
+    headers.insert("x-amz-target", HeaderValue::from_static(service.target()));
     let id = HeaderValue::from_str(&OsRandom.uuid().to_string());
     headers.insert("amz-sdk-invocation-id", id.map_err(|error| error.to_string())?);
     Ok(headers)
 }
 
-/// `FailedPutCount` of an answer, without reading its outcomes when there is nothing to see.
+/// `FailedPutCount` or `FailedRecordCount` of an answer, without reading its outcomes when there is nothing to see.
 fn failed_count(body: &[u8]) -> u64 {
     #[derive(serde::Deserialize)]
     struct Answer {
-        #[serde(rename = "FailedPutCount")]
+        #[serde(rename = "FailedPutCount", alias = "FailedRecordCount")]
         failed: u64,
     }
-    if body.starts_with(b"{\"FailedPutCount\":0,") {
+    let none_failed = [&b"{\"FailedPutCount\":0,"[..], b"{\"FailedRecordCount\":0,"];
+    if none_failed.iter().any(|begin| body.starts_with(begin)) {
         return 0;
     }
     serde_json::from_slice(body).map_or(u64::MAX, |answer: Answer| answer.failed)
@@ -297,6 +335,7 @@ mod tests {
     #[test]
     fn failures_are_read_from_the_answer() {
         assert_eq!(failed_count(br#"{"FailedPutCount":0,"RequestResponses":[]}"#), 0);
+        assert_eq!(failed_count(br#"{"FailedRecordCount":2,"Records":[]}"#), 2);
         assert_eq!(failed_count(br#"{"Encrypted":false,"FailedPutCount":3}"#), 3);
         assert_eq!(failed_count(b"not json"), u64::MAX);
     }

@@ -1,4 +1,4 @@
-//! `alluvium generate`: sensor readings into a delivery stream, and the load generator.
+//! `alluvium generate`: sensor readings into a delivery or Kinesis stream, and the load generator.
 //!
 //! It shares the machine with the server that it measures, so a record costs it almost nothing:
 //! batches are prepared once, in their final base64, and only their times are written anew.
@@ -7,6 +7,7 @@ mod batch;
 mod latency;
 mod load;
 
+pub(crate) use batch::SENSORS;
 pub(crate) use load::{Load, Summary, run, stop_at_signal};
 
 use crate::cli::Reach;
@@ -16,9 +17,12 @@ use std::time::Duration;
 /// What to generate.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SensorOptions {
-    /// The delivery stream
+    /// The stream
     #[arg(long, value_name = "NAME")]
     pub(crate) stream: String,
+    /// What kind of stream it is: Firehose's delivery streams, or Kinesis' (keyed by sensor)
+    #[arg(long, value_enum, default_value_t, value_name = "SERVICE")]
+    pub(crate) to: Service,
     /// Send to so many streams in turn: NAME-00000, NAME-00001 and so on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) streams: Option<u32>,
@@ -37,11 +41,27 @@ pub(crate) struct SensorOptions {
     /// Most records of a call
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
     pub(crate) batch: u16,
+    /// How many sensors report
+    #[arg(long, default_value_t = SENSORS, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=99_999))]
+    pub(crate) sensors: u32,
+    /// Readings also have a member `route`, one of route_0 to route_N-1 in turn
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) routes: Option<u32>,
     /// No progress on stderr
     #[arg(long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
+}
+
+/// Where readings are put.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Service {
+    /// `PutRecordBatch`.
+    #[default]
+    Firehose,
+    /// `PutRecords`.
+    Kinesis,
 }
 
 /// How fast.
