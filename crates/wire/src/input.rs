@@ -1,12 +1,14 @@
-//! Typed inputs from JSON bodies: bounded, and nothing is ignored (I7).
+//! Typed inputs from JSON and CBOR bodies: bounded, and nothing is ignored (I7).
 //!
 //! A member that the input's shape does not have is refused by its path, whatever the shape's own
 //! attributes say; a value of the wrong type is refused by its member's path, a list in the place
 //! of an object too. Size is bounded by the door ([`crate::limits`]), depth here.
 
 use crate::Problem;
+use crate::cbor::{self, CborError};
 use crate::objects_only::ObjectsOnly;
 use http::StatusCode;
+use serde::Deserializer;
 use serde::de::DeserializeOwned;
 
 /// How deep a body may nest. Sixteen levels of an Iceberg schema nest about fifty deep; the
@@ -22,6 +24,9 @@ pub enum InputError {
     /// Not JSON, or cut off.
     #[error("the body is not valid JSON: {0}")]
     NotJson(String),
+    /// Not CBOR, or cut off.
+    #[error("the body is not valid CBOR: {0}")]
+    NotCbor(String),
     /// Nested too deep.
     #[error("the body nests deeper than {DEPTH_MAX} levels")]
     TooDeep,
@@ -42,7 +47,7 @@ impl InputError {
     /// What a caller can do about it.
     pub fn kind(&self) -> alluvium_base::ErrorKind {
         match self {
-            Self::NotJson(_) | Self::TooDeep | Self::WrongType { .. } => {
+            Self::NotJson(_) | Self::NotCbor(_) | Self::TooDeep | Self::WrongType { .. } => {
                 alluvium_base::ErrorKind::Invalid
             }
             Self::UnknownMember(_) => alluvium_base::ErrorKind::Unsupported,
@@ -53,7 +58,9 @@ impl InputError {
     /// code for a member that it does not support.
     pub fn problem(&self, unsupported: &'static str) -> Problem {
         let code = match self {
-            Self::NotJson(_) | Self::TooDeep | Self::WrongType { .. } => "SerializationException",
+            Self::NotJson(_) | Self::NotCbor(_) | Self::TooDeep | Self::WrongType { .. } => {
+                "SerializationException"
+            }
             Self::UnknownMember(_) => unsupported,
         };
         Problem::new(code, StatusCode::BAD_REQUEST, self.to_string())
@@ -65,19 +72,58 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, InputError> {
     let body = if body.is_empty() { b"{}" } else { body };
     check_depth(body)?;
     let mut json = serde_json::Deserializer::from_slice(body);
+    let input = strictly(&mut json).map_err(|refused| refused.of_json())?;
+    json.end().map_err(|error| InputError::NotJson(error.to_string()))?;
+    input.known_members()
+}
+
+/// Reads a typed input from CBOR. An empty body is an empty map.
+pub fn parse_cbor<T: DeserializeOwned>(body: &[u8]) -> Result<T, InputError> {
+    let body = if body.is_empty() { b"\xa0" } else { body };
+    let mut reader = cbor::Deserializer::new(body);
+    let input = strictly(&mut reader).map_err(|refused| refused.of_cbor())?;
+    reader.end().map_err(|error| InputError::NotCbor(error.to_string()))?;
+    input.known_members()
+}
+
+/// An input, and the first member that its shape does not have.
+struct Read<T> {
+    input: T,
+    unknown: Option<String>,
+}
+
+impl<T> Read<T> {
+    fn known_members(self) -> Result<T, InputError> {
+        match self.unknown {
+            Some(path) => Err(InputError::UnknownMember(clip(&path))),
+            None => Ok(self.input),
+        }
+    }
+}
+
+/// A decoder's error, and where it was.
+struct Refused<E> {
+    error: E,
+    path: String,
+}
+
+/// Reads objects from objects only, and notes what the shape does not have.
+fn strictly<'de, T, D>(decoder: D) -> Result<Read<T>, Refused<D::Error>>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
     let mut track = serde_path_to_error::Track::new();
     let mut unknown: Option<String> = None;
     let parsed = serde_ignored::deserialize(
-        serde_path_to_error::Deserializer::new(ObjectsOnly(&mut json), &mut track),
+        serde_path_to_error::Deserializer::new(ObjectsOnly(decoder), &mut track),
         |path| {
             unknown.get_or_insert_with(|| dotted(&path));
         },
     );
-    let input: T = parsed.map_err(|error| explain(&error, &track.path().to_string()))?;
-    json.end().map_err(|error| InputError::NotJson(error.to_string()))?;
-    match unknown {
-        Some(path) => Err(InputError::UnknownMember(clip(&path))),
-        None => Ok(input),
+    match parsed {
+        Ok(input) => Ok(Read { input, unknown }),
+        Err(error) => Err(Refused { error, path: track.path().to_string() }),
     }
 }
 
@@ -90,23 +136,40 @@ fn clip(text: &str) -> String {
     text.chars().take(ECHO_MAX).collect()
 }
 
-fn explain(error: &serde_json::Error, path: &str) -> InputError {
-    let text = clip(&error.to_string());
-    let member = if path.is_empty() || path == "." { "(body)" } else { path };
-    match error.classify() {
-        serde_json::error::Category::Data if text.starts_with("unknown field `") => {
-            let name = text.split('`').nth(1).unwrap_or_default();
-            let parent = path.strip_suffix(name).unwrap_or(path).trim_end_matches('.');
-            let dot = if parent.is_empty() { "" } else { "." };
-            InputError::UnknownMember(clip(&format!("{parent}{dot}{name}")))
+impl Refused<serde_json::Error> {
+    fn of_json(self) -> InputError {
+        let text = clip(&self.error.to_string());
+        match self.error.classify() {
+            serde_json::error::Category::Data => explain(text, &self.path),
+            serde_json::error::Category::Io
+            | serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof => InputError::NotJson(text),
         }
-        serde_json::error::Category::Data => {
-            InputError::WrongType { member: clip(member), reason: text }
-        }
-        serde_json::error::Category::Io
-        | serde_json::error::Category::Syntax
-        | serde_json::error::Category::Eof => InputError::NotJson(text),
     }
+}
+
+impl Refused<CborError> {
+    fn of_cbor(self) -> InputError {
+        match self.error {
+            CborError::Shape(text) => explain(clip(&text), &self.path),
+            CborError::TooDeep => InputError::TooDeep,
+            error @ (CborError::Cut | CborError::Malformed { .. }) => {
+                InputError::NotCbor(clip(&error.to_string()))
+            }
+        }
+    }
+}
+
+/// What is well-formed but not of the shape.
+fn explain(text: String, path: &str) -> InputError {
+    let member = if path.is_empty() || path == "." { "(body)" } else { path };
+    if text.starts_with("unknown field `") {
+        let name = text.split('`').nth(1).unwrap_or_default();
+        let parent = path.strip_suffix(name).unwrap_or(path).trim_end_matches('.');
+        let dot = if parent.is_empty() { "" } else { "." };
+        return InputError::UnknownMember(clip(&format!("{parent}{dot}{name}")));
+    }
+    InputError::WrongType { member: clip(member), reason: text }
 }
 
 /// Counts open brackets outside strings, without recursion.

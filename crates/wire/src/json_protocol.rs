@@ -1,9 +1,10 @@
-//! AWS JSON 1.0 and 1.1: one path, the operation in `X-Amz-Target`, errors with `__type`.
+//! AWS JSON 1.0 and 1.1, and their twin in CBOR: one path, the operation in `X-Amz-Target`, errors
+//! with `__type`. An answer has the encoding of its call.
 //!
 //! A service's `call` reads as: [`operation`], then [`crate::input::parse`], the engine, then
 //! [`reply`] or [`refuse`].
 
-use crate::{Call, Problem, Reply, body};
+use crate::{Call, Problem, Reply, body, cbor};
 use alluvium_base::RequestId;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -40,57 +41,93 @@ fn clip(text: &str) -> String {
     text.chars().take(256).collect()
 }
 
-fn version_of(call: &Call) -> &'static str {
-    let kind = call.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if kind.is_some_and(|kind| kind.starts_with(b"application/x-amz-json-1.0")) {
-        "1.0"
-    } else {
-        "1.1"
+/// How bodies are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// AWS JSON 1.0.
+    Json10,
+    /// AWS JSON 1.1.
+    Json11,
+    /// CBOR with the shapes of AWS JSON 1.1.
+    Cbor11,
+}
+
+impl Encoding {
+    /// The encoding of a request with these headers; JSON 1.1 if they name none.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        if kind.starts_with(b"application/x-amz-json-1.0") {
+            Self::Json10
+        } else if kind.starts_with(cbor::CONTENT_TYPE.as_bytes()) {
+            Self::Cbor11
+        } else {
+            Self::Json11
+        }
+    }
+
+    /// The type of bodies.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Json10 => "application/x-amz-json-1.0",
+            Self::Json11 => "application/x-amz-json-1.1",
+            Self::Cbor11 => cbor::CONTENT_TYPE,
+        }
+    }
+
+    /// A value's text or bytes; an error says why there is none.
+    pub fn write<T: Serialize>(self, value: &T) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Json10 | Self::Json11 => serde_json::to_vec(value).map_err(|e| e.to_string()),
+            Self::Cbor11 => cbor::to_vec(value).map_err(|e| e.to_string()),
+        }
     }
 }
 
-fn respond(version: &str, request_id: RequestId, status: StatusCode, json: Bytes) -> Reply {
-    let mut reply = http::Response::new(body::full(json));
+fn respond(encoding: Encoding, request_id: RequestId, status: StatusCode, text: Bytes) -> Reply {
+    let mut reply = http::Response::new(body::full(text));
     *reply.status_mut() = status;
-    let kind = match version {
-        "1.0" => "application/x-amz-json-1.0",
-        _ => "application/x-amz-json-1.1",
-    };
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let kind = HeaderValue::from_static(encoding.content_type());
+    reply.headers_mut().insert(CONTENT_TYPE, kind);
     crate::request_id::stamp(reply.headers_mut(), request_id);
     reply
 }
 
 /// An answer with this output.
 pub fn reply<T: Serialize>(call: &Call, output: &T) -> Reply {
-    match serde_json::to_vec(output) {
-        Ok(json) => reply_bytes(call, json.into()),
-        Err(error) => refuse(call, &Problem::internal(format!("the answer has no JSON: {error}"))),
+    match Encoding::of(&call.head.headers).write(output) {
+        Ok(text) => reply_bytes(call, text.into()),
+        Err(error) => {
+            refuse(call, &Problem::internal(format!("the answer cannot be written: {error}")))
+        }
     }
 }
 
-/// An answer whose JSON was written already (the hot path).
-pub fn reply_bytes(call: &Call, json: Bytes) -> Reply {
-    respond(version_of(call), call.request_id, StatusCode::OK, json)
+/// An answer that was written in the call's encoding already (the hot path).
+pub fn reply_bytes(call: &Call, text: Bytes) -> Reply {
+    respond(Encoding::of(&call.head.headers), call.request_id, StatusCode::OK, text)
 }
 
 /// An answer to an operation whose output has no members.
 pub fn reply_nothing(call: &Call) -> Reply {
-    reply_bytes(call, Bytes::from_static(b"{}"))
+    let nothing: &[u8] = match Encoding::of(&call.head.headers) {
+        Encoding::Json10 | Encoding::Json11 => b"{}",
+        Encoding::Cbor11 => b"\xa0",
+    };
+    reply_bytes(call, Bytes::from_static(nothing))
 }
 
 /// A refusal of a call.
 pub fn refuse(call: &Call, problem: &Problem) -> Reply {
-    refuse_as(version_of(call), call.request_id, problem)
+    refuse_as(Encoding::of(&call.head.headers), call.request_id, problem)
 }
 
 /// A refusal before there is a call.
-pub fn refuse_as(version: &str, request_id: RequestId, problem: &Problem) -> Reply {
+pub fn refuse_as(encoding: Encoding, request_id: RequestId, problem: &Problem) -> Reply {
     let mut members = problem.fields.clone();
     members.insert("__type".into(), problem.code.as_ref().into());
     members.insert("message".into(), problem.message.as_str().into());
-    let json = serde_json::Value::Object(members).to_string();
-    crate::protocol::coded(respond(version, request_id, problem.status, json.into()), problem)
+    let text = encoding.write(&serde_json::Value::Object(members)).unwrap_or_default();
+    crate::protocol::coded(respond(encoding, request_id, problem.status, text.into()), problem)
 }
 
 /// A time as AWS JSON writes it: epoch seconds with a fraction, from milliseconds.
@@ -125,11 +162,17 @@ mod tests {
         let id = RequestId(uuid::Uuid::from_u128(7));
         let mut problem = Problem::new("X", StatusCode::BAD_REQUEST, "why");
         problem.fields.insert("resource".into(), "r".into());
-        let reply = refuse_as("1.1", id, &problem);
+        let reply = refuse_as(Encoding::Json11, id, &problem);
         assert_eq!(reply.headers()["x-amzn-requestid"], id.to_string().as_str());
         assert_eq!(reply.headers()[CONTENT_TYPE], "application/x-amz-json-1.1");
         let bytes = reply.into_body().collect().await.unwrap().to_bytes();
         let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(json, serde_json::json!({"__type": "X", "message": "why", "resource": "r"}));
+        let expected = serde_json::json!({"__type": "X", "message": "why", "resource": "r"});
+        assert_eq!(json, expected);
+        let reply = refuse_as(Encoding::Cbor11, id, &problem);
+        assert_eq!(reply.headers()[CONTENT_TYPE], "application/x-amz-cbor-1.1");
+        let bytes = reply.into_body().collect().await.unwrap().to_bytes();
+        let cbor: serde_json::Value = ciborium::from_reader(&bytes[..]).unwrap();
+        assert_eq!(cbor, expected);
     }
 }

@@ -6,11 +6,15 @@
 
 pub mod aws_chunked;
 pub mod body;
+pub mod cbor;
 pub mod client;
+pub mod constraint;
 pub mod credentials;
+pub mod event_stream;
 pub mod input;
 pub mod json_protocol;
 pub mod limits;
+pub mod member;
 mod objects_only;
 pub mod pace;
 pub mod protocol;

@@ -6,6 +6,8 @@ const MIB: usize = 1024 * 1024;
 
 /// `PutRecordBatch`: 4 MiB of records, a third more in base64, and names around them.
 pub const FIREHOSE_BODY_BYTES_MAX: usize = 6 * MIB;
+/// `PutRecords`: 10 MiB of records and keys, a third more in base64, and names around them.
+pub const KINESIS_BODY_BYTES_MAX: usize = 16 * MIB;
 /// Athena: a query has at most 262,144 bytes; escaping can make it six times as long.
 pub const ATHENA_BODY_BYTES_MAX: usize = 2 * MIB;
 /// Glue: a table's definition.

@@ -1,5 +1,6 @@
 //! The protocols, and the envelope in which each refuses.
 
+use crate::json_protocol::Encoding;
 use crate::{Problem, Reply, json_protocol, query_protocol, rest_json};
 use alluvium_base::RequestId;
 
@@ -10,6 +11,8 @@ pub enum Protocol {
     AwsJson10,
     /// AWS JSON 1.1.
     AwsJson11,
+    /// AWS JSON 1.1 written in CBOR.
+    AwsCbor11,
     /// REST with JSON bodies.
     RestJson,
     /// Forms in, XML out.
@@ -24,8 +27,9 @@ impl Protocol {
     /// A refusal in this protocol's envelope.
     pub fn refuse(self, request_id: RequestId, problem: &Problem) -> Reply {
         match self {
-            Self::AwsJson10 => json_protocol::refuse_as("1.0", request_id, problem),
-            Self::AwsJson11 => json_protocol::refuse_as("1.1", request_id, problem),
+            Self::AwsJson10 => json_protocol::refuse_as(Encoding::Json10, request_id, problem),
+            Self::AwsJson11 => json_protocol::refuse_as(Encoding::Json11, request_id, problem),
+            Self::AwsCbor11 => json_protocol::refuse_as(Encoding::Cbor11, request_id, problem),
             Self::RestJson => rest_json::refuse(request_id, problem),
             Self::Query => query_protocol::refuse(request_id, None, problem),
             Self::RestXml => query_protocol::refuse_s3(request_id, problem),

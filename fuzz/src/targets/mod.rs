@@ -12,6 +12,7 @@ mod records;
 mod signature;
 mod sql;
 mod table_metadata;
+mod wire_cbor;
 mod wire_input;
 
 /// A decoder under test.
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     of("signature", signature::run),
     of("sql", sql::run),
     of("table_metadata", table_metadata::run),
+    of("wire_cbor", wire_cbor::run),
     of("wire_input", wire_input::run),
 ];
 

@@ -306,9 +306,11 @@ struct Signed {
 /// The refusal when a limit of the whole server is reached.
 fn busy(protocol: Protocol, what: &str) -> Problem {
     let code = match protocol {
-        Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::RestJson | Protocol::Iceberg => {
-            "ServiceUnavailableException"
-        }
+        Protocol::AwsJson10
+        | Protocol::AwsJson11
+        | Protocol::AwsCbor11
+        | Protocol::RestJson
+        | Protocol::Iceberg => "ServiceUnavailableException",
         Protocol::Query => "ServiceUnavailable",
         Protocol::RestXml => "SlowDown",
     };
@@ -345,6 +347,7 @@ fn stamped(mut reply: Reply, ticket: &Ticket) -> Reply {
         Protocol::RestXml => http::HeaderName::from_static("x-amz-request-id"),
         Protocol::AwsJson10
         | Protocol::AwsJson11
+        | Protocol::AwsCbor11
         | Protocol::RestJson
         | Protocol::Query
         | Protocol::Iceberg => request_id::X_AMZN_REQUESTID,

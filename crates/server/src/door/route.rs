@@ -2,8 +2,9 @@
 //! query signature (S3), `X-Amz-Target`, the path.
 
 use super::registry::{Registered, Registry};
+use alluvium_wire::json_protocol::{self, Encoding};
 use alluvium_wire::sigv4::{Presented, SignatureProblem};
-use alluvium_wire::{Problem, Protocol, RawService, json_protocol};
+use alluvium_wire::{Problem, Protocol, RawService};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
@@ -22,6 +23,19 @@ type Found = (Route, &'static str, Protocol);
 
 /// Finds the route, the name for logs, and the protocol of refusals.
 pub(super) fn route(
+    registry: &Registry,
+    head: &Parts,
+    presented: &Result<Presented, SignatureProblem>,
+) -> Found {
+    let (route, name, protocol) = by_proof(registry, head, presented);
+    let protocol = match (protocol, Encoding::of(&head.headers)) {
+        (Protocol::AwsJson10 | Protocol::AwsJson11, Encoding::Cbor11) => Protocol::AwsCbor11,
+        (protocol, Encoding::Json10 | Encoding::Json11 | Encoding::Cbor11) => protocol,
+    };
+    (route, name, protocol)
+}
+
+fn by_proof(
     registry: &Registry,
     head: &Parts,
     presented: &Result<Presented, SignatureProblem>,
@@ -97,7 +111,7 @@ fn iceberg(registry: &Registry) -> Found {
 fn not_built(name: &str, protocol: Protocol) -> Found {
     let name: String = name.chars().take(256).collect();
     let (code, status) = match protocol {
-        Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::RestJson => {
+        Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::AwsCbor11 | Protocol::RestJson => {
             ("UnknownOperationException", StatusCode::BAD_REQUEST)
         }
         Protocol::Query => ("InvalidAction", StatusCode::BAD_REQUEST),

@@ -57,7 +57,9 @@ impl SignatureProblem {
     /// The refusal with the code and status that AWS uses in this protocol.
     pub fn problem(&self, protocol: Protocol) -> Problem {
         let (code, status) = match protocol {
-            Protocol::AwsJson10 | Protocol::AwsJson11 => (self.json_code(), 400),
+            Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::AwsCbor11 => {
+                (self.json_code(), 400)
+            }
             Protocol::RestJson => (self.json_code(), 403),
             Protocol::Query | Protocol::RestXml => self.query_code(),
             Protocol::Iceberg => ("NotAuthorizedException", 401),
