@@ -5,12 +5,14 @@
 //! those that answer requests. Nothing here is seen by a reader until the batch is committed, so
 //! any failure leaves nothing behind but files that a next try finds or that upkeep removes.
 
-use crate::batch::{BatchDocument, Counts, Prepared};
+use crate::batch::{BatchDocument, Counts, EMPTY, LaneRange, PartDocument};
 use crate::data_files::{self, BadDataFile};
 use crate::destination::{self, CatalogName};
-use crate::error_object::{ErrorLines, ErrorOutputError, ErrorWriter, Failure};
+use crate::error_object::{
+    BatchNaming, ErrorLines, ErrorOutputError, ErrorWriter, Failure, ICEBERG_FAILED,
+};
 use crate::lane_log::{LaneLog, LaneReadError};
-use crate::stream::StreamDocument;
+use crate::stream::{StreamDocument, TableName};
 use alluvium_base::{ErrorKind, SequenceNumber, kill_point};
 use alluvium_lake::Lake;
 use alluvium_lake::catalog::CatalogError;
@@ -35,10 +37,18 @@ const PUBLISH_PARALLEL: usize = 4;
 /// A batch whose files are durable.
 #[derive(Debug)]
 pub(crate) struct Converted {
-    pub(crate) prepared: Prepared,
-    pub(crate) files: Vec<DataFile>,
+    /// One for each table that gets something.
+    pub(crate) parts: Vec<ConvertedPart>,
+    pub(crate) counts: Counts,
     /// Records in error objects, by their code.
     pub(crate) errors: BTreeMap<String, u64>,
+}
+
+/// What one table gets.
+#[derive(Debug)]
+pub(crate) struct ConvertedPart {
+    pub(crate) document: PartDocument,
+    pub(crate) files: Vec<DataFile>,
 }
 
 /// Why a batch was not converted.
@@ -134,6 +144,8 @@ pub(crate) struct Try<'a> {
     pub(crate) stream: &'a StreamDocument,
     /// Other than zero when [`ConvertError::NamesTaken`] came before.
     pub(crate) salt: u32,
+    /// An earlier try may have written objects.
+    pub(crate) again: bool,
 }
 
 impl Converter {
@@ -170,28 +182,45 @@ impl Converter {
         }
         let writer = TableWriter::new(&metadata, WriteOptions::new(prefix)).map_err(unsupported)?;
         let rows = Rows { decoder, writer };
-        let outcome = self.run(batch, attempt.stream, Way::Rows(Box::new(rows))).await?;
-        let Outcome { files, error_objects, counts, errors } = outcome;
+        let outcome = self.run(batch, attempt, Way::Rows(Box::new(rows))).await?;
+        let Outcome { files, counts, errors } = outcome;
         let (schema_id, spec_id) =
             (metadata.current_schema_id(), metadata.default_partition_spec_id());
         let texts = data_files::describe(&files, &metadata, schema_id, spec_id)?;
-        let prepared = Prepared {
-            table: (!files.is_empty()).then_some(table.record.id),
+        let target = batch.destination.iceberg().and_then(|iceberg| iceberg.tables.first());
+        let document = PartDocument {
+            incarnation: batch.incarnation,
+            batch: batch.number,
+            table: table.record.id,
+            ordinal: 0,
+            name: target.map(TableName::of).unwrap_or_default(),
+            ranges: batch.ranges.clone(),
+            log_id: batch.log_id,
+            stream_version: batch.stream_version,
+            errors: batch.destination.error_target(target),
+            retry_duration_s: batch.destination.retry_duration_s(),
+            oldest_arrival_ms: batch.oldest_arrival_ms,
             schema_id,
             spec_id,
             files: texts,
             paths: files.iter().map(|file| file.file_path().to_string()).collect(),
-            error_objects,
-            counts,
+            size_bytes: files.iter().map(DataFile::file_size_in_bytes).sum(),
+            rows: counts.operations,
+            error_objects: Vec::new(),
+            failure: None,
         };
-        Ok(Converted { prepared, files, errors })
+        let parts = match files.is_empty() {
+            true => Vec::new(),
+            false => vec![ConvertedPart { document, files }],
+        };
+        Ok(Converted { parts, counts, errors })
     }
 
     /// Puts every record of a batch into error objects.
     pub(crate) async fn give_up(
         &self,
         batch: &BatchDocument,
-        stream: &StreamDocument,
+        attempt: Try<'_>,
         failure: Failure<'_>,
     ) -> Result<Converted, ConvertError> {
         let reason = Reason {
@@ -200,48 +229,29 @@ impl Converter {
             attempts: failure.attempts,
             ended_ms: failure.ended_ms,
         };
-        let Outcome { error_objects, counts, errors, .. } =
-            self.run(batch, stream, Way::Refused(reason)).await?;
-        let prepared = Prepared {
-            table: None,
-            schema_id: 0,
-            spec_id: 0,
-            files: Vec::new(),
-            paths: Vec::new(),
-            error_objects,
-            counts,
-        };
-        Ok(Converted { prepared, files: Vec::new(), errors })
+        let Outcome { counts, errors, .. } = self.run(batch, attempt, Way::Refused(reason)).await?;
+        Ok(Converted { parts: Vec::new(), counts, errors })
     }
 
     async fn run(
         &self,
         batch: &BatchDocument,
-        stream: &StreamDocument,
+        attempt: Try<'_>,
         way: Way,
     ) -> Result<Outcome, ConvertError> {
-        let mut errors = ErrorWriter::new(batch, &stream.name, 0)?;
+        let naming = BatchNaming::of(batch, &attempt.stream.name);
+        let tables = batch.destination.iceberg().map_or(&[][..], |iceberg| &iceberg.tables);
+        let target = batch.destination.error_target(tables.first());
+        let mut errors = ErrorWriter::new(&naming, &target, ICEBERG_FAILED, 0)?;
         let mut work = Box::new(Work::new(batch, way));
         let mut files = Vec::new();
-        let range = batch.range;
-        let mut after = range.after;
-        while after < range.to {
-            let blocks = self.log.read(range.lane, after, Some(range.to), CHUNK_BYTES).await?;
-            let Some(last) = blocks.last().map(|block| block.last) else {
-                if self.log.held(range.lane, after).loss_accepted {
-                    gone(batch, after);
-                    break;
-                }
-                let reason = format!("the log has nothing after {after}, before {}", range.to);
-                return Err(ConvertError::Held(reason));
-            };
-            if last > range.to {
-                let reason = format!("a block ends at {last}, past the batch's end {}", range.to);
-                return Err(ConvertError::Held(reason));
+        for range in &batch.ranges {
+            let mut after = range.after;
+            while let Some(blocks) = self.blocks(batch, range, after).await? {
+                after = blocks.last().map_or(range.to, |block| block.last);
+                work = self.on_cpu(work, move |work| work.take(&blocks)).await?;
+                self.put(&mut work, &mut files, &mut errors).await?;
             }
-            after = last;
-            work = self.on_cpu(work, move |work| work.take(&blocks)).await?;
-            self.put(&mut work, &mut files, &mut errors).await?;
         }
         work = self.on_cpu(work, Work::finish).await?;
         self.put(&mut work, &mut files, &mut errors).await?;
@@ -249,20 +259,48 @@ impl Converter {
         for part in work.errors.take_all() {
             errors.write(self.lake.objects().as_ref(), part).await?;
         }
-        errors.remove_left_over(self.lake.objects().as_ref()).await?;
+        if attempt.again {
+            errors.remove_left_over(self.lake.objects().as_ref()).await?;
+        }
         kill_point("delivery-errors-written");
-        let counts = Counts { errors: work.errors.lines(), ..work.counts };
+        let counts = Counts { errors: work.errors.lines(), ..work.counts.clone() };
         if !counts.balance() {
             // I2: a record that is nowhere, or twice, is a defect; the batch goes nowhere with it.
             return Err(ConvertError::Held(format!("the counts do not balance: {counts:?}")));
         }
         let in_files: u64 = files.iter().map(DataFile::record_count).sum();
-        if in_files != counts.rows {
-            let reason = format!("{} rows were decoded, {in_files} written", counts.rows);
+        if in_files != counts.operations {
+            let reason = format!("{} rows were decoded, {in_files} written", counts.operations);
             return Err(ConvertError::Held(reason));
         }
         let by_code = work.errors.into_counts();
-        Ok(Outcome { files, error_objects: errors.into_keys(), counts, errors: by_code })
+        Ok(Outcome { files, counts, errors: by_code })
+    }
+
+    /// The next blocks of a range; none at its end.
+    async fn blocks(
+        &self,
+        batch: &BatchDocument,
+        range: &LaneRange,
+        after: SequenceNumber,
+    ) -> Result<Option<Vec<LaneBlock>>, ConvertError> {
+        if after >= range.to {
+            return Ok(None);
+        }
+        let blocks = self.log.read(range.lane, after, Some(range.to), CHUNK_BYTES).await?;
+        let Some(last) = blocks.last().map(|block| block.last) else {
+            if self.log.held(range.lane, after).loss_accepted {
+                gone(batch, range, after);
+                return Ok(None);
+            }
+            let reason = format!("the log has nothing after {after}, before {}", range.to);
+            return Err(ConvertError::Held(reason));
+        };
+        if last > range.to {
+            let reason = format!("a block ends at {last}, past the batch's end {}", range.to);
+            return Err(ConvertError::Held(reason));
+        }
+        Ok(Some(blocks))
     }
 
     async fn put(
@@ -299,7 +337,6 @@ impl Converter {
 #[derive(Debug)]
 struct Outcome {
     files: Vec<DataFile>,
-    error_objects: Vec<String>,
     counts: Counts,
     /// Records in error objects, by their code.
     errors: BTreeMap<String, u64>,
@@ -339,7 +376,7 @@ impl Work {
     fn new(batch: &BatchDocument, way: Way) -> Self {
         Self {
             way,
-            errors: ErrorLines::new(batch),
+            errors: ErrorLines::new(batch.number),
             counts: Counts::default(),
             finished: Vec::new(),
             cut_ms: batch.cut_ms,
@@ -349,6 +386,7 @@ impl Work {
     fn take(&mut self, blocks: &[LaneBlock]) -> Result<(), ConvertError> {
         for block in blocks {
             self.counts.records += u64::from(block.count);
+            self.counts.sub_records += u64::from(block.count);
             match &mut self.way {
                 Way::Rows(rows) => {
                     let (errors, counts) = (&mut self.errors, &mut self.counts);
@@ -376,13 +414,13 @@ impl Work {
 /// The rest of a batch is missing from the log and an operator accepted that (`alluvium log
 /// repair`, `--accept-log-loss`): the batch is what is left of it. How many records are gone nobody
 /// can tell.
-fn gone(batch: &BatchDocument, after: SequenceNumber) {
+fn gone(batch: &BatchDocument, range: &LaneRange, after: SequenceNumber) {
     metrics::counter!("alluvium_delivery_lost_ranges_total").increment(1);
     tracing::error!(
         stream = %batch.incarnation,
         batch = batch.number.0,
         "the log has nothing after {after} up to {}: delivery goes on without it, as was accepted",
-        batch.range.to
+        range.to
     );
 }
 
@@ -408,7 +446,7 @@ impl Rows {
             found += 1;
             if let Err(error) = self.decoder.push(raw) {
                 if raw.is_empty() {
-                    counts.empty += 1;
+                    counts.drop_one(EMPTY);
                     continue;
                 }
                 let (code, message) = (error.code.as_str(), error.message.as_str());
@@ -428,7 +466,7 @@ impl Rows {
 
     fn flush(&mut self, counts: &mut Counts) -> Result<(), ConvertError> {
         let rows = self.decoder.finish().map_err(unsupported)?;
-        counts.rows += rows.num_rows() as u64;
+        counts.operations += rows.num_rows() as u64;
         self.writer.write(&rows).map_err(unsupported)
     }
 }
@@ -448,7 +486,7 @@ fn refuse(
     for (index, raw) in Frames::new(&block.frames).enumerate() {
         let raw = raw.map_err(broken)?;
         if raw.is_empty() {
-            counts.empty += 1;
+            counts.drop_one(EMPTY);
         } else {
             errors.record(block.arrival_ms, sequence_of(block, index), raw, failure);
         }

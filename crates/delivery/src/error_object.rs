@@ -7,9 +7,10 @@
 //! a crash may make other lines (the table changed meanwhile): until the batch is prepared the
 //! object is in the making and is replaced.
 
-use crate::batch::BatchDocument;
+use crate::batch::{BatchDocument, LaneRange, PartDocument};
 use crate::prefix::{BadPrefix, ObjectIdentity, Prefix};
-use alluvium_base::SequenceNumber;
+use crate::stream::ErrorTarget;
+use alluvium_base::{BatchNumber, SequenceNumber, StreamIncarnation};
 use alluvium_store::objects::{Objects, ObjectsError, PutCondition, PutOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -59,10 +60,14 @@ struct FileLine<'a> {
     copy: Option<&'a str>,
     stage: Stage,
     batch: u64,
+    table: String,
     /// The file's records are of the batch after this one…
     after_sequence_number: String,
     /// …up to and with this one.
     last_sequence_number: String,
+    /// All ranges, where the batch is of several lanes: lane, after, last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ranges: Vec<(u64, String, String)>,
 }
 
 /// What failed, for a line.
@@ -90,9 +95,9 @@ pub struct ErrorLines {
 
 impl ErrorLines {
     /// None yet.
-    pub fn new(batch: &BatchDocument) -> Self {
+    pub fn new(batch: BatchNumber) -> Self {
         Self {
-            batch: batch.number.0,
+            batch: batch.0,
             full: Vec::new(),
             open: Vec::new(),
             lines: 0,
@@ -128,14 +133,18 @@ impl ErrorLines {
     /// Adds a data file that could not be committed.
     pub fn file(
         &mut self,
-        batch: &BatchDocument,
+        part: &PartDocument,
         path: &str,
         copy: Option<&str>,
         failure: Failure<'_>,
     ) {
+        let text =
+            |range: &LaneRange| (range.lane.0, range.after.to_string(), range.to.to_string());
+        let (_, after, last) = part.ranges.first().map(text).unwrap_or_default();
+        let several = part.ranges.len() > 1;
         self.push(&FileLine {
             attempts_made: failure.attempts,
-            arrival_timestamp: batch.oldest_arrival_ms,
+            arrival_timestamp: part.oldest_arrival_ms,
             error_code: failure.code,
             error_message: failure.message,
             attempt_ending_timestamp: failure.ended_ms,
@@ -143,8 +152,10 @@ impl ErrorLines {
             copy,
             stage: Stage::Commit,
             batch: self.batch,
-            after_sequence_number: batch.range.after.to_string(),
-            last_sequence_number: batch.range.to.to_string(),
+            table: part.name.to_string(),
+            after_sequence_number: after,
+            last_sequence_number: last,
+            ranges: if several { part.ranges.iter().map(text).collect() } else { Vec::new() },
         });
     }
 
@@ -199,11 +210,46 @@ pub enum ErrorOutputError {
     Prefix(#[from] BadPrefix),
 }
 
-/// Writes the error objects of one batch, part by part.
+/// What of a batch names its error objects.
+#[derive(Debug, Clone)]
+pub struct BatchNaming {
+    incarnation: StreamIncarnation,
+    batch: BatchNumber,
+    oldest_arrival_ms: i64,
+    stream: String,
+    version: u64,
+}
+
+impl BatchNaming {
+    /// Of a batch of the stream of this name.
+    pub fn of(batch: &BatchDocument, stream: &str) -> Self {
+        Self {
+            incarnation: batch.incarnation,
+            batch: batch.number,
+            oldest_arrival_ms: batch.oldest_arrival_ms,
+            stream: stream.to_string(),
+            version: batch.stream_version,
+        }
+    }
+
+    /// Of a part's batch.
+    pub fn of_part(part: &PartDocument, stream: &str) -> Self {
+        Self {
+            incarnation: part.incarnation,
+            batch: part.batch,
+            oldest_arrival_ms: part.oldest_arrival_ms,
+            stream: stream.to_string(),
+            version: part.stream_version,
+        }
+    }
+}
+
+/// Writes error objects of one batch to one place, one after another.
 #[derive(Debug)]
 pub struct ErrorWriter {
     prefix: Prefix,
     bucket: String,
+    error_type: &'static str,
     stream: String,
     version: u64,
     identity: ObjectIdentity,
@@ -211,28 +257,25 @@ pub struct ErrorWriter {
 }
 
 impl ErrorWriter {
-    /// A writer for a batch of the stream of this name; the first object has this part number.
+    /// A writer whose first object has this part number.
     pub fn new(
-        batch: &BatchDocument,
-        stream: &str,
+        naming: &BatchNaming,
+        target: &ErrorTarget,
+        error_type: &'static str,
         first_part: u32,
     ) -> Result<Self, ErrorOutputError> {
-        let errors = batch.destination.errors();
-        let tables = batch.destination.iceberg().map_or(&[][..], |iceberg| &iceberg.tables);
-        let prefix = match tables.first().and_then(|table| table.error_prefix.as_deref()) {
-            Some(own) => Prefix::for_errors(None, Some(own))?,
-            None => Prefix::for_errors(errors.prefix, errors.error_prefix)?,
-        };
+        let ErrorTarget { bucket, prefix, error_prefix } = target;
         Ok(Self {
-            prefix,
-            bucket: errors.bucket.to_string(),
-            stream: stream.to_string(),
-            version: batch.stream_version,
+            prefix: Prefix::for_errors(prefix.as_deref(), error_prefix.as_deref())?,
+            bucket: bucket.clone(),
+            error_type,
+            stream: naming.stream.clone(),
+            version: naming.version,
             identity: ObjectIdentity {
-                incarnation: batch.incarnation,
-                batch: batch.number,
+                incarnation: naming.incarnation,
+                batch: naming.batch,
                 part: first_part,
-                oldest_arrival_ms: batch.oldest_arrival_ms,
+                oldest_arrival_ms: naming.oldest_arrival_ms,
             },
             written: Vec::new(),
         })
@@ -244,7 +287,7 @@ impl ErrorWriter {
     }
 
     fn key_of(&self, identity: &ObjectIdentity) -> String {
-        self.prefix.key(identity, ICEBERG_FAILED, &self.stream, self.version)
+        self.prefix.key(identity, self.error_type, &self.stream, self.version)
     }
 
     /// The bucket.

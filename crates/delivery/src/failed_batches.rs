@@ -4,11 +4,11 @@
 //!
 //! Only for a stopped server, whose engine would have the same documents in hand. The files are
 //! committed as they are, under the original batch's identity: the transaction that swaps the
-//! table's pointer removes the batch's document and requires it to be as it was read, so a batch
+//! table's pointer removes the part's document and requires it to be as it was read, so it
 //! can be committed once and only once (I3), whatever is lost or repeated. The stream's checkpoint,
 //! which later batches have moved on, stays.
 
-use crate::batch::{BATCHES, BatchDocument, BatchState, FailureNote, Prepared};
+use crate::batch::{BATCHES, BatchDocument, FailureNote, PARTS, PartDocument};
 use crate::engine::{restored, schema_fits};
 use crate::streams::{StreamsError, decode, scan_all};
 use alluvium_base::{BatchNumber, ErrorKind, StreamIncarnation, TableId, kill_point};
@@ -17,13 +17,11 @@ use alluvium_lake::{CommitError, Lake, LoadError, TableChange};
 use alluvium_store::records::{Key, Operation, Outcome, Precondition, Records, Transaction};
 use std::collections::BTreeMap;
 
-/// A failed batch, as it was read.
+/// What of a failed batch is for one table, as it was read.
 #[derive(Debug, Clone)]
 pub struct FailedBatch {
     /// Its document.
-    pub document: BatchDocument,
-    /// Its files and counts.
-    pub prepared: Prepared,
+    pub part: PartDocument,
     key: Key,
     version: u64,
 }
@@ -78,19 +76,17 @@ impl FailedBatchError {
 }
 
 impl FailedBatch {
-    /// Why it failed; none in documents of the first builds.
+    /// Why it failed.
     pub fn note(&self) -> Option<&FailureNote> {
-        self.document.failure.as_ref()
+        self.part.failure.as_ref()
     }
 
     /// Commits its files to their table.
     pub async fn commit(&self, lake: &Lake) -> Result<(), FailedBatchError> {
-        let batch = self.document.number;
+        let (batch, table) = (self.part.batch, self.part.table);
         if self.note().is_some_and(|note| !note.reported) {
             return Err(FailedBatchError::NotReported(batch));
         }
-        let prepared = &self.prepared;
-        let Some(table) = prepared.table else { return Err(FailedBatchError::NotFailed(batch)) };
         let refused = |error| FailedBatchError::Commit { batch, error };
         let loaded = match lake.load(table).await {
             Err(LoadError::Catalog(CatalogError::NotFound { .. })) => {
@@ -98,11 +94,11 @@ impl FailedBatch {
             }
             loaded => loaded.map_err(|error| refused(error.into()))?,
         };
-        schema_fits(&self.document, &loaded.metadata).map_err(refused)?;
-        let files = restored(prepared, &loaded.metadata).map_err(refused)?;
-        let name = format!("{}:{batch}", self.document.incarnation);
+        schema_fits(&self.part, &loaded.metadata).map_err(refused)?;
+        let files = restored(&self.part, &loaded.metadata).map_err(refused)?;
+        let name = format!("{}:{batch}", self.part.incarnation);
         let summary = BTreeMap::from([("alluvium.batches".to_string(), name)]);
-        let change = TableChange::append(prepared.spec_id, files, summary).with_records(
+        let change = TableChange::append(self.part.spec_id, files, summary).with_records(
             vec![Precondition::AtVersion(self.key.clone(), self.version)],
             vec![Operation::Delete(self.key.clone())],
         );
@@ -114,7 +110,7 @@ impl FailedBatch {
     /// Lets go of its files. The error object, which names them, stays.
     pub async fn discard(&self, records: &dyn Records) -> Result<(), FailedBatchError> {
         if self.note().is_some_and(|note| !note.reported) {
-            return Err(FailedBatchError::NotReported(self.document.number));
+            return Err(FailedBatchError::NotReported(self.part.batch));
         }
         let transaction = Transaction {
             preconditions: vec![Precondition::AtVersion(self.key.clone(), self.version)],
@@ -127,18 +123,28 @@ impl FailedBatch {
     }
 }
 
-/// The failed batches of a stream, oldest first.
+/// The failed batches of a stream, oldest first, each table's part for itself.
 pub async fn failed(
     records: &dyn Records,
     incarnation: StreamIncarnation,
 ) -> Result<Vec<FailedBatch>, FailedBatchError> {
     let mut failed = Vec::new();
-    for found in scan_all(records, BATCHES, &format!("{incarnation}/")).await? {
-        let document: BatchDocument = decode(&found)?;
-        if let BatchState::Failed(prepared) = &document.state {
-            let (prepared, key, version) = (prepared.clone(), found.key, found.version);
-            failed.push(FailedBatch { document, prepared, key, version });
+    let prefix = format!("{incarnation}/");
+    let mut read = Vec::new();
+    // Of the first releases, where no start of this one came since.
+    for found in scan_all(records, BATCHES, &prefix).await? {
+        let batch: BatchDocument = decode(&found)?;
+        read.extend(PartDocument::of_earlier(&batch).map(|part| (part, found)));
+    }
+    for found in scan_all(records, PARTS, &prefix).await? {
+        read.push((decode(&found)?, found));
+    }
+    for (part, found) in read {
+        if part.failure.is_some() {
+            let (key, version) = (found.key, found.version);
+            failed.push(FailedBatch { part, key, version });
         }
     }
+    failed.sort_by_key(|failed| (failed.part.batch, failed.part.ordinal));
     Ok(failed)
 }

@@ -20,7 +20,8 @@ pub struct Counters {
     bytes: AtomicU64,
     rows: AtomicU64,
     failed_rows: AtomicU64,
-    empty: AtomicU64,
+    /// Declared drops, by reason.
+    dropped: Mutex<BTreeMap<&'static str, u64>>,
     visible: Visible,
     /// Records in error objects, by the code that they carry.
     errors: Mutex<BTreeMap<String, u64>>,
@@ -52,8 +53,14 @@ impl Counters {
     }
 
     /// A prepared batch's records that are no rows.
-    pub(crate) fn set_aside(&self, errors: &BTreeMap<String, u64>, empty: u64) {
-        self.empty.fetch_add(empty, Ordering::Relaxed);
+    pub(crate) fn set_aside(
+        &self,
+        errors: &BTreeMap<String, u64>,
+        dropped: &BTreeMap<&'static str, u64>,
+    ) {
+        for (reason, count) in dropped {
+            *self.dropped.lock().entry(reason).or_default() += count;
+        }
         let mut all = self.errors.lock();
         for (code, count) in errors {
             *all.entry(code.clone()).or_default() += count;
@@ -79,7 +86,7 @@ impl Counters {
             bytes: read(&self.bytes),
             rows: read(&self.rows),
             failed_rows: read(&self.failed_rows),
-            empty: read(&self.empty),
+            dropped: self.dropped.lock().clone(),
             errors: self.errors.lock().clone(),
             visible_within,
             // Never less than the last bucket, though a commit may come between the two reads.
@@ -87,6 +94,7 @@ impl Counters {
             visible_sum_ms: read(&self.visible.sum_ms),
             lag_ms: 0,
             waiting_bytes: 0,
+            tables: Vec::new(),
         }
     }
 }
@@ -106,8 +114,8 @@ pub struct StreamFigures {
     pub rows: u64,
     /// Rows whose files could not be committed and are named in error objects.
     pub failed_rows: u64,
-    /// Empty records, which are dropped as declared.
-    pub empty: u64,
+    /// Records that are dropped as declared, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
     /// Records in error objects, by error code.
     pub errors: BTreeMap<String, u64>,
     /// Committed batches whose oldest record waited at most [`VISIBLE_BOUNDS_MS`]; cumulative.
@@ -120,6 +128,25 @@ pub struct StreamFigures {
     pub lag_ms: u64,
     /// Bytes in the log that no batch has yet.
     pub waiting_bytes: u64,
+    /// Tables that something is prepared for.
+    pub tables: Vec<TableFigures>,
+}
+
+/// What is prepared for a table and not committed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableFigures {
+    /// `DATABASE.TABLE`, as the oldest batch found it.
+    pub table: String,
+    /// Batches with files for it.
+    pub parts: usize,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Age of their oldest record.
+    pub lag_ms: u64,
+    /// What the last commit failed with.
+    pub stuck: Option<String>,
 }
 
 #[cfg(test)]
@@ -135,10 +162,10 @@ mod tests {
             counters.committed(1, waited_ms);
         }
         let errors = BTreeMap::from([("Iceberg.X".to_string(), 2)]);
-        counters.set_aside(&errors, 1);
-        counters.set_aside(&errors, 0);
+        counters.set_aside(&errors, &BTreeMap::from([("empty", 1)]));
+        counters.set_aside(&errors, &BTreeMap::new());
         let read = counters.read("us-east-1".parse().unwrap(), "s".into());
-        assert_eq!((read.records, read.bytes, read.rows, read.empty), (5, 150, 5, 1));
+        assert_eq!((read.records, read.bytes, read.rows, read.dropped["empty"]), (5, 150, 5, 1));
         assert_eq!(read.errors["Iceberg.X"], 4);
         assert_eq!(read.visible_within[..2], [2, 3]);
         assert_eq!(read.visible_within[VISIBLE_BOUNDS_MS.len() - 1], 4);

@@ -3,12 +3,14 @@
 //! The server asks [`floors`] before it opens the log, so that sequences never go back (DURABILITY
 //! section 2) and what is prepared is not read again.
 
-use crate::batch::{BATCHES, BatchDocument, BatchState, PROGRESS, ProgressDocument};
+use crate::batch::{
+    BATCHES, BatchDocument, BatchState, PARTS, PROGRESS, PartDocument, ProgressDocument,
+};
 use crate::streams::{StreamsError, decode, scan_all};
 use alluvium_base::LaneId;
 use alluvium_log::LaneFloor;
 use alluvium_store::records::Records;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// What the documents say about the log.
@@ -23,13 +25,11 @@ pub struct Floors {
 /// Reads the floors.
 pub async fn floors(records: &dyn Records) -> Result<Floors, StreamsError> {
     let mut floors = Floors::default();
-    let mut incarnations: HashMap<String, LaneId> = HashMap::new();
     let mut newest = 0;
     for document in scan_all(records, PROGRESS, "").await? {
         let progress: ProgressDocument = decode(&document)?;
         let floor = LaneFloor { released: progress.cut_to, highest: progress.cut_to };
         floors.lanes.insert(progress.lane, floor);
-        incarnations.insert(document.key.id.clone(), progress.lane);
         if document.version > newest && progress.log_id.is_some() {
             newest = document.version;
             floors.log_id = progress.log_id;
@@ -37,12 +37,20 @@ pub async fn floors(records: &dyn Records) -> Result<Floors, StreamsError> {
     }
     for document in scan_all(records, BATCHES, "").await? {
         let batch: BatchDocument = decode(&document)?;
-        let lane = incarnations.get(&batch.incarnation.to_string());
-        let Some(floor) = lane.and_then(|lane| floors.lanes.get_mut(lane)) else { continue };
-        if batch.state == BatchState::Cut {
-            floor.released = floor.released.min(batch.range.after);
+        for range in batch.ranges {
+            let Some(floor) = floors.lanes.get_mut(&range.lane) else { continue };
+            if batch.state == BatchState::Cut {
+                floor.released = floor.released.min(range.after);
+            }
+            floor.highest = floor.highest.max(range.to);
         }
-        floor.highest = floor.highest.max(batch.range.to);
+    }
+    for document in scan_all(records, PARTS, "").await? {
+        let part: PartDocument = decode(&document)?;
+        for range in part.ranges {
+            let Some(floor) = floors.lanes.get_mut(&range.lane) else { continue };
+            floor.highest = floor.highest.max(range.to);
+        }
     }
     Ok(floors)
 }

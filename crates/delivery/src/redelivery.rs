@@ -6,7 +6,7 @@
 //! keeps those records in the log and cuts them anew. Rows that are in the table already are there
 //! twice afterwards; that is what was asked for.
 
-use crate::batch::{BATCHES, ProgressDocument, progress_key};
+use crate::batch::{BATCHES, PARTS, ProgressDocument, progress_key};
 use crate::streams::{StreamsError, decode};
 use alluvium_base::{SequenceNumber, StreamIncarnation};
 use alluvium_store::records::{
@@ -79,17 +79,20 @@ pub async fn set_back(
     progress.cut_to = after;
     let body = serde_json::to_vec(&progress)
         .map_err(|error| RedeliveryError::Records(error.to_string()))?;
-    let none_left = Precondition::NoneUnder(Key::new(BATCHES, format!("{incarnation}/")));
+    let none_left = [BATCHES, PARTS]
+        .map(|collection| Precondition::NoneUnder(Key::new(collection, format!("{incarnation}/"))));
+    let [no_batches, no_parts] = none_left.clone();
     let transaction = Transaction {
         preconditions: vec![
-            none_left.clone(),
+            no_batches,
+            no_parts,
             Precondition::AtVersion(document.key.clone(), document.version),
         ],
         operations: vec![Operation::Put(document.key, body.into())],
     };
     match records.transact(transaction).await {
         Outcome::Committed { .. } => Ok(()),
-        Outcome::Conflict(which) if which == none_left => Err(RedeliveryError::BatchesLeft),
+        Outcome::Conflict(which) if none_left.contains(&which) => Err(RedeliveryError::BatchesLeft),
         other => Err(RedeliveryError::Records(format!("{other:?}"))),
     }
 }

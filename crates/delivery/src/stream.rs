@@ -145,6 +145,17 @@ impl Destination {
         }
     }
 
+    /// Where error objects go of what is for a table of the list, or of the rest.
+    pub fn error_target(&self, table: Option<&TableTarget>) -> ErrorTarget {
+        let place = self.errors();
+        let own = table.and_then(|table| table.error_prefix.clone());
+        ErrorTarget {
+            bucket: place.bucket.to_string(),
+            prefix: own.is_none().then(|| place.prefix.map(str::to_string)).flatten(),
+            error_prefix: own.or_else(|| place.error_prefix.map(str::to_string)),
+        }
+    }
+
     /// The Iceberg destination, if it is one.
     pub fn iceberg(&self) -> Option<&IcebergDestination> {
         match self {
@@ -171,6 +182,41 @@ pub struct ErrorPlace<'a> {
     pub prefix: Option<&'a str>,
     /// `ErrorOutputPrefix`.
     pub error_prefix: Option<&'a str>,
+}
+
+/// Where error objects go, as a document keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ErrorTarget {
+    /// The bucket's name.
+    pub bucket: String,
+    /// `Prefix`; none where a table's own `S3ErrorOutputPrefix` takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// `ErrorOutputPrefix` or the table's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_prefix: Option<String>,
+}
+
+/// A table, as a destination names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableName {
+    /// The database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+}
+
+impl TableName {
+    /// Of a table of the list.
+    pub fn of(target: &TableTarget) -> Self {
+        Self { database: target.database.clone(), table: target.table.clone() }
+    }
+}
+
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.database, self.table)
+    }
 }
 
 /// An Iceberg destination.

@@ -7,7 +7,7 @@
 //!
 //! The file is long because the life of a stream is one set of transactions that are read together.
 
-use crate::batch::{BATCHES, BINDINGS, ProgressDocument, progress_key};
+use crate::batch::{BATCHES, BINDINGS, PARTS, ProgressDocument, progress_key};
 use crate::figures::Counters;
 use crate::stream::{Destination, Source, StreamDocument, StreamStatus};
 use alluvium_base::{
@@ -452,7 +452,7 @@ impl Streams {
             Operation::Put(retired_key(stream.lane), encode(&retired)),
         ];
         let prefix = format!("{}/", stream.incarnation);
-        for collection in [BATCHES, BINDINGS] {
+        for collection in [BATCHES, PARTS, BINDINGS] {
             for found in scan_all(self.records.as_ref(), collection, &prefix).await? {
                 operations.push(Operation::Delete(found.key));
             }

@@ -6,7 +6,7 @@
 mod rig;
 
 use alluvium_base::Clock;
-use alluvium_delivery::batch::{BATCHES, PROGRESS};
+use alluvium_delivery::batch::{BATCHES, PARTS, PROGRESS};
 use alluvium_log::device::memory::MemoryDevice;
 use alluvium_store::objects::ObjectsError;
 use alluvium_store::objects::faulty::{Call, Fault as ObjectFault};
@@ -88,7 +88,7 @@ async fn a_crash_before_any_step_neither_loses_nor_doubles() {
         run.settle().await;
         assert_eq!(run.ids(table).await, vec![1, 2, 3], "{at:?}");
         assert_eq!(run.error_lines().await.len(), 1, "{at:?}");
-        assert_eq!(run.documents(BATCHES).await, 0, "{at:?}");
+        assert_eq!(run.documents(BATCHES).await + run.documents(PARTS).await, 0, "{at:?}");
         let stream = run.streams.get(&rig::region(), "s").unwrap();
         run.put(&stream, 4..6).await;
         run.settle().await;
@@ -123,7 +123,7 @@ async fn crashes_one_after_another_at_every_step_add_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_answers_at_every_transaction_are_resolved_by_reading_back() {
-    for collection in [PROGRESS, BATCHES, "checkpoint"] {
+    for collection in [PROGRESS, BATCHES, PARTS, "checkpoint"] {
         for fault in [Fault::DoThenUnknown, Fault::SkipThenUnknown] {
             let mut world = World::new();
             let (run, stream, table) = world.begin(AT_ONCE).await;

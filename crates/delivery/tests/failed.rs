@@ -6,7 +6,7 @@
 mod rig;
 
 use alluvium_base::TableId;
-use alluvium_delivery::batch::BATCHES;
+use alluvium_delivery::batch::{BATCHES, PARTS};
 use alluvium_delivery::failed_batches::{FailedBatch, FailedBatchError, failed};
 use alluvium_delivery::streams::Stream;
 use alluvium_lake::CommitError;
@@ -74,7 +74,7 @@ async fn a_batch_that_was_recorded_as_failed_is_told_by_the_next_start_and_never
     assert_eq!(lines[0].1["copy"], serde_json::Value::Null, "the table keeps its files");
     assert_eq!(run.ids(table).await, vec![0, 1, 2]);
     let batch = the_failed(&run, &stream).await;
-    assert_eq!(batch.prepared.counts.rows, 3);
+    assert_eq!(batch.part.rows, 3);
     assert!(batch.note().unwrap().reported);
     run.crash().await;
 }
@@ -90,14 +90,14 @@ async fn a_failed_batch_is_committed_once_also_behind_later_ones_and_over_lost_a
         assert_eq!(run.ids(table).await, vec![0, 1, 2, 6, 7, 8]);
         let batch = the_failed(&run, &stream).await;
         if let Some(fault) = fault.clone() {
-            run.records.arm(Some(BATCHES), fault, 1);
+            run.records.arm(Some(PARTS), fault, 1);
         }
         batch.commit(&run.lake).await.unwrap();
         assert_eq!(run.ids(table).await, (0..9).collect::<Vec<_>>(), "{fault:?}");
         let again = batch.commit(&run.lake).await.unwrap_err();
-        let gone = FailedBatchError::Commit { batch: batch.document.number, error: gone(&again) };
+        let gone = FailedBatchError::Commit { batch: batch.part.batch, error: gone(&again) };
         assert_eq!(again.to_string(), gone.to_string());
-        assert_eq!(run.documents(BATCHES).await, 0);
+        assert_eq!(run.documents(BATCHES).await + run.documents(PARTS).await, 0);
         run.put(&stream, 9..12).await;
         run.settle().await;
         assert_eq!(run.ids(table).await, (0..12).collect::<Vec<_>>());
@@ -121,7 +121,7 @@ async fn a_discarded_batch_is_let_go_and_its_error_object_stays() {
     let (run, stream, table) = failing(&mut world).await;
     run.settle().await;
     the_failed(&run, &stream).await.discard(run.records.as_ref()).await.unwrap();
-    assert_eq!(run.documents(BATCHES).await, 0);
+    assert_eq!(run.documents(BATCHES).await + run.documents(PARTS).await, 0);
     assert_eq!(run.ids(table).await, vec![0, 1, 2]);
     assert_eq!(run.error_lines().await.len(), 1);
     run.crash().await;

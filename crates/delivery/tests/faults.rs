@@ -9,7 +9,7 @@
 mod rig;
 
 use alluvium_base::{Clock, TableId};
-use alluvium_delivery::batch::{BATCHES, PROGRESS};
+use alluvium_delivery::batch::{BATCHES, PARTS, PROGRESS};
 use alluvium_delivery::intake::{PutError, Records};
 use alluvium_log::Invocation;
 use alluvium_log::device::memory::{Faults, MemoryDevice};
@@ -131,7 +131,8 @@ fn arm_records(run: &Run, dice: &mut Dice, gates: &mut Vec<Release>) {
         4 => Fault::Late(gate.clone()),
         _ => Fault::Stall(gate.clone()),
     };
-    let collection = dice.of(&[Some(PROGRESS), Some(BATCHES), Some("checkpoint"), None]);
+    let collection =
+        dice.of(&[Some(PROGRESS), Some(BATCHES), Some(PARTS), Some("checkpoint"), None]);
     run.records.arm(collection, fault, 1 + dice.below(2));
     gates.push(gate);
 }
@@ -230,7 +231,8 @@ async fn compare(run: &Run, table: TableId, ledger: &Ledger, seed: u64) {
         assert!(errors.insert(raw), "seed {seed}: an error twice, again in {key}: {line}");
     }
     assert_eq!(errors, ledger.bad, "seed {seed}: errors against acknowledged bad records");
-    assert_eq!(run.documents(BATCHES).await, 0, "seed {seed}: no batch is left over");
+    let left = run.documents(BATCHES).await + run.documents(PARTS).await;
+    assert_eq!(left, 0, "seed {seed}: no batch is left over");
 }
 
 async fn live(seed: u64) {

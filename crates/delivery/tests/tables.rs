@@ -4,7 +4,7 @@
 
 mod rig;
 
-use alluvium_delivery::batch::BATCHES;
+use alluvium_delivery::batch::{BATCHES, PARTS};
 use alluvium_delivery::stream::BufferingHints;
 use alluvium_lake::TableChange;
 use alluvium_store::objects::Objects;
@@ -38,7 +38,7 @@ async fn without_a_table_records_wait_for_the_retry_time_and_become_error_object
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0].1["errorCode"], "Iceberg.NoSuchTable");
     assert!(lines[0].1["attemptsMade"].as_u64().unwrap() > 1);
-    assert_eq!(run.documents(BATCHES).await, 0);
+    assert_eq!(run.documents(BATCHES).await + run.documents(PARTS).await, 0);
     run.crash().await;
 }
 
@@ -131,7 +131,7 @@ async fn a_table_that_is_dropped_before_the_commit_begins_is_told_as_gone_and_it
             // Committing is held until the process ends, so that the next start finds the batch
             // prepared.
             let commit = Release::new();
-            run.records.arm(Some(BATCHES), Fault::Stall(commit.clone()), 1);
+            run.records.arm(Some(PARTS), Fault::Stall(commit.clone()), 1);
             prepared.release();
             tokio::time::timeout(Duration::from_secs(30), commit.stalled()).await.unwrap();
             run.crash().await;

@@ -54,6 +54,9 @@ pub(crate) struct ChosenOptions {
     /// Every failed batch of the stream
     #[arg(long, conflicts_with = "batch")]
     all: bool,
+    /// Only what is for this table, as `alluvium failed list` names it
+    #[arg(long, value_name = "DATABASE.TABLE")]
+    table: Option<String>,
 }
 
 /// The data directory of a stopped server, opened.
@@ -102,18 +105,27 @@ impl Stopped {
         Ok(Self { records, lake, batches, _directory: directory })
     }
 
-    /// The batches that were asked for; each must be there.
+    /// The batches that were asked for, of one table or of all; each must be there.
     fn chosen(&self, options: &ChosenOptions) -> Result<Vec<&FailedBatch>, String> {
-        if options.all {
-            return Ok(self.batches.iter().collect());
-        }
-        let of = |number: &u64| {
-            let found = self.batches.iter().find(|b| b.document.number == BatchNumber(*number));
-            found.ok_or_else(|| {
-                format!("batch {number} of the stream is not failed; see `alluvium failed list`")
-            })
+        let of_table = |failed: &FailedBatch| {
+            options.table.as_ref().is_none_or(|table| failed.part.name.to_string() == *table)
         };
-        options.batch.iter().map(of).collect()
+        let of_tables: Vec<_> = self.batches.iter().filter(|failed| of_table(failed)).collect();
+        if options.all {
+            return Ok(of_tables);
+        }
+        let mut chosen = Vec::new();
+        for number in &options.batch {
+            let of_batch = |failed: &&&FailedBatch| failed.part.batch == BatchNumber(*number);
+            let before = chosen.len();
+            chosen.extend(of_tables.iter().filter(of_batch).copied());
+            if chosen.len() == before {
+                return Err(format!(
+                    "batch {number} of the stream is not failed; see `alluvium failed list`"
+                ));
+            }
+        }
+        Ok(chosen)
     }
 }
 
@@ -137,39 +149,44 @@ pub(crate) async fn list(options: &ListOptions) -> Result<String, String> {
 }
 
 fn as_json(batch: &FailedBatch) -> serde_json::Value {
-    let (document, prepared) = (&batch.document, &batch.prepared);
+    let part = &batch.part;
+    let ranges = part.ranges.iter().map(|range| {
+        json!({"lane": range.lane.0, "after": range.after.to_string(), "to": range.to.to_string()})
+    });
     json!({
-        "batch": document.number.0,
-        "table": prepared.table.map(|table| table.to_string()),
-        "rows": prepared.counts.rows,
-        "files": prepared.paths,
-        "errorBucket": document.destination.errors().bucket,
-        "errorObjects": prepared.error_objects,
-        "after": document.range.after.to_string(),
-        "to": document.range.to.to_string(),
+        "batch": part.batch.0,
+        "table": part.table.to_string(),
+        "tableName": part.name.to_string(),
+        "rows": part.rows,
+        "files": part.paths,
+        "errorBucket": part.errors.bucket,
+        "errorObjects": part.error_objects,
+        "after": part.ranges.first().map(|range| range.after.to_string()),
+        "to": part.ranges.first().map(|range| range.to.to_string()),
+        "ranges": ranges.collect::<Vec<_>>(),
         "errorCode": batch.note().map(|note| note.code.clone()),
         "errorMessage": batch.note().map(|note| note.message.clone()),
     })
 }
 
 fn as_text(batch: &FailedBatch) -> String {
-    let (document, prepared) = (&batch.document, &batch.prepared);
-    let tables = document.destination.iceberg().map_or(&[][..], |iceberg| &iceberg.tables);
-    let named = tables.first().map(|table| format!("{}.{}", table.database, table.table));
+    let part = &batch.part;
     let mut out = format!(
-        "batch {}: {} rows in {} files for {}, records after {} up to {}\n",
-        document.number,
-        prepared.counts.rows,
-        prepared.paths.len(),
-        named.unwrap_or_default(),
-        document.range.after,
-        document.range.to
+        "batch {}: {} rows in {} files for {}",
+        part.batch,
+        part.rows,
+        part.paths.len(),
+        part.name
     );
+    for range in &part.ranges {
+        let _ = write!(out, ", records after {} up to {}", range.after, range.to);
+    }
+    out.push('\n');
     if let Some(note) = batch.note() {
         let _ = writeln!(out, "  {}: {}", note.code, note.message);
     }
-    for key in &prepared.error_objects {
-        let _ = writeln!(out, "  s3://{}/{key}", document.destination.errors().bucket);
+    for key in &part.error_objects {
+        let _ = writeln!(out, "  s3://{}/{key}", part.errors.bucket);
     }
     out
 }
@@ -182,8 +199,9 @@ pub(crate) async fn commit(options: &ChosenOptions) -> Result<String, String> {
         if let Err(error) = batch.commit(&stopped.lake).await {
             return Err(format!("{out}{error}"));
         }
-        let (number, rows) = (batch.document.number, batch.prepared.counts.rows);
-        let _ = writeln!(out, "batch {number}: {rows} rows are in the table now");
+        let part = &batch.part;
+        let (number, rows, name) = (part.batch, part.rows, &part.name);
+        let _ = writeln!(out, "batch {number}: {rows} rows are in the table now ({name})");
     }
     stopped.records.close().await;
     Ok(out + "Error objects of these batches name files that must not be loaded again.\n")
@@ -197,8 +215,9 @@ pub(crate) async fn discard(options: &ChosenOptions) -> Result<String, String> {
         if let Err(error) = batch.discard(stopped.records.as_ref()).await {
             return Err(format!("{out}{error}"));
         }
-        let (number, rows) = (batch.document.number, batch.prepared.counts.rows);
-        let _ = writeln!(out, "batch {number}: {rows} rows are given up");
+        let part = &batch.part;
+        let (number, rows, name) = (part.batch, part.rows, &part.name);
+        let _ = writeln!(out, "batch {number}: {rows} rows are given up ({name})");
     }
     stopped.records.close().await;
     Ok(out)

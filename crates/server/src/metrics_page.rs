@@ -4,7 +4,8 @@
 //! asked of the streams that there are (see [`alluvium_delivery::figures`]): so a deleted stream's
 //! series end.
 
-use alluvium_delivery::figures::{StreamFigures, VISIBLE_BOUNDS_MS};
+use alluvium_delivery::batch::EMPTY;
+use alluvium_delivery::figures::{StreamFigures, TableFigures, VISIBLE_BOUNDS_MS};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use std::fmt::Write;
 
@@ -41,6 +42,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("alluvium_log_durable_offset", "Where the log's synced part ends"),
     ("alluvium_delivery_lag_seconds", "The largest lag of all streams"),
     ("alluvium_delivery_stuck_streams", "Streams whose last try of a batch failed"),
+    ("alluvium_delivery_stuck_tables", "Tables whose last commit of a stream's batches failed"),
     ("alluvium_delivery_waiting_bytes", "Bytes in the log that no batch has yet"),
     ("alluvium_delivery_converting_batches", "Batches in conversion"),
     ("alluvium_queries_active", "Queries that are queued or run"),
@@ -99,10 +101,12 @@ pub(crate) fn streams(figures: &[StreamFigures]) -> String {
         |s| s.failed_rows,
     );
     counter("alluvium_delivery_empty_records_total", "Empty records, dropped as declared", |s| {
-        s.empty
+        s.dropped.get(EMPTY).copied().unwrap_or(0)
     });
+    dropped(&mut page, figures);
     errors(&mut page, figures);
     gauges(&mut page, figures);
+    tables(&mut page, figures);
     put_to_visible(&mut page, figures);
     page
 }
@@ -116,6 +120,44 @@ fn errors(page: &mut String, figures: &[StreamFigures]) {
             let _ = writeln!(page, "{name}{{{},reason=\"{reason}\"}} {count}", labels(stream));
         }
     }
+}
+
+fn dropped(page: &mut String, figures: &[StreamFigures]) {
+    let name = "alluvium_delivery_dropped_records_total";
+    family(page, name, "counter", "Records that are dropped as declared, by reason");
+    for stream in figures {
+        for (reason, count) in &stream.dropped {
+            let _ = writeln!(page, "{name}{{{},reason=\"{reason}\"}} {count}", labels(stream));
+        }
+    }
+}
+
+/// What waits for a table, while something does.
+fn tables(page: &mut String, figures: &[StreamFigures]) {
+    let mut gauge = |name: &str, meaning: &str, value: fn(&TableFigures) -> String| {
+        family(page, name, "gauge", meaning);
+        for stream in figures {
+            for table in &stream.tables {
+                let (labels, name_of) = (labels(stream), escaped(&table.table));
+                let _ = writeln!(page, "{name}{{{labels},table=\"{name_of}\"}} {}", value(table));
+            }
+        }
+    };
+    gauge("alluvium_table_waiting_batches", "Batches prepared for a table", |table| {
+        table.parts.to_string()
+    });
+    gauge("alluvium_table_waiting_rows", "Rows prepared for a table", |table| {
+        table.rows.to_string()
+    });
+    gauge("alluvium_table_waiting_bytes", "Bytes of the files prepared for a table", |table| {
+        table.bytes.to_string()
+    });
+    gauge("alluvium_table_lag_seconds", "Age of the oldest record prepared for a table", |table| {
+        seconds(table.lag_ms).to_string()
+    });
+    gauge("alluvium_table_stuck", "1 when the last commit of what waits failed", |table| {
+        u8::from(table.stuck.is_some()).to_string()
+    });
 }
 
 fn gauges(page: &mut String, figures: &[StreamFigures]) {

@@ -1,13 +1,13 @@
 //! One batch from cut to prepared.
 
 use super::Inner;
-use super::state::Stage;
-use crate::batch::{BatchDocument, BatchState, batch_key};
+use super::state::PartSlot;
+use crate::batch::{BatchDocument, PartDocument, batch_key};
 use crate::convert::{ConvertError, Converted, Try};
 use crate::error_object::Failure;
 use crate::stream::StreamDocument;
 use crate::streams::encode;
-use alluvium_base::{LaneId, kill_point};
+use alluvium_base::{BatchNumber, LaneId, StreamIncarnation, kill_point};
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,14 +35,36 @@ pub(crate) fn since(failing_since_ms: &mut Option<i64>, now_ms: i64) -> i64 {
     *since_ms
 }
 
+/// Whose trouble it is: a batch's on its way to prepared, or a part's to its table.
+#[derive(Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    Batch(&'a BatchDocument),
+    Part(&'a PartDocument),
+}
+
+impl Subject<'_> {
+    fn names(&self) -> (StreamIncarnation, BatchNumber, String) {
+        match self {
+            Self::Batch(batch) => (batch.incarnation, batch.number, String::new()),
+            Self::Part(part) => (part.incarnation, part.batch, part.name.to_string()),
+        }
+    }
+}
+
 impl Inner {
-    pub(crate) async fn run_batch(self: Arc<Self>, lane: LaneId, batch: Arc<BatchDocument>) {
+    /// `resumed`: an earlier start had it already.
+    pub(crate) async fn run_batch(
+        self: Arc<Self>,
+        lane: LaneId,
+        batch: Arc<BatchDocument>,
+        resumed: bool,
+    ) {
         let stream = {
             let states = self.states.lock();
             let Some(state) = states.get(&lane) else { return };
             state.stream.document()
         };
-        let converted = self.convert_until_done(lane, &batch, &stream).await;
+        let converted = self.convert_until_done(lane, &batch, &stream, resumed).await;
         self.prepare(lane, &batch, converted).await;
         self.pending.wake();
         self.changed.notify_waiters();
@@ -56,13 +78,14 @@ impl Inner {
         lane: LaneId,
         batch: &BatchDocument,
         stream: &StreamDocument,
+        resumed: bool,
     ) -> Converted {
         let retry_ms = i64::from(batch.destination.retry_duration_s()) * 1000;
         let (mut attempts, mut salt) = (0u32, 0u32);
         let mut failing_since_ms = None;
         loop {
             attempts += 1;
-            let attempt = Try { stream, salt };
+            let attempt = Try { stream, salt, again: resumed || attempts > 1 };
             let error = {
                 let _busy = Busy::new(self);
                 match self.converter.convert(batch, attempt).await {
@@ -82,7 +105,7 @@ impl Inner {
                     if now_ms - since_ms >= retry_ms || self.gives_way(lane) {
                         let failure =
                             Failure { code, message: &message, attempts, ended_ms: now_ms };
-                        match self.converter.give_up(batch, stream, failure).await {
+                        match self.converter.give_up(batch, attempt, failure).await {
                             Ok(converted) => return converted,
                             Err(error) => format!("{error:?}"),
                         }
@@ -91,7 +114,7 @@ impl Inner {
                     }
                 }
             };
-            self.troubled(lane, batch, attempts, trouble);
+            self.troubled(lane, Subject::Batch(batch), attempts, trouble);
             tokio::time::sleep(self.pause(attempts)).await;
         }
     }
@@ -100,57 +123,59 @@ impl Inner {
     pub(crate) fn troubled(
         &self,
         lane: LaneId,
-        batch: &BatchDocument,
+        subject: Subject<'_>,
         attempts: u32,
         trouble: String,
     ) {
         if attempts.is_power_of_two() {
+            let (stream, batch, table) = subject.names();
             tracing::warn!(
-                stream = %batch.incarnation,
-                batch = batch.number.0,
+                %stream,
+                batch = batch.0,
+                table,
                 attempts,
                 "a batch is not delivered yet: {trouble}"
             );
         }
         metrics::counter!("alluvium_delivery_retries_total").increment(1);
         let mut states = self.states.lock();
-        let slot = states.get_mut(&lane).and_then(|state| state.batches.get_mut(&batch.number));
-        if let Some(slot) = slot {
-            slot.trouble = Some(trouble);
+        let Some(state) = states.get_mut(&lane) else { return };
+        let place = match subject {
+            Subject::Batch(batch) => {
+                state.batches.get_mut(&batch.number).map(|slot| &mut slot.trouble)
+            }
+            Subject::Part(part) => {
+                state.tables.get_mut(&part.table).map(|queue| &mut queue.trouble)
+            }
+        };
+        if let Some(place) = place {
+            *place = Some(trouble);
         }
     }
 
-    /// Records that the files are durable; from now on they are what the batch is.
+    /// Records that the files are durable; from now on they are what the batch is, a part for each
+    /// table. Without parts the batch ends here.
     async fn prepare(&self, lane: LaneId, batch: &BatchDocument, converted: Converted) {
-        let Converted { prepared, files, errors } = converted;
-        let counts = prepared.counts;
+        let Converted { parts, counts, errors } = converted;
         assert!(counts.balance(), "conversion answers only with counts that balance (I2)");
         let key = batch_key(batch.incarnation, batch.number);
-        let mut document = batch.clone();
-        document.state = BatchState::Prepared(prepared);
-        // Without rows there is no table commit: the batch ends here.
-        let done = files.is_empty();
-        let operation = if done {
-            Operation::Delete(key.clone())
-        } else {
-            Operation::Put(key.clone(), encode(&document))
-        };
-        let transaction = Transaction {
-            preconditions: vec![Precondition::Present(key)],
-            operations: vec![operation],
-        };
-        self.transact_until_done(lane, batch, transaction).await;
+        let mut operations = vec![Operation::Delete(key.clone())];
+        for part in &parts {
+            operations.push(Operation::Put(part.document.key(), encode(&part.document)));
+        }
+        let transaction =
+            Transaction { preconditions: vec![Precondition::Present(key)], operations };
+        self.transact_until_done(lane, Subject::Batch(batch), transaction).await;
         kill_point("delivery-prepared");
         let released = {
             let mut states = self.states.lock();
             let Some(state) = states.get_mut(&lane) else { return };
-            state.stream.counters.set_aside(&errors, counts.empty);
-            if done {
-                state.batches.remove(&batch.number);
-            } else if let Some(slot) = state.batches.get_mut(&batch.number) {
-                slot.document = Arc::new(document);
-                slot.stage = Stage::Prepared(Some(files));
-                slot.trouble = None;
+            state.stream.counters.set_aside(&errors, &counts.dropped);
+            state.batches.remove(&batch.number);
+            for part in parts {
+                let queue = state.tables.entry(part.document.table).or_default();
+                let slot = PartSlot { document: Arc::new(part.document), files: Some(part.files) };
+                queue.parts.insert(batch.number, slot);
             }
             state.released()
         };
@@ -158,13 +183,13 @@ impl Inner {
         kill_point("delivery-released");
     }
 
-    /// Runs a transaction of this batch's own document until it is done. Its precondition is that
-    /// the document is there, and only we change it: a conflict says that an earlier try, whose
-    /// answer was lost, was done (I9).
+    /// Runs a transaction of a batch's or part's own document until it is done. Its precondition is
+    /// that the document is there, and only we change it: a conflict says that an earlier try,
+    /// whose answer was lost, was done (I9).
     pub(crate) async fn transact_until_done(
         &self,
         lane: LaneId,
-        batch: &BatchDocument,
+        subject: Subject<'_>,
         transaction: Transaction,
     ) {
         let mut attempts = 0;
@@ -180,7 +205,7 @@ impl Inner {
                 }
                 Outcome::Unavailable(reason) | Outcome::Unknown(reason) => reason,
             };
-            self.troubled(lane, batch, attempts, trouble);
+            self.troubled(lane, subject, attempts, trouble);
             tokio::time::sleep(self.pause(attempts)).await;
         }
     }

@@ -2,16 +2,15 @@
 //!
 //! As on AWS the error object names the data files instead of the records. When the table was
 //! dropped, its files wait only for upkeep to take them, so they are copied beside the error object
-//! first (DURABILITY section 4). The batch's document stays, as *failed*, and pins the files until
+//! first (DURABILITY section 4). The part's document stays, as *failed*, and pins the files until
 //! an operator commits or discards them ([`crate::failed_batches`]) or the stream is deleted. It
 //! says *failed* before the error object is written: files that one names are never committed by a
 //! later start.
 
 use super::Inner;
-use super::committer::prepared;
-use super::state::Stage;
-use crate::batch::{BatchDocument, BatchState, FailureNote, batch_key};
-use crate::error_object::{ErrorLines, ErrorWriter, Failure};
+use super::batch_task::Subject;
+use crate::batch::{FailureNote, PartDocument};
+use crate::error_object::{BatchNaming, ErrorLines, ErrorWriter, Failure, ICEBERG_FAILED};
 use crate::streams::encode;
 use alluvium_base::{LaneId, kill_point};
 use alluvium_lake::CommitError;
@@ -22,6 +21,8 @@ use std::sync::Arc;
 
 /// Error objects of a batch's records come before; a batch has far fewer of them.
 const FIRST_PART: u32 = 1 << 20;
+/// And so many numbers are each table's: its lines are files, of which one object names thousands.
+const PARTS_OF_A_TABLE: u32 = 1 << 8;
 
 fn code(error: &CommitError) -> &'static str {
     match error {
@@ -42,9 +43,9 @@ fn code(error: &CommitError) -> &'static str {
     }
 }
 
-/// Writes the document of a batch that is there.
-fn put(document: &BatchDocument) -> Transaction {
-    let key = batch_key(document.incarnation, document.number);
+/// Writes the document of a part that is there.
+fn put(document: &PartDocument) -> Transaction {
+    let key = document.key();
     Transaction {
         preconditions: vec![Precondition::Present(key.clone())],
         operations: vec![Operation::Put(key, encode(document))],
@@ -52,17 +53,15 @@ fn put(document: &BatchDocument) -> Transaction {
 }
 
 impl Inner {
-    /// Ends a prepared batch as failed: that is recorded, then told.
+    /// Ends a part as failed: that is recorded, then told.
     pub(crate) async fn fail(
         &self,
         lane: LaneId,
-        batch: &BatchDocument,
+        part: &PartDocument,
         error: &CommitError,
         attempts: u32,
     ) {
-        let Some(prepared) = prepared(batch) else { return };
-        let mut document = batch.clone();
-        document.state = BatchState::Failed(prepared.clone());
+        let mut document = part.clone();
         document.failure = Some(FailureNote {
             code: code(error).to_string(),
             message: error.to_string(),
@@ -71,25 +70,24 @@ impl Inner {
             table_gone: matches!(error, CommitError::NoTable(_)),
             reported: false,
         });
-        self.transact_until_done(lane, batch, put(&document)).await;
+        self.transact_until_done(lane, Subject::Part(part), put(&document)).await;
         kill_point("delivery-failure-recorded");
         metrics::counter!("alluvium_delivery_failed_batches_total").increment(1);
         let document = Arc::new(document);
         {
             let mut states = self.states.lock();
-            let slots = states.get_mut(&lane).map(|state| &mut state.batches);
-            if let Some(slot) = slots.and_then(|slots| slots.get_mut(&document.number)) {
+            let queue = states.get_mut(&lane).and_then(|state| state.tables.get_mut(&part.table));
+            if let Some(slot) = queue.and_then(|queue| queue.parts.get_mut(&part.batch)) {
                 slot.document = document.clone();
-                slot.stage = Stage::Failing;
             }
         }
         self.report_failure(lane, &document).await;
     }
 
-    /// Writes the error objects of a batch that is recorded as failed; also at a start that finds
+    /// Writes the error objects of a part that is recorded as failed; also at a start that finds
     /// it so.
-    pub(crate) async fn report_failure(&self, lane: LaneId, batch: &BatchDocument) {
-        let (Some(prepared), Some(note)) = (prepared(batch), &batch.failure) else { return };
+    pub(crate) async fn report_failure(&self, lane: LaneId, part: &PartDocument) {
+        let Some(note) = &part.failure else { return };
         let name = {
             let states = self.states.lock();
             let Some(state) = states.get(&lane) else { return };
@@ -98,57 +96,63 @@ impl Inner {
         let mut tries = 0;
         let keys = loop {
             tries += 1;
-            match self.write_failure(batch, &name, &prepared.paths, note).await {
+            match self.write_failure(part, &name, note).await {
                 Ok(keys) => break keys,
-                Err(trouble) => self.troubled(lane, batch, tries, trouble),
+                Err(trouble) => self.troubled(lane, Subject::Part(part), tries, trouble),
             }
             tokio::time::sleep(self.pause(tries)).await;
         };
         kill_point("delivery-failure-written");
-        let mut document = batch.clone();
-        let mut kept = prepared.clone();
-        kept.error_objects.extend(keys);
-        document.state = BatchState::Failed(kept);
+        let mut document = part.clone();
+        document.error_objects.extend(keys);
         document.failure = Some(FailureNote { reported: true, ..note.clone() });
-        self.transact_until_done(lane, batch, put(&document)).await;
+        self.transact_until_done(lane, Subject::Part(part), put(&document)).await;
         tracing::error!(
-            stream = %batch.incarnation,
-            batch = batch.number.0,
-            rows = prepared.counts.rows,
+            stream = %part.incarnation,
+            batch = part.batch.0,
+            table = %part.name,
+            rows = part.rows,
             "a batch's files could not be committed and are named in an error object \
              (`alluvium failed`): {}",
             note.message
         );
         if let Some(state) = self.states.lock().get_mut(&lane) {
-            state.stream.counters.failed(prepared.counts.rows);
-            state.batches.remove(&batch.number);
+            state.stream.counters.failed(part.rows);
+            if let Some(queue) = state.tables.get_mut(&part.table) {
+                queue.parts.remove(&part.batch);
+                queue.trouble = None;
+                if queue.parts.is_empty() && !queue.committing {
+                    state.tables.remove(&part.table);
+                }
+            }
         }
     }
 
     async fn write_failure(
         &self,
-        batch: &BatchDocument,
+        part: &PartDocument,
         stream: &str,
-        paths: &[String],
         note: &FailureNote,
     ) -> Result<Vec<String>, String> {
         let FailureNote { code, message, attempts, ended_ms, .. } = note;
         let failure = Failure { code, message, attempts: *attempts, ended_ms: *ended_ms };
-        let mut writer =
-            ErrorWriter::new(batch, stream, FIRST_PART).map_err(|error| error.to_string())?;
-        let mut lines = ErrorLines::new(batch);
-        for (index, path) in paths.iter().enumerate() {
+        let naming = BatchNaming::of_part(part, stream);
+        let first = FIRST_PART + part.ordinal * PARTS_OF_A_TABLE;
+        let mut writer = ErrorWriter::new(&naming, &part.errors, ICEBERG_FAILED, first)
+            .map_err(|error| error.to_string())?;
+        let mut lines = ErrorLines::new(part.batch);
+        for (index, path) in part.paths.iter().enumerate() {
             let copy = if note.table_gone {
                 let key = format!("{}-{index:05}.parquet", writer.next_key());
                 self.copy(path, writer.bucket(), &key).await?
             } else {
                 None
             };
-            lines.file(batch, path, copy.as_deref(), failure);
+            lines.file(part, path, copy.as_deref(), failure);
         }
-        for part in lines.take_all() {
+        for object in lines.take_all() {
             let objects = self.lake.objects().as_ref();
-            writer.write(objects, part).await.map_err(|error| error.to_string())?;
+            writer.write(objects, object).await.map_err(|error| error.to_string())?;
         }
         Ok(writer.into_keys())
     }

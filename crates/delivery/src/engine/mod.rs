@@ -1,15 +1,17 @@
 //! The engine: cuts, converts, commits and releases, for every stream at once.
 //!
 //! One scheduler task asks [`Pending`](crate::pending::Pending) which lanes are due and cuts their
-//! batches, all cuts of a tick in one transaction. Each batch is a task until it is prepared; each
-//! stream with prepared batches has one committer, so that batches of a stream reach a table in
-//! order (I4). An idle stream is a row in a map, not a task.
+//! batches, all cuts of a tick in one transaction. Each batch is a task until it is prepared; then it
+//! is a part for each of its tables. Each table of a stream that parts wait for has one committer,
+//! so that a stream's batches reach a table in order (I4) and a table that is stuck holds up no
+//! other. An idle stream is a row in a map, not a task.
 //!
 //! Fair: the streams that were cut longest ago go first, each gets one batch a turn, and the number
 //! of batches in conversion is bounded over all streams, so that a hot stream cannot starve others.
-//! A stream whose table is stuck holds staged files and, past its bound of batches, the log, of
+//! A stream whose only table is stuck holds staged files and, past its bound of batches, the log, of
 //! which it gets half at most. When others are short of room in the log because of it, its oldest
-//! batch ends as failed before `RetryOptions` do (`Inner::gives_way`).
+//! batch ends as failed before `RetryOptions` do (`Inner::gives_way`). A stuck table beside others
+//! holds no log: past the bound its own oldest part ends as failed.
 //!
 //! Parts: `scheduler` the ticks; `batch_task` cut to prepared; `committer` prepared to committed;
 //! `failed` files that could not be committed; `removal` the end of a stream; `start` going on
@@ -24,6 +26,8 @@ mod start;
 mod state;
 
 pub(crate) use committer::{restored, schema_fits};
+
+use crate::figures::TableFigures;
 
 use crate::convert::Converter;
 use crate::figures::StreamFigures;
@@ -148,10 +152,12 @@ pub struct StreamHealth {
     pub waiting_bytes: u64,
     /// How long the oldest record that is not committed has waited.
     pub lag_ms: i64,
-    /// Batches that are cut and not committed.
+    /// Batches that are cut and not committed, of the table that is furthest behind.
     pub batches: usize,
     /// What the oldest of them is stuck at, if it is.
     pub stuck: Option<String>,
+    /// Tables that something is prepared for, what they hold and why.
+    pub tables: Vec<TableFigures>,
 }
 
 impl Engine {
@@ -187,7 +193,7 @@ impl Engine {
         let finished = async {
             loop {
                 let changed = self.0.changed.notified();
-                if self.0.states.lock().values().all(|state| state.batches.is_empty()) {
+                if self.0.states.lock().values().all(StreamState::is_idle) {
                     return;
                 }
                 changed.await;
@@ -234,7 +240,7 @@ impl Inner {
     pub(crate) fn is_settled(&self) -> bool {
         let nothing_waits = self.pending.waiting().is_empty();
         let states = self.states.lock();
-        nothing_waits && states.values().all(|state| state.batches.is_empty() && !state.ending())
+        nothing_waits && states.values().all(|state| state.is_idle() && !state.ending())
     }
 
     /// Runs until it is done or the engine stops.

@@ -79,8 +79,6 @@ impl Inner {
 
     fn is_empty(&self, lane: LaneId, marker: SequenceNumber) -> bool {
         let states = self.states.lock();
-        states
-            .get(&lane)
-            .is_none_or(|state| state.progress.cut_to >= marker && state.batches.is_empty())
+        states.get(&lane).is_none_or(|state| state.progress.cut_to >= marker && state.is_idle())
     }
 }

@@ -1,7 +1,7 @@
 //! The ticks: which lanes are due, and the cut of their batches in one transaction.
 
 use super::Inner;
-use super::state::{Slot, Stage};
+use super::state::{Slot, StreamState};
 use crate::batch::ProgressDocument;
 use crate::batch::{BatchDocument, BatchState, LaneRange, batch_key, progress_key};
 use crate::pending::{Mark, Waiting};
@@ -13,15 +13,28 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// Batches of one stream that are cut and not committed; more wait in the log.
+/// Batches of one stream that are cut and not committed to a table that takes them; more wait in the
+/// log. A table that is stuck beside others may hold so many parts, then its oldest one fails.
 pub(super) const STREAM_BATCHES_MAX: usize = 16;
+/// So many parts of one table stop the stream's cuts: they are in memory, and what keeps them from
+/// failing, such as records that cannot be written, concerns all tables.
+const TABLE_PARTS_MAX: usize = 64;
+/// Batches that a stream of interval 0 cuts for one commit of its table: a record waits for the
+/// next cut and that commit, and files stay as large as they can.
+const CUTS_PER_COMMIT: u32 = 4;
 /// A stream whose size hint is reached may have so many batches in conversion at once.
 const STREAM_CONVERTING_MAX: usize = 2;
 /// The least pause between two ticks: cuts of that time share one transaction.
 const TICK: Duration = Duration::from_millis(2);
 /// The scheduler looks at least this often, whatever wakes it.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Milliseconds, rounded up.
+fn millis_up(time: Duration) -> i64 {
+    i64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i64::MAX)
+}
 
 /// A cut that is about to be recorded.
 struct Cut {
@@ -86,16 +99,22 @@ impl Inner {
                 next_ms = next_ms.min(due_ms - now_ms);
                 continue;
             }
-            let (converting, all) = (state.converting(), state.batches.len());
-            // A cut by time while an older one still waits for the table would only make its
-            // files smaller: one more may wait, so that both share a commit.
-            let room = if full || urgent {
-                all < STREAM_BATCHES_MAX && converting < STREAM_CONVERTING_MAX
-            } else {
-                converting == 0 && all <= 1
-            };
-            if room {
-                due.push((state.last_turn, lane));
+            if state.parts_most() >= TABLE_PARTS_MAX {
+                continue;
+            }
+            let (converting, all) = (state.batches.len(), state.backlog());
+            if full || urgent {
+                if all < STREAM_BATCHES_MAX && converting < STREAM_CONVERTING_MAX {
+                    due.push((state.last_turn, lane));
+                }
+            } else if converting == 0 {
+                // A cut by time while an older one still waits for the table only makes its files
+                // smaller: a few may wait, so that they share a commit.
+                match self.cut_again_in(state, all) {
+                    Some(Duration::ZERO) => due.push((state.last_turn, lane)),
+                    Some(wait) => next_ms = next_ms.min(millis_up(wait)),
+                    None => {}
+                }
             }
         }
         drop(states);
@@ -104,6 +123,20 @@ impl Inner {
         let free = self.options.batches_max.saturating_sub(busy);
         let lane_of = |(_, waiting): (u64, Waiting)| waiting.lane;
         (due.into_iter().take(free).map(lane_of).collect(), next_ms)
+    }
+
+    /// When a stream may be cut by time, with so many batches that wait for its table; none when
+    /// that must change first.
+    fn cut_again_in(&self, state: &StreamState, waiting: usize) -> Option<Duration> {
+        if waiting == 0 {
+            return Some(Duration::ZERO);
+        }
+        let apart = self.lake.commit_interval() / CUTS_PER_COMMIT;
+        if apart.is_zero() {
+            return (waiting <= 1).then_some(Duration::ZERO);
+        }
+        let since = state.last_cut.map_or(apart, |cut| cut.elapsed());
+        (waiting < CUTS_PER_COMMIT as usize).then(|| apart.saturating_sub(since))
     }
 
     /// A stream whose creation was never answered is known by its first records.
@@ -169,7 +202,7 @@ impl Inner {
         let document = BatchDocument {
             incarnation,
             number,
-            range: LaneRange { lane, after: progress.cut_to, to: mark.last },
+            ranges: vec![LaneRange { lane, after: progress.cut_to, to: mark.last }],
             log_id,
             stream_version: stream.version,
             destination: stream.destination.clone(),
@@ -216,7 +249,7 @@ impl Inner {
         let all = recorded.len() == planned;
         kill_point("delivery-cut");
         for cut in recorded {
-            self.pending.taken(cut.lane, cut.document.range.to, cut.size_bytes);
+            self.pending.taken(cut.lane, cut.progress.cut_to, cut.size_bytes);
             self.begin(cut.lane, cut.document, Some(cut.progress));
         }
         all
@@ -234,7 +267,7 @@ impl Inner {
                 continue;
             };
             if document != cut.document {
-                cut.progress.cut_to = document.range.to;
+                cut.progress.cut_to = document.ranges.last().map_or(cut.progress.cut_to, |r| r.to);
                 cut.progress.log_id = Some(document.log_id);
                 // The marks that it ends with are taken; one that it ends within keeps its size.
                 cut.size_bytes = 0;
@@ -252,18 +285,19 @@ impl Inner {
         document: BatchDocument,
         progress: Option<ProgressDocument>,
     ) {
-        let document = Arc::new(document);
+        let (document, resumed) = (Arc::new(document), progress.is_none());
         {
             let mut states = self.states.lock();
             let Some(state) = states.get_mut(&lane) else { return };
             if let Some(progress) = progress {
                 state.progress = progress;
                 state.last_turn = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
+                state.last_cut = Some(Instant::now());
             }
-            let slot = Slot { document: document.clone(), stage: Stage::Converting, trouble: None };
+            let slot = Slot { document: document.clone(), trouble: None };
             state.batches.insert(document.number, slot);
         }
         let inner = self.clone();
-        self.spawn(async move { inner.run_batch(lane, document).await });
+        self.spawn(async move { inner.run_batch(lane, document, resumed).await });
     }
 }

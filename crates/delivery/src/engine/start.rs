@@ -4,17 +4,18 @@
 //! committed and never converted again; failed ones stay. What the log holds beyond the last cut
 //! waits to be cut as if it had just come, by its own arrival times.
 
-use super::state::{Slot, Stage, StreamState};
+use super::state::{PartSlot, Slot, StreamState};
 use super::{Engine, EngineError, EngineParts, Inner};
 use crate::batch::{
-    BATCHES, BINDINGS, BatchDocument, BatchState, BindingDocument, ProgressDocument, progress_key,
+    BATCHES, BINDINGS, BatchDocument, BatchState, BindingDocument, PARTS, PartDocument,
+    ProgressDocument, batch_key, progress_key,
 };
 use crate::pending::Mark;
 use crate::streams::{
     RETIRED, RetiredLane, Stream, StreamsError, decode, encode, retired_key, scan_all,
 };
 use alluvium_base::LaneId;
-use alluvium_store::records::{Operation, Transaction};
+use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -98,28 +99,22 @@ impl Inner {
         let mut cut = Vec::new();
         for document in scan_all(self.records.as_ref(), BATCHES, &prefix).await? {
             let batch: BatchDocument = decode(&document)?;
-            match &batch.state {
-                BatchState::Cut => {
-                    // In its place at once, so that the committer does not pass it by.
-                    let document = Arc::new(batch.clone());
-                    let slot = Slot { document, stage: Stage::Converting, trouble: None };
-                    state.batches.insert(batch.number, slot);
-                    cut.push((lane, batch));
-                }
-                BatchState::Prepared(_) => {
-                    let number = batch.number;
-                    let document = Arc::new(batch);
-                    let slot = Slot { document, stage: Stage::Prepared(None), trouble: None };
-                    state.batches.insert(number, slot);
-                }
-                BatchState::Failed(_) if batch.failure.as_ref().is_some_and(|f| !f.reported) => {
-                    let number = batch.number;
-                    let document = Arc::new(batch);
-                    let slot = Slot { document, stage: Stage::Failing, trouble: None };
-                    state.batches.insert(number, slot);
-                }
-                BatchState::Failed(_) => {}
+            if batch.state == BatchState::Cut {
+                // In its place at once, so that the committers do not pass it by.
+                let document = Arc::new(batch.clone());
+                state.batches.insert(batch.number, Slot { document, trouble: None });
+                cut.push((lane, batch));
+            } else {
+                self.take_earlier(&batch).await?;
             }
+        }
+        for document in scan_all(self.records.as_ref(), PARTS, &prefix).await? {
+            let part: PartDocument = decode(&document)?;
+            if part.failure.as_ref().is_some_and(|failure| failure.reported) {
+                continue;
+            }
+            let queue = state.tables.entry(part.table).or_default();
+            queue.parts.insert(part.batch, PartSlot { document: Arc::new(part), files: None });
         }
         self.log.release(lane, state.released());
         self.states.lock().insert(lane, state);
@@ -139,6 +134,23 @@ impl Inner {
             );
         }
         Ok(cut)
+    }
+
+    /// A batch that the first releases prepared becomes a part.
+    async fn take_earlier(&self, batch: &BatchDocument) -> Result<(), EngineError> {
+        let key = batch_key(batch.incarnation, batch.number);
+        let mut operations = vec![Operation::Delete(key.clone())];
+        if let Some(part) = PartDocument::of_earlier(batch) {
+            operations.push(Operation::Put(part.key(), encode(&part)));
+        }
+        let preconditions = vec![Precondition::Present(key)];
+        match self.records.transact(Transaction { preconditions, operations }).await {
+            // A conflict says that it was done, and its answer lost.
+            Outcome::Committed { .. } | Outcome::Conflict(_) => Ok(()),
+            Outcome::Fenced => Err(StreamsError::Fenced.into()),
+            Outcome::Unavailable(reason) => Err(StreamsError::Unavailable(reason).into()),
+            Outcome::Unknown(reason) => Err(StreamsError::Unknown(reason).into()),
+        }
     }
 
     async fn progress(&self, stream: &Stream) -> Result<ProgressDocument, EngineError> {
@@ -170,10 +182,11 @@ impl Inner {
 
     /// Error objects that an earlier start did not come to write.
     fn report_failures(self: &Arc<Self>, lane: LaneId) {
-        let failing: Vec<Arc<BatchDocument>> = {
+        let failing: Vec<Arc<PartDocument>> = {
             let states = self.states.lock();
-            let slots = states.get(&lane).map(|state| state.batches.values()).into_iter().flatten();
-            let failing = slots.filter(|slot| matches!(slot.stage, Stage::Failing));
+            let tables = states.get(&lane).map(|state| state.tables.values());
+            let slots = tables.into_iter().flatten().flat_map(|queue| queue.parts.values());
+            let failing = slots.filter(|slot| slot.document.failure.is_some());
             failing.map(|slot| slot.document.clone()).collect()
         };
         if failing.is_empty() {
@@ -181,8 +194,8 @@ impl Inner {
         }
         let inner = self.clone();
         self.spawn(async move {
-            for document in failing {
-                inner.report_failure(lane, &document).await;
+            for part in failing {
+                inner.report_failure(lane, &part).await;
             }
             inner.pending.wake();
             inner.changed.notify_waiters();

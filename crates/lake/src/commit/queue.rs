@@ -102,6 +102,19 @@ impl Lake {
         answered.await.map_err(|_| CommitError::Unknown("the commit was interrupted".into()))?
     }
 
+    /// When an append that is queued now would be committed at the soonest; none when that is at
+    /// once. Who has more to append soon need not queue before.
+    pub fn commit_due(&self, table: TableId) -> Option<Instant> {
+        let tables = self.inner.committers.0.lock();
+        let queue = tables.get(&table)?;
+        queue.last_commit.map(|last| last + queue.interval)
+    }
+
+    /// The least time between two commits of a table that does not lag.
+    pub fn commit_interval(&self) -> Duration {
+        self.inner.options.commit_interval
+    }
+
     /// Commits what waits for a table until nothing does.
     async fn drain(&self, table: TableId) {
         loop {
@@ -120,10 +133,12 @@ impl Lake {
             }
             let batch = self.take(table);
             let started = Instant::now();
+            if let Some(queue) = self.inner.committers.0.lock().get_mut(&table) {
+                queue.last_commit = Some(started);
+            }
             self.commit_shared(table, batch).await;
             let mut tables = self.inner.committers.0.lock();
             let Some(queue) = tables.get_mut(&table) else { return };
-            queue.last_commit = Some(started);
             queue.interval = next_interval(
                 self.inner.options.commit_interval,
                 queue.interval,
