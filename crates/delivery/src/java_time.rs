@@ -1,12 +1,22 @@
 //! Java's `DateTimeFormatter` patterns, as far as custom prefixes may use them.
 //!
 //! Owns parsing and formatting of `!{timestamp:PATTERN}` (Firehose developer guide, "Custom
-//! prefixes for Amazon S3 objects"). The zone is always UTC and the locale English (US), which is
-//! what decides the week fields `Y`, `w`, `e`: a week begins on Sunday and the first one holds
-//! January 1. A letter that Java has and this does not is refused by name (I7).
+//! prefixes for Amazon S3 objects"), with all letters of Java 8, pads and optional sections, and
+//! the names of time zones (`CustomTimeZone`). The locale is English (US), which is what decides
+//! the week fields `Y`, `w`, `e`: a week begins on Sunday and the first one holds January 1. What
+//! Java has and this does not (the full names of zones other than UTC) is refused by name (I7).
 
-use chrono::{DateTime, Datelike, Timelike, Utc};
+use chrono::{DateTime, Datelike, Offset, TimeZone, Timelike, Utc};
+use chrono_tz::{OffsetName, Tz};
 use std::fmt::Write as _;
+
+/// Widest pad of `p`: what is wider fits no key.
+const PAD_MAX: usize = 128;
+
+/// The time zone of this name (`CustomTimeZone`, an IANA name); none for one that is not known.
+pub fn zone(name: &str) -> Option<Tz> {
+    name.parse().ok()
+}
 
 /// A pattern that was checked and can be applied to any time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +28,8 @@ pub struct TimePattern {
 enum Part {
     Literal(String),
     Field(char, usize),
+    /// A field that is padded with spaces on its left.
+    Padded(usize, char, usize),
 }
 
 /// Why a pattern cannot be used.
@@ -39,9 +51,15 @@ pub enum BadPattern {
     /// A quote that is not closed.
     #[error("a single quote opens a literal that is not closed")]
     Quote,
-    /// `[`, `]`, `{`, `}` and `#` are reserved by Java.
+    /// `{`, `}` and `#` are reserved by Java, and so is `]` without `[`.
     #[error("'{0}' is reserved in time patterns; put it into single quotes")]
     Reserved(char),
+    /// `p` without a field behind it, or too wide.
+    #[error("the pad letter 'p' needs a field after it and at most {PAD_MAX} repetitions")]
+    Pad,
+    /// `zzzz` in a zone other than UTC.
+    #[error("'zzzz', the full name of a time zone, is supported in UTC only; use 'z' or 'VV'")]
+    ZoneName,
     /// Nothing to format.
     #[error("the time pattern is empty")]
     Empty,
@@ -51,18 +69,32 @@ pub enum BadPattern {
 fn most_of(letter: char) -> Option<usize> {
     Some(match letter {
         'y' | 'u' | 'Y' => 9,
-        'M' | 'L' | 'E' | 'Q' | 'q' | 'G' => 5,
+        'M' | 'L' | 'E' | 'Q' | 'q' | 'G' | 'e' | 'c' => 5,
         'D' => 3,
         'd' | 'h' | 'K' | 'k' | 'H' | 'm' | 's' | 'w' => 2,
         'a' | 'W' | 'F' => 1,
         'S' => 9,
         'A' | 'N' | 'n' => 19,
         'X' | 'x' | 'Z' => 5,
-        'z' => 4,
+        'z' | 'O' => 4,
         'V' => 2,
-        'e' | 'c' => 1,
         _ => return None,
     })
+}
+
+/// A field of a pattern, if Java has it.
+fn field_of(letter: char, count: usize) -> Result<(char, usize), BadPattern> {
+    let most = most_of(letter).ok_or(BadPattern::Letter(letter))?;
+    let in_between = match letter {
+        'V' => count != 2,
+        'c' => count == 2,
+        'O' => count != 1 && count != 4,
+        _ => false,
+    };
+    if count > most || in_between {
+        return Err(BadPattern::Repeated { letter, count, most });
+    }
+    Ok((letter, count))
 }
 
 impl TimePattern {
@@ -73,20 +105,25 @@ impl TimePattern {
         }
         let mut parts: Vec<Part> = Vec::new();
         let mut chars = pattern.chars().peekable();
+        let mut open = 0usize;
         while let Some(first) = chars.next() {
             match first {
                 '\'' => push_literal(&mut parts, &quoted(&mut chars)?),
-                '[' | ']' | '{' | '}' | '#' => return Err(BadPattern::Reserved(first)),
+                // An optional section has every field that it names here, so it is always there.
+                '[' => open += 1,
+                ']' => open = open.checked_sub(1).ok_or(BadPattern::Reserved(']'))?,
+                '{' | '}' | '#' => return Err(BadPattern::Reserved(first)),
+                'p' => {
+                    let width = repeated(&mut chars, 'p');
+                    let letter = chars.next_if(char::is_ascii_alphabetic).ok_or(BadPattern::Pad)?;
+                    let (letter, count) = field_of(letter, repeated(&mut chars, letter))?;
+                    if width > PAD_MAX {
+                        return Err(BadPattern::Pad);
+                    }
+                    parts.push(Part::Padded(width, letter, count));
+                }
                 letter if letter.is_ascii_alphabetic() => {
-                    let mut count = 1;
-                    while chars.next_if_eq(&letter).is_some() {
-                        count += 1;
-                    }
-                    let most = most_of(letter).ok_or(BadPattern::Letter(letter))?;
-                    let lone_zone = letter == 'V' && count != 2;
-                    if count > most || lone_zone {
-                        return Err(BadPattern::Repeated { letter, count, most });
-                    }
+                    let (letter, count) = field_of(letter, repeated(&mut chars, letter))?;
                     parts.push(Part::Field(letter, count));
                 }
                 other => push_literal(&mut parts, &other.to_string()),
@@ -95,18 +132,46 @@ impl TimePattern {
         Ok(Self { parts })
     }
 
+    /// Whether the pattern can be applied in a zone.
+    pub fn check_zone(&self, zone: Tz) -> Result<(), BadPattern> {
+        let full_name = |part: &Part| {
+            matches!(part, Part::Field('z', 4) | Part::Padded(_, 'z', 4)) && zone != Tz::UTC
+        };
+        if self.parts.iter().any(full_name) { Err(BadPattern::ZoneName) } else { Ok(()) }
+    }
+
     /// The pattern applied to a time, in UTC.
     pub fn format(&self, time_ms: i64) -> String {
+        self.format_in(time_ms, Tz::UTC)
+    }
+
+    /// The pattern applied to a time, in a zone.
+    pub fn format_in(&self, time_ms: i64, zone: Tz) -> String {
         let time = DateTime::<Utc>::from_timestamp_millis(time_ms).unwrap_or_default();
+        let time = zone.from_utc_datetime(&time.naive_utc());
         let mut out = String::new();
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.push_str(text),
                 Part::Field(letter, count) => field(&mut out, *letter, *count, &time),
+                Part::Padded(width, letter, count) => {
+                    let mut text = String::new();
+                    field(&mut text, *letter, *count, &time);
+                    let _ = write!(out, "{text:>width$}");
+                }
             }
         }
         out
     }
+}
+
+/// How often a letter that was just read stands there in all.
+fn repeated(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, letter: char) -> usize {
+    let mut count = 1;
+    while chars.next_if_eq(&letter).is_some() {
+        count += 1;
+    }
+    count
 }
 
 fn push_literal(parts: &mut Vec<Part>, text: &str) {
@@ -172,7 +237,7 @@ fn named(out: &mut String, index: usize, names: &[&str], count: usize) {
     }
 }
 
-fn quarter(out: &mut String, time: &DateTime<Utc>, count: usize) {
+fn quarter(out: &mut String, time: &DateTime<Tz>, count: usize) {
     let quarter = i64::from(time.month0() / 3 + 1);
     match count {
         1 | 2 => number(out, quarter, count),
@@ -186,13 +251,53 @@ fn quarter(out: &mut String, time: &DateTime<Utc>, count: usize) {
     }
 }
 
+/// The offset of a zone as the letters `X`, `x`, `Z` and `O` print it.
+fn offset(out: &mut String, letter: char, count: usize, seconds: i32) {
+    let sign = if seconds < 0 { '-' } else { '+' };
+    let (hours, rest) = (seconds.abs() / 3600, seconds.abs() % 3600);
+    let (minutes, odd) = (rest / 60, rest % 60);
+    let long = |out: &mut String, colon: &str| {
+        let _ = write!(out, "{sign}{hours:02}{colon}{minutes:02}");
+    };
+    let with_seconds = |out: &mut String, colon: &str| {
+        long(out, colon);
+        if odd != 0 {
+            let _ = write!(out, "{colon}{odd:02}");
+        }
+    };
+    match (letter, count) {
+        ('O', _) | ('Z', 4) if seconds == 0 => out.push_str("GMT"),
+        ('O', 1) => {
+            let _ = write!(out, "GMT{sign}{hours}");
+            if minutes != 0 {
+                let _ = write!(out, ":{minutes:02}");
+            }
+        }
+        ('O', _) | ('Z', 4) => {
+            out.push_str("GMT");
+            long(out, ":");
+        }
+        ('X', _) | ('Z', 5) if seconds == 0 => out.push('Z'),
+        ('X' | 'x', 1) => {
+            let _ = write!(out, "{sign}{hours:02}");
+            if minutes != 0 {
+                let _ = write!(out, "{minutes:02}");
+            }
+        }
+        ('X' | 'x', 3) => long(out, ":"),
+        ('X' | 'x', 5) | ('Z', 5) => with_seconds(out, ":"),
+        ('X' | 'x', 4) => with_seconds(out, ""),
+        _ => long(out, ""),
+    }
+}
+
 fn number_after(out: &mut String, before: &str, value: i64) {
     out.push_str(before);
     number(out, value, 1);
 }
 
 /// Year and number of the week in the US calendar: weeks begin on Sunday, week 1 holds January 1.
-fn us_week(time: &DateTime<Utc>) -> (i32, i64) {
+fn us_week(time: &DateTime<Tz>) -> (i32, i64) {
     let weekday = i64::from(time.weekday().num_days_from_sunday());
     let week_ends = time.date_naive() + chrono::Days::new(6 - weekday as u64);
     if week_ends.year() > time.year() {
@@ -211,7 +316,7 @@ fn wrapped(value: i64, zero_as: i64) -> i64 {
     if value == 0 { zero_as } else { value }
 }
 
-fn field(out: &mut String, letter: char, count: usize, time: &DateTime<Utc>) {
+fn field(out: &mut String, letter: char, count: usize, time: &DateTime<Tz>) {
     let hour = i64::from(time.hour());
     let nanos = i64::from(time.nanosecond());
     let second_of_day = i64::from(time.num_seconds_from_midnight());
@@ -233,7 +338,7 @@ fn field(out: &mut String, letter: char, count: usize, time: &DateTime<Utc>) {
             let index = time.weekday().num_days_from_sunday() as usize;
             named(out, index, &DAYS, count.max(3));
         }
-        'e' | 'c' => number(out, i64::from(time.weekday().num_days_from_sunday()) + 1, 1),
+        'e' | 'c' => named(out, time.weekday().num_days_from_sunday() as usize, &DAYS, count),
         'a' => out.push_str(if hour < 12 { "AM" } else { "PM" }),
         'h' => number(out, wrapped(half(hour), 12), count),
         'K' => number(out, half(hour), count),
@@ -253,19 +358,13 @@ fn field(out: &mut String, letter: char, count: usize, time: &DateTime<Utc>) {
             4 => "Anno Domini",
             _ => "A",
         }),
-        'X' => out.push('Z'),
-        'x' => out.push_str(match count {
-            1 => "+00",
-            2 | 4 => "+0000",
-            _ => "+00:00",
-        }),
-        'Z' => out.push_str(match count {
-            1..=3 => "+0000",
-            4 => "GMT",
-            _ => "Z",
-        }),
-        'z' => out.push_str(if count == 4 { "Coordinated Universal Time" } else { "UTC" }),
-        'V' => out.push_str("UTC"),
+        'X' | 'x' | 'Z' | 'O' => offset(out, letter, count, time.offset().fix().local_minus_utc()),
+        'z' if count == 4 => out.push_str("Coordinated Universal Time"),
+        'z' => match time.offset().abbreviation() {
+            Some(short) => out.push_str(short),
+            None => out.push_str(time.timezone().name()),
+        },
+        'V' => out.push_str(time.timezone().name()),
         _ => unreachable!("parse refuses every other letter"),
     }
 }
@@ -322,10 +421,46 @@ mod tests {
     fn what_java_refuses_is_refused() {
         assert_eq!(TimePattern::parse("yyyy'"), Err(BadPattern::Quote));
         assert_eq!(TimePattern::parse("b"), Err(BadPattern::Letter('b')));
-        assert_eq!(TimePattern::parse("[yyyy]"), Err(BadPattern::Reserved('[')));
+        assert_eq!(TimePattern::parse("{yyyy}"), Err(BadPattern::Reserved('{')));
+        assert_eq!(TimePattern::parse("yyyy]"), Err(BadPattern::Reserved(']')));
+        assert_eq!(TimePattern::parse("yyyy#"), Err(BadPattern::Reserved('#')));
+        assert_eq!(TimePattern::parse("pp"), Err(BadPattern::Pad));
+        assert_eq!(TimePattern::parse(&format!("{}d", "p".repeat(200))), Err(BadPattern::Pad));
+        assert!(matches!(TimePattern::parse("cc"), Err(BadPattern::Repeated { .. })));
+        assert!(matches!(TimePattern::parse("OO"), Err(BadPattern::Repeated { .. })));
         assert_eq!(TimePattern::parse(""), Err(BadPattern::Empty));
         assert!(matches!(TimePattern::parse("ddd"), Err(BadPattern::Repeated { .. })));
         assert!(matches!(TimePattern::parse("V"), Err(BadPattern::Repeated { .. })));
+    }
+
+    #[test]
+    fn zones_move_every_field_and_are_named() {
+        let at = |pattern: &str, name: &str| {
+            TimePattern::parse(pattern).unwrap().format_in(TIME_MS, zone(name).unwrap())
+        };
+        for (name, pattern, text) in [
+            ("Asia/Tokyo", "yyyy/MM/dd/HH", "2026/01/03/18"),
+            ("America/New_York", "yyyy/MM/dd/HH z VV", "2026/01/03/04 EST America/New_York"),
+            ("America/New_York", "X XX XXX x xx xxx", "-05 -0500 -05:00 -05 -0500 -05:00"),
+            ("America/New_York", "Z ZZZZ ZZZZZ O OOOO", "-0500 GMT-05:00 -05:00 GMT-5 GMT-05:00"),
+            ("Asia/Kolkata", "X xx O ZZZZZ z", "+0530 +0530 GMT+5:30 +05:30 IST"),
+            ("Pacific/Kiritimati", "E d HH", "Sat 3 23"),
+            ("UTC", "X O OOOO zzzz", "Z GMT GMT Coordinated Universal Time"),
+        ] {
+            assert_eq!(at(pattern, name), text, "{name} {pattern}");
+        }
+        assert!(zone("Mars/Phobos").is_none());
+        let full = TimePattern::parse("zzzz").unwrap();
+        assert_eq!(full.check_zone(Tz::UTC), Ok(()));
+        assert_eq!(full.check_zone(zone("Asia/Tokyo").unwrap()), Err(BadPattern::ZoneName));
+    }
+
+    #[test]
+    fn pads_and_optional_sections_print_as_in_java() {
+        assert_eq!(format("ppppd"), "   3");
+        assert_eq!(format("yyyy[-MM[-dd]]"), "2026-01-03");
+        assert_eq!(format("yyyy[-MM"), "2026-01");
+        assert_eq!(format("e ee eee c ccc"), "7 07 Sat 7 Sat");
     }
 
     proptest! {
@@ -335,6 +470,7 @@ mod tests {
         ) {
             if let Ok(pattern) = TimePattern::parse(&pattern) {
                 pattern.format(time_ms);
+                pattern.format_in(time_ms, Tz::Asia__Kathmandu);
             }
         }
 

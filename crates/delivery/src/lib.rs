@@ -8,8 +8,8 @@
 //!
 //! Parts: [`stream`] what a stream is; [`streams`] all of them, as documents and in memory;
 //! [`destination`] which table a configuration names; [`lane_log`] what delivery asks of the log;
-//! [`batch`] the documents of a batch; [`prefix`] and [`java_time`] where error objects go;
-//! [`error_object`] what they hold; `convert` log to files; `data_files` files as text; [`engine`]
+//! [`batch`] the documents of a batch; [`prefix`] and [`java_time`] where objects go;
+//! [`error_object`] what they hold; [`s3`] records into objects of a bucket; `convert` log to files; `data_files` files as text; [`engine`]
 //! the scheduler; [`pending`] what no batch has yet; [`intake`] the way into the log; [`figures`]
 //! what the exporter shows; [`recovery`] what a start needs to know; [`redelivery`] delivering
 //! again and [`failed_batches`] what to do with files that could not be committed, on an
@@ -33,6 +33,7 @@ pub mod pending;
 pub mod prefix;
 pub mod recovery;
 pub mod redelivery;
+pub mod s3;
 pub mod stream;
 pub mod streams;
 
