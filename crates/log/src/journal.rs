@@ -16,7 +16,7 @@ use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::spares::{Keeper, Spares};
 use crate::state::{Observer, Queue, Shared, Submission};
 use crate::writer::Writer;
-use crate::{Append, AppendError, Appended, LaneBlock, ReadError, SegmentId};
+use crate::{Append, AppendError, Appended, Invocation, LaneBlock, ReadError, SegmentId};
 use alluvium_base::{LaneId, SequenceNumber};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
@@ -218,7 +218,14 @@ impl Journal {
         append: &Append,
         begin: bool,
     ) -> Option<Result<Appended, AppendError>> {
-        let invocation = append.invocation.as_ref()?;
+        self.known_call(append.invocation.as_ref()?, begin).await
+    }
+
+    async fn known_call(
+        &self,
+        invocation: &Invocation,
+        begin: bool,
+    ) -> Option<Result<Appended, AppendError>> {
         let now_ms = self.0.shared.clock.now_ms();
         let admission = self.0.shared.invocations.lock().admit(invocation, now_ms, begin);
         match admission {
@@ -232,6 +239,12 @@ impl Journal {
                 Err(AppendError::Unknown("the first attempt's outcome is unknown".into()))
             })),
         }
+    }
+
+    /// The outcome of a call that was made before: what a repeat of it would be answered, without
+    /// appending anything. Waits for a first attempt that is under way.
+    pub async fn known(&self, invocation: &Invocation) -> Option<Result<Appended, AppendError>> {
+        self.known_call(invocation, false).await
     }
 
     /// Checks a call's shape and size; returns the bytes of its block.
@@ -359,6 +372,15 @@ impl Journal {
         let later = known.parts.range(from..);
         let size_bytes = later.clone().map(|part| u64::from(part.size_bytes)).sum();
         (size_bytes, later.map(|part| part.arrival_ms).min())
+    }
+
+    /// The sequence after which a lane's records begin that arrived at or after a moment, up to the
+    /// first of them exactly; `None` when all arrived before it.
+    pub fn seek_arrival(&self, lane: LaneId, at_ms: i64) -> Option<SequenceNumber> {
+        let index = self.0.shared.index.lock();
+        // Arrivals of calls at the same time may lie in another order: no binary search.
+        let part = index.lanes.get(&lane)?.parts.iter().find(|part| part.arrival_ms >= at_ms)?;
+        Some(SequenceNumber::new(part.first.generation, part.first.offset.saturating_sub(1)))
     }
 
     /// All lanes the log knows.
