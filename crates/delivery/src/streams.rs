@@ -17,6 +17,7 @@ use alluvium_base::{
 use alluvium_store::records::{
     Document, Key, Operation, Outcome, Precondition, ReadError, Records, Scan, Transaction,
 };
+use alluvium_streams::lane_counter;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -28,9 +29,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub const STREAMS: &str = "delivery-stream";
 /// The collection of lanes whose streams are gone, until the log has let go of them.
 pub const RETIRED: &str = "delivery-retired-lane";
-const COUNTERS: &str = "delivery-counter";
-/// Lane 0 stays free: it can then mean "none" in the log's own files.
-const FIRST_LANE: u64 = 1;
 /// As on AWS, where it is a quota that can be raised; here it bounds memory (I8).
 pub const STREAMS_MAX: usize = 10_000;
 /// A page of documents at start.
@@ -263,7 +261,8 @@ impl Streams {
             if self.by_name.read().values().map(BTreeMap::len).sum::<usize>() >= STREAMS_MAX {
                 return Err(StreamsError::TooMany);
             }
-            let (counter_holds, lane, counter) = self.next_lane().await?;
+            let lanes = lane_counter::take(self.records.as_ref(), 1).await.map_err(of_counter)?;
+            let Some(lane) = lanes.lanes.first().copied() else { continue };
             let document = StreamDocument {
                 incarnation: StreamIncarnation(self.random.uuid()),
                 lane,
@@ -287,11 +286,11 @@ impl Streams {
                 log_id: None,
             };
             let transaction = Transaction {
-                preconditions: vec![Precondition::Absent(key.clone()), counter_holds],
+                preconditions: vec![Precondition::Absent(key.clone()), lanes.holds],
                 operations: vec![
                     Operation::Put(key, encode(&document)),
                     Operation::Put(progress_key(document.incarnation), encode(&progress)),
-                    counter,
+                    lanes.change,
                 ],
             };
             let key = stream_key(&document);
@@ -321,19 +320,6 @@ impl Streams {
             self.remember(document, found.version);
         }
         Ok(())
-    }
-
-    /// The counter's precondition, the lane it gives, and its change.
-    async fn next_lane(&self) -> Result<(Precondition, LaneId, Operation), StreamsError> {
-        let key = Key::new(COUNTERS, "lane");
-        let stored = self.records.get(&key).await?;
-        let (holds, lane) = match &stored {
-            None => (Precondition::Absent(key.clone()), FIRST_LANE),
-            Some(counter) => {
-                (Precondition::AtVersion(key.clone(), counter.version), decode::<u64>(counter)?)
-            }
-        };
-        Ok((holds, LaneId(lane), Operation::Put(key, encode(&(lane + 1)))))
     }
 
     /// The version of `document` once it is written; none when a race was lost. A lost answer is
@@ -477,6 +463,14 @@ impl Streams {
     /// The records that the streams are kept in.
     pub fn records(&self) -> &Arc<dyn Records> {
         &self.records
+    }
+}
+
+/// Why the counter of lanes, which all streams share, was not read.
+fn of_counter(error: alluvium_streams::StreamError) -> StreamsError {
+    match error.kind() {
+        ErrorKind::Corrupt => StreamsError::Corrupt(error.to_string()),
+        _ => StreamsError::Unavailable(error.to_string()),
     }
 }
 

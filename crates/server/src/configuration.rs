@@ -133,6 +133,12 @@ pub(crate) struct ServeOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) drain_timeout_ms: Option<u64>,
 
+    /// Keep AWS's quotas of Kinesis shards exactly: 1 MiB and 1,000 records a second in, 2 MiB and
+    /// five reads a second out
+    #[arg(long, env = "ALLUVIUM_ENFORCE_QUOTAS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enforce_quotas: Option<bool>,
+
     /// Start although the log lost acknowledged records (see `alluvium log check`)
     #[arg(long, env = "ALLUVIUM_ACCEPT_LOG_LOSS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,6 +173,7 @@ pub(crate) struct Configuration {
     pub(crate) head_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) drain_timeout: Duration,
+    pub(crate) enforce_quotas: bool,
     pub(crate) accept_log_loss: bool,
     pub(crate) allow_unsafe_file_system: bool,
 }
@@ -279,6 +286,7 @@ impl Configuration {
                 30_000,
             )?),
             drain_timeout: ms(options.drain_timeout_ms, 20_000),
+            enforce_quotas: options.enforce_quotas.unwrap_or(false),
             accept_log_loss: options.accept_log_loss.unwrap_or(false),
             allow_unsafe_file_system: options.allow_unsafe_file_system.unwrap_or(false),
             data_dir,

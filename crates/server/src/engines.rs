@@ -11,7 +11,7 @@ use alluvium_delivery::streams::Streams;
 use alluvium_delivery::{Engine, EngineOptions, EngineParts, Intake, recovery};
 use alluvium_lake::catalog::Catalog;
 use alluvium_lake::{Lake, LakeOptions};
-use alluvium_log::{Journal, JournalOptions};
+use alluvium_log::{Journal, JournalOptions, Observer};
 use alluvium_services::athena::{AthenaDependencies, AthenaService};
 use alluvium_services::firehose::FirehoseService;
 use alluvium_services::glue::GlueService;
@@ -25,10 +25,12 @@ use alluvium_store::objects::local::LocalObjects;
 use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
 use alluvium_store::records::{Key, Operation, Outcome, Records, Transaction};
 use alluvium_store::space::{Room, Space, SpaceLimits};
+use alluvium_streams::{Arrivals, DataStreams, DataStreamsOptions, DataStreamsParts};
 use alluvium_wire::credentials::CredentialLookup;
 use alluvium_wire::{Protocol, Service, limits};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// What the engines and services share.
 pub(crate) struct Ground {
@@ -49,6 +51,8 @@ pub(crate) struct Engines {
     delivery: Engine,
     log: Arc<dyn LaneLog>,
     athena: AthenaService,
+    /// Ends what runs beside the services.
+    stop: CancellationToken,
     /// Held as long as anything may be written.
     _directory: DataDir,
 }
@@ -104,7 +108,13 @@ impl Engines {
         let lake = Lake::new(catalog, options);
         let pending = Pending::new();
         let options = JournalOptions::new(epoch, clock.clone(), random.clone());
-        let journal = open_journal(configuration, &records, options, &pending).await?;
+        let arrivals = Arrivals::new();
+        let observer = arrivals.observer(pending.observer());
+        let journal = open_journal(configuration, &records, options, observer).await?;
+        let data_streams =
+            open_data_streams(configuration, ground, &records, &journal, arrivals).await?;
+        let stop = CancellationToken::new();
+        tokio::spawn(data_streams.reclaim_until(stop.clone()));
         let log: Arc<dyn LaneLog> = Arc::new(JournalLog(journal.clone()));
         let account = ground.account.clone();
         let streams = Streams::open(records.clone(), clock.clone(), random.clone(), account);
@@ -136,6 +146,7 @@ impl Engines {
             delivery,
             log,
             athena,
+            stop,
             _directory: directory,
         })
     }
@@ -182,6 +193,7 @@ impl Engines {
         if tokio::time::timeout(limit, self.athena.close()).await.is_err() {
             tracing::warn!("some queries did not stop in time");
         }
+        self.stop.cancel();
         self.delivery.drain(limit).await;
         self.journal.close().await;
     }
@@ -287,15 +299,36 @@ fn query_engine(
     alluvium_query::Engine::new(lake.clone(), clock.clone(), random.clone(), options).map_err(text)
 }
 
+/// Opens the streams of Kinesis over the log.
+async fn open_data_streams(
+    configuration: &Configuration,
+    ground: &Ground,
+    records: &Arc<dyn Records>,
+    journal: &Journal,
+    arrivals: Arc<Arrivals>,
+) -> Result<DataStreams, String> {
+    let enforce_quotas = configuration.enforce_quotas;
+    let parts = DataStreamsParts {
+        records: records.clone(),
+        journal: journal.clone(),
+        arrivals,
+        clock: ground.clock.clone(),
+        random: ground.random.clone(),
+        account: ground.account.clone(),
+        options: DataStreamsOptions { enforce_quotas, ..DataStreamsOptions::default() },
+    };
+    DataStreams::open(parts).await.map_err(text)
+}
+
 /// Opens the log above everything that the documents say was handed out.
 async fn open_journal(
     configuration: &Configuration,
     records: &Arc<dyn Records>,
     options: JournalOptions,
-    pending: &Arc<Pending>,
+    observer: Observer,
 ) -> Result<Journal, String> {
     let options = journal_options(configuration, records, options).await?;
-    let (directory, observer) = (configuration.log_dir.clone(), pending.observer());
+    let directory = configuration.log_dir.clone();
     // Recovery reads files: not on the threads that answer requests.
     let opened = tokio::task::spawn_blocking(move || Journal::open(&directory, options, observer));
     let (journal, report) = opened.await.map_err(text)?.map_err(text)?;
@@ -327,6 +360,8 @@ pub(crate) async fn journal_options(
     };
     options.reserve = Some(reserve(records.clone()));
     options.lanes = floors.lanes;
+    let of_shards = alluvium_streams::recovery::floors(records.as_ref()).await.map_err(text)?;
+    options.lanes.extend(of_shards);
     options.expected_log_id = floors.log_id;
     options.accept_log_loss = configuration.accept_log_loss;
     options.budget_bytes = configuration.log_budget_bytes;

@@ -128,13 +128,22 @@ impl DataStreams {
         Ok(inner.sealer.seal(Kind::Iterator, inner.clock.now_ms(), &position.encode()))
     }
 
+    /// Whether a text is a sequence number that a shard of the stream has given out, or could have.
+    pub fn is_sequence_of(&self, stream: &Stream, text: &str) -> bool {
+        let Ok((lane, sequence)) = self.0.sequences.decode(text) else { return false };
+        let document = stream.document();
+        let shard = document.shards.iter().find(|shard| shard.lane == lane);
+        shard.is_some_and(|shard| sequence <= self.0.boundary().max(shard.starting))
+    }
+
     /// A page of records (`GetRecords`), at most `limit`, 10,000 when it is not said. The stream is the
-    /// one that the iterator was made for; it must lie in `region`.
+    /// one that the iterator was made for; it must lie in `region`, and be `expected` if that is said.
     pub async fn get_records(
         &self,
         region: &Region,
         iterator: &str,
         limit: Option<usize>,
+        expected: Option<&Arc<Stream>>,
     ) -> Result<GetOutcome, StreamError> {
         let inner = &self.0;
         let limit = limit.unwrap_or(PAGE_RECORDS_MAX);
@@ -155,6 +164,11 @@ impl DataStreams {
         let document = stream.document();
         if document.region != *region {
             let text = format!("The iterator is of a stream in region {}.", document.region);
+            return Err(StreamError::InvalidArgument(text));
+        }
+        if let Some(other) = expected.filter(|one| one.incarnation != stream.incarnation) {
+            let (is, wanted) = (&document.name, &other.document().name);
+            let text = format!("The iterator is of stream {is}, not of this stream {wanted}.");
             return Err(StreamError::InvalidArgument(text));
         }
         let shard = document.shards.iter().find(|shard| shard.lane == position.lane);

@@ -175,14 +175,14 @@ async fn iterators_that_are_expired_forged_or_of_a_deleted_stream_are_refused() 
     let start = StartingPosition::TrimHorizon;
     let iterator = streams.iterator(&stream, "shardId-000000000000", &start).unwrap();
     world.clock.advance(300_001);
-    let expired = streams.get_records(&region(), &iterator, None).await.unwrap_err();
+    let expired = streams.get_records(&region(), &iterator, None, None).await.unwrap_err();
     assert_eq!(expired.code(), "ExpiredIteratorException");
     let iterator = streams.iterator(&stream, "shardId-000000000000", &start).unwrap();
     let forged = iterator.replace(&iterator[20..22], "zz");
-    let forged = streams.get_records(&region(), &forged, None).await.unwrap_err();
+    let forged = streams.get_records(&region(), &forged, None, None).await.unwrap_err();
     assert_eq!(forged.code(), "InvalidArgumentException");
     let elsewhere = "eu-west-1".parse().unwrap();
-    let elsewhere = streams.get_records(&elsewhere, &iterator, None).await.unwrap_err();
+    let elsewhere = streams.get_records(&elsewhere, &iterator, None, None).await.unwrap_err();
     assert_eq!(elsewhere.code(), "InvalidArgumentException");
     let other = if outcome[0].0.ends_with('0') { 1 } else { 0 };
     let other = format!("shardId-{other:012}");
@@ -197,7 +197,7 @@ async fn iterators_that_are_expired_forged_or_of_a_deleted_stream_are_refused() 
     let iterator = streams.iterator(&stream, &other, &start).unwrap();
     streams.delete(&stream, false).await.unwrap();
     let again = streams.create(provisioned("s", 2)).await.unwrap();
-    let gone = streams.get_records(&region(), &iterator, None).await.unwrap_err();
+    let gone = streams.get_records(&region(), &iterator, None, None).await.unwrap_err();
     assert_eq!(gone.code(), "ResourceNotFoundException");
     let late = streams.put(&stream, &[entry("a", b"0")], None).await.unwrap_err();
     assert_eq!(late.code(), "ResourceNotFoundException");
@@ -284,7 +284,7 @@ async fn quotas_are_kept_to_the_record_when_they_are_enforced() {
     for _ in 0..5 {
         page(&streams, &iterator, 10).await;
     }
-    let refused = streams.get_records(&region(), &iterator, None).await.unwrap_err();
+    let refused = streams.get_records(&region(), &iterator, None, None).await.unwrap_err();
     assert_eq!(refused.code(), "ProvisionedThroughputExceededException");
     world.clock.advance(200);
     assert_eq!(page(&streams, &iterator, 10_000).await.records.len(), 1100);

@@ -133,7 +133,7 @@ pub fn texts(records: &[Record]) -> Vec<String> {
 }
 
 pub async fn page(streams: &DataStreams, iterator: &str, limit: usize) -> GetOutcome {
-    streams.get_records(&region(), iterator, Some(limit)).await.unwrap()
+    streams.get_records(&region(), iterator, Some(limit), None).await.unwrap()
 }
 
 /// All of a shard that is there now.
