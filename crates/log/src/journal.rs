@@ -3,6 +3,8 @@
 //! Cheap to clone. Appends are async and belong to the writer once they are submitted: dropping the
 //! future neither cancels them nor keeps their permit. Reads run on the runtime's blocking threads
 //! and come from the page cache. Everything else takes a short lock and returns at once.
+//!
+//! The file is long because it is the log's one handle: all that others can ask of it.
 
 use crate::block::{HEADER_BYTES, LANE_BYTES, LANES_MAX, align};
 use crate::device::Device;

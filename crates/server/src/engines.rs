@@ -101,11 +101,7 @@ impl Engines {
         let account = ground.account.clone();
         let catalog =
             Catalog::new(records.clone(), objects, clock.clone(), random.clone(), account);
-        let options = LakeOptions {
-            commit_interval: configuration.table_commit_interval,
-            ..LakeOptions::default()
-        };
-        let lake = Lake::new(catalog, options);
+        let lake = Lake::new(catalog, lake_options(configuration));
         let pending = Pending::new();
         let options = JournalOptions::new(epoch, clock.clone(), random.clone());
         let arrivals = Arrivals::new();
@@ -275,6 +271,10 @@ impl Engines {
             body_timeout: configuration.body_timeout,
         })
     }
+}
+
+fn lake_options(configuration: &Configuration) -> LakeOptions {
+    LakeOptions { commit_interval: configuration.table_commit_interval, ..LakeOptions::default() }
 }
 
 /// As many batches at once as the memory allows.

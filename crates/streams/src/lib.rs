@@ -8,7 +8,7 @@
 //! - [`data_streams`]: the handle: streams by name, created, deleted, listed.
 //! - [`stream`], [`shard`], [`hash_key`]: what a stream is. `topology`: how reshards change it.
 //! - `puts`, `reads`, [`subscription`]: records in and out. [`record`]: a record in its lane.
-//! - `resharding`, `settings`, `consumers`, `listing`: the rest of what a client asks for.
+//! - `creation`, `resharding`, `settings`, `consumers`, `listing`: the rest of what a client asks for.
 //! - [`source`]: a stream as whoever delivers it sees it.
 //! - [`arrivals`]: who waits for a lane. [`lane_counter`]: lanes for all.
 //! - [`sequence_text`], `tokens`: what clients hold for us. `quotas`: AWS's, when enforced.
@@ -27,6 +27,7 @@
 //! opened by the server, with [`recovery::floors`] and [`Arrivals::observer`].
 
 mod consumers;
+mod creation;
 mod documents;
 mod listing;
 mod puts;
