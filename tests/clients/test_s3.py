@@ -454,7 +454,6 @@ def test_members_that_are_not_built_are_refused_and_nothing_is_written(s3, bucke
 @pytest.mark.parametrize(
     "operation,arguments",
     [("get_bucket_acl", {}), ("get_bucket_encryption", {}), ("get_bucket_policy", {}), ("get_bucket_tagging", {}),
-     ("list_object_versions", {}), ("put_bucket_versioning", {"VersioningConfiguration": {"Status": "Enabled"}}),
      ("put_object_tagging", {"Key": "k", "Tagging": {"TagSet": []}}), ("get_object_acl", {"Key": "k"}),
      ("restore_object", {"Key": "k", "RestoreRequest": {"Days": 1}})],
 )

@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod faulty;
 pub mod local;
 pub mod memory;
+pub mod versions;
 
 use alluvium_base::ErrorKind;
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use versions::{Removal, Removed, VersionMeta, Versioning, VersionsPage, VersionsRequest};
 
 /// What S3 keeps beside an object's bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,9 @@ pub struct Attributes {
     /// `FULL_OBJECT` or `COMPOSITE`, when there are checksums.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum_type: Option<String>,
+    /// Tags by their key. They alone may change while a version stays.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// What is known of an object.
@@ -49,6 +54,8 @@ pub struct ObjectMeta {
     pub last_modified_ms: i64,
     /// Grows with every write of this key.
     pub version: u64,
+    /// Its version's id (`null` for the null version); none in a bucket that was never versioned.
+    pub version_id: Option<String>,
     /// Sizes of the parts of a multipart object, in order; empty otherwise.
     pub part_sizes: Vec<u64>,
     /// Headers, user metadata, checksums.
@@ -65,6 +72,8 @@ pub enum PutCondition {
     IfAbsent,
     /// The object has this ETag (`If-Match`).
     IfMatch(String),
+    /// There is an object (`If-Match: *`).
+    IfExists,
 }
 
 /// How to put.
@@ -250,7 +259,7 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
         key: &str,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, ObjectsError>;
-    /// Removes an object: whether there was one.
+    /// Removes an object: whether there was one. In a versioned bucket it leaves a delete marker.
     async fn delete(&self, bucket: &str, key: &str) -> Result<bool, ObjectsError>;
     /// Objects in order.
     async fn list(&self, bucket: &str, request: ListRequest) -> Result<ListPage, ObjectsError>;
@@ -261,6 +270,47 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
         to: (&str, &str),
         condition: PutCondition,
         attributes: Option<Attributes>,
+    ) -> Result<ObjectMeta, ObjectsError>;
+
+    /// Whether the bucket keeps versions.
+    async fn versioning(&self, bucket: &str) -> Result<Versioning, ObjectsError>;
+    /// Makes a bucket keep versions, or (once it did) suspends that.
+    async fn set_versioning(&self, bucket: &str, enabled: bool) -> Result<(), ObjectsError>;
+    /// A version by its id, or the current one, be it a delete marker; `None` if there is none.
+    async fn look(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<Option<VersionMeta>, ObjectsError>;
+    /// As [`Self::get`], of a version by its id. A delete marker has no bytes: it is not found.
+    async fn get_version(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: &str,
+        range: Option<RangeOf>,
+    ) -> Result<(ObjectMeta, Range<u64>, Body), ObjectsError>;
+    /// Removes a version for good, or makes the current one give way.
+    async fn remove(
+        &self,
+        bucket: &str,
+        key: &str,
+        removal: Removal,
+    ) -> Result<Removed, ObjectsError>;
+    /// Versions by key, then newest first.
+    async fn list_versions(
+        &self,
+        bucket: &str,
+        request: VersionsRequest,
+    ) -> Result<VersionsPage, ObjectsError>;
+    /// Replaces the tags of a version, or of the current object.
+    async fn set_tags(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        tags: BTreeMap<String, String>,
     ) -> Result<ObjectMeta, ObjectsError>;
 
     /// Begins a multipart upload.

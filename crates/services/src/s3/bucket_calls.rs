@@ -1,4 +1,4 @@
-//! Buckets: create, list, head, location, versioning, delete.
+//! Buckets: create, list, head, location, delete.
 
 use super::admission::Signed;
 use super::attributes::timestamp;
@@ -147,15 +147,6 @@ impl Operations {
         let constraint = (region.as_str() != CLASSIC_REGION)
             .then(|| BucketLocationConstraint::from(region.to_string()));
         Ok(S3Response::new(GetBucketLocationOutput { location_constraint: constraint }))
-    }
-
-    /// No status: versioning was never enabled, and cannot be.
-    pub(super) async fn answer_versioning(
-        &self,
-        request: S3Request<GetBucketVersioningInput>,
-    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-        self.buckets.require(&request.input.bucket).await?;
-        Ok(S3Response::new(GetBucketVersioningOutput::default()))
     }
 
     pub(super) async fn answer_list_buckets(

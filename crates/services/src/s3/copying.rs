@@ -9,22 +9,18 @@ use super::intake::{Intake, Promise};
 use super::multipart::{UploadChecksum, part_number};
 use super::operations::Operations;
 use super::reading::{Conditions, Unmet, modified, range_of, satisfy};
+use super::versions;
 use super::writing::{BODY_MAX_BYTES, put_condition};
 use alluvium_store::objects::{Attributes, Body, ObjectMeta, ObjectsError, PutOptions, RangeOf};
 use s3s::dto::{Range as HeaderRange, *};
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 use std::ops::Range;
 
-/// Where a copy reads from.
-fn source_of(source: &CopySource) -> S3Result<(&str, &str)> {
+/// Where a copy reads from: bucket, key and version.
+fn source_of(source: &CopySource) -> S3Result<(&str, &str, Option<&str>)> {
     match source {
         CopySource::Bucket { bucket, key, version_id } => {
-            if version_id.as_deref().is_some_and(|version| version != "null") {
-                return Err(invalid_argument(
-                    "Invalid version id specified: buckets are not versioned",
-                ));
-            }
-            Ok((bucket, key))
+            Ok((bucket, key, versions::asked(version_id.as_deref())?))
         }
         _ => Err(not_implemented("A copy source that is an access point or outpost")),
     }
@@ -65,6 +61,17 @@ fn copy_error(intake: &Intake, error: ObjectsError, key: &str) -> s3s::S3Error {
     )
 }
 
+/// A delete marker that is named as a copy's source is a bad request; a bare one is no object.
+fn of_source(error: s3s::S3Error) -> s3s::S3Error {
+    if *error.code() != S3ErrorCode::MethodNotAllowed {
+        return error;
+    }
+    refuse(
+        S3ErrorCode::InvalidRequest,
+        "The source of a copy request may not specifically refer to a delete marker by version id.",
+    )
+}
+
 /// One version of a copy's source.
 struct Source {
     meta: ObjectMeta,
@@ -79,14 +86,14 @@ impl Operations {
         conditions: &Conditions,
         range: Option<RangeOf>,
     ) -> S3Result<Source> {
-        let (bucket, key) = source_of(source)?;
+        let (bucket, key, version) = source_of(source)?;
         self.buckets.require(bucket).await?;
         if let Some(range) = range {
-            let meta = self.objects.head(bucket, key).await.map_err(from_objects)?;
+            let meta = self.meta_of(bucket, key, version).await.map_err(of_source)?;
             satisfy(range, meta.size_bytes)?;
         }
         let (meta, bytes, body) =
-            self.objects.get(bucket, key, range).await.map_err(from_objects)?;
+            self.bytes_of(bucket, key, version, range).await.map_err(of_source)?;
         check_source(conditions, &meta)?;
         if bytes.end - bytes.start > BODY_MAX_BYTES {
             return Err(refuse(
@@ -115,8 +122,10 @@ impl Operations {
                 )));
             }
         };
-        let (from_bucket, from_key) = source_of(&input.copy_source)?;
-        if !replace && from_bucket == input.bucket && from_key == input.key {
+        let (from_bucket, from_key, version) = source_of(&input.copy_source)?;
+        // A version that is named is restored; the current one would only be made again.
+        let itself = from_bucket == input.bucket && from_key == input.key && version.is_none();
+        if !replace && itself {
             return Err(refuse(
                 S3ErrorCode::InvalidRequest,
                 "This copy request is illegal because it is trying to copy an object to itself \
@@ -156,6 +165,8 @@ impl Operations {
         let meta = put.map_err(|error| copy_error(&intake, error, &source.meta.key))?;
         Ok(S3Response::new(CopyObjectOutput {
             copy_object_result: Some(copy_result(&meta)),
+            copy_source_version_id: source.meta.version_id,
+            version_id: meta.version_id,
             ..CopyObjectOutput::default()
         }))
     }
@@ -212,6 +223,7 @@ impl Operations {
                 e_tag: Some(etag(&part.etag)),
                 last_modified: Some(attributes::timestamp(part.last_modified_ms)),
             }),
+            copy_source_version_id: source.meta.version_id,
             ..UploadPartCopyOutput::default()
         }))
     }

@@ -2,7 +2,9 @@
 
 use super::error::{from_objects, refuse};
 use super::operations::Operations;
+use super::versions;
 use super::witness::Witness;
+use alluvium_store::objects::versions::{Removal, RemoveCondition, Removed};
 use futures::StreamExt as _;
 use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
@@ -17,11 +19,21 @@ impl Operations {
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let DeleteObjectInput { bucket, key, .. } = request.input;
+        let DeleteObjectInput { bucket, key, version_id, .. } = request.input;
         self.buckets.require(&bucket).await?;
-        self.objects.delete(&bucket, &key).await.map_err(from_objects)?;
-        let done = http::StatusCode::NO_CONTENT;
-        Ok(S3Response::with_status(DeleteObjectOutput::default(), done))
+        let condition = match request.headers.get("if-match") {
+            None => RemoveCondition::None,
+            Some(value) => condition(value.to_str().unwrap_or_default()),
+        };
+        let version = versions::asked(version_id.as_deref())?.map(str::to_string);
+        let removal = Removal { version, condition };
+        let removed = self.objects.remove(&bucket, &key, removal).await.map_err(from_objects)?;
+        let output = DeleteObjectOutput {
+            delete_marker: removed.is_marker.then_some(true),
+            version_id: removed.version_id,
+            request_charged: None,
+        };
+        Ok(S3Response::with_status(output, http::StatusCode::NO_CONTENT))
     }
 
     pub(super) async fn answer_delete_many(
@@ -34,7 +46,7 @@ impl Operations {
                 "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
             ));
         }
-        let allowed = ["Delete", "Object", "Key", "VersionId", "Quiet"];
+        let allowed = ["Delete", "Object", "Key", "VersionId", "ETag", "Quiet"];
         Witness::allow_elements(&request.extensions, &allowed)?;
         let DeleteObjectsInput { bucket, delete, .. } = request.input;
         if delete.objects.is_empty() || delete.objects.len() > DELETE_MAX {
@@ -54,15 +66,23 @@ impl Operations {
             .collect()
             .await;
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-        for (key, outcome) in outcomes {
+        for (key, version_id, outcome) in outcomes {
             match outcome {
-                Ok(()) if quiet => {}
-                Ok(()) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
+                Ok(_) if quiet => {}
+                Ok(removed) => {
+                    let marker = removed.is_marker;
+                    deleted.push(DeletedObject {
+                        delete_marker: marker.then_some(true),
+                        delete_marker_version_id: removed.version_id.filter(|_| marker),
+                        key: Some(key),
+                        version_id,
+                    });
+                }
                 Err(error) => errors.push(Error {
                     code: Some(error.code().as_str().to_string()),
                     message: error.message().map(str::to_string),
                     key: Some(key),
-                    version_id: None,
+                    version_id,
                 }),
             }
         }
@@ -77,15 +97,23 @@ impl Operations {
         &self,
         bucket: &str,
         object: ObjectIdentifier,
-    ) -> (ObjectKey, Result<(), S3Error>) {
-        if object.version_id.as_deref().is_some_and(|version| version != "null") {
-            let error = refuse(
-                S3ErrorCode::NoSuchVersion,
-                "The specified version does not exist: buckets are not versioned",
-            );
-            return (object.key, Err(error));
-        }
-        let outcome = self.objects.delete(bucket, &object.key).await;
-        (object.key, outcome.map(drop).map_err(from_objects))
+    ) -> (ObjectKey, Option<ObjectVersionId>, Result<Removed, S3Error>) {
+        let ObjectIdentifier { key, version_id, e_tag, .. } = object;
+        let version = match versions::asked(version_id.as_deref()) {
+            Ok(version) => version.map(str::to_string),
+            Err(error) => return (key, version_id, Err(error)),
+        };
+        let condition = e_tag.map_or(RemoveCondition::None, |tag| condition(tag.value()));
+        let removal = Removal { version, condition };
+        let outcome = self.objects.remove(bucket, &key, removal).await.map_err(from_objects);
+        (key, version_id, outcome)
+    }
+}
+
+/// The condition of a delete, from an ETag or `*`.
+fn condition(text: &str) -> RemoveCondition {
+    match text.trim() {
+        "*" => RemoveCondition::IfExists,
+        etag => RemoveCondition::IfMatch(etag.trim_matches('"').to_string()),
     }
 }

@@ -11,7 +11,7 @@ use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result};
 
 /// "Returns some or all (up to 1,000) of the objects".
-const KEYS_MAX: i32 = 1000;
+pub(super) const KEYS_MAX: i32 = 1000;
 
 /// What `encoding-type=url` leaves as it is.
 const PLAIN: &AsciiSet =

@@ -4,7 +4,8 @@
 //! its signature, which nothing turns off, and refuses what is repeated or not covered by it; the
 //! library parses; `access` refuses operations and members that are not built, by name (I7, lists
 //! in `members`), and what the bucket of a table does not allow (`warehouse`); then one of
-//! `reading`, `writing`, `deleting`, `copying`, `multipart`, `listing` and `buckets` does the work;
+//! `reading`, `writing`, `deleting`, `copying`, `multipart`, `listing`, `versions` and `buckets` does
+//! the work;
 //! `envelope` puts the request's id into header and XML.
 //!
 //! Bodies stream both ways (I8). A write is answered after it is on stable storage (I1), and only
@@ -38,6 +39,7 @@ mod multipart;
 mod operations;
 mod reading;
 mod uploads;
+mod versions;
 mod warehouse;
 mod witness;
 mod writing;

@@ -486,6 +486,7 @@ fn completed(bucket: &str, meta: &ObjectMeta) -> S3Response<CompleteMultipartUpl
         key: Some(meta.key.clone()),
         location: Some(format!("/{bucket}/{}", meta.key)),
         e_tag: Some(etag(&meta.etag)),
+        version_id: meta.version_id.clone(),
         checksum_crc32: checksum(kept, Algorithm::Crc32),
         checksum_crc32c: checksum(kept, Algorithm::Crc32c),
         checksum_crc64nvme: checksum(kept, Algorithm::Crc64Nvme),

@@ -36,6 +36,9 @@ operations! {
     head_bucket, answer_head_bucket, HeadBucketInput, HeadBucketOutput;
     get_bucket_location, answer_location, GetBucketLocationInput, GetBucketLocationOutput;
     get_bucket_versioning, answer_versioning, GetBucketVersioningInput, GetBucketVersioningOutput;
+    put_bucket_versioning, answer_put_versioning, PutBucketVersioningInput,
+        PutBucketVersioningOutput;
+    list_object_versions, answer_list_versions, ListObjectVersionsInput, ListObjectVersionsOutput;
     get_object, answer_get, GetObjectInput, GetObjectOutput;
     head_object, answer_head, HeadObjectInput, HeadObjectOutput;
     get_object_attributes, answer_attributes, GetObjectAttributesInput, GetObjectAttributesOutput;

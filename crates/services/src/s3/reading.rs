@@ -2,8 +2,9 @@
 
 use super::attributes::{self, checksum, etag, timestamp, whole_seconds};
 use super::checksums::{Algorithm, Coverage};
-use super::error::{from_objects, invalid_argument, precondition_failed, refuse};
+use super::error::{invalid_argument, precondition_failed, refuse};
 use super::operations::Operations;
+use super::versions;
 use alluvium_store::objects::{Body, ObjectMeta, RangeOf};
 use bytes::Bytes;
 use futures::Stream;
@@ -210,6 +211,7 @@ macro_rules! describe {
         $output.e_tag = Some(etag(&$meta.etag));
         $output.last_modified = Some(whole_seconds($meta.last_modified_ms));
         $output.metadata = attributes::user(&$meta);
+        $output.version_id = $meta.version_id.clone();
         if matches!($wanted, Wanted::Part(_)) && !$meta.part_sizes.is_empty() {
             $output.parts_count = i32::try_from($meta.part_sizes.len()).ok();
         }
@@ -235,7 +237,9 @@ impl Operations {
             if_modified_since: input.if_modified_since,
             if_unmodified_since: input.if_unmodified_since,
         };
-        let (meta, bytes, body) = self.open(&input.bucket, &input.key, wanted, &conditions).await?;
+        let version = versions::asked(input.version_id.as_deref())?;
+        let target = (input.bucket.as_str(), input.key.as_str(), version);
+        let (meta, bytes, body) = self.open(target, wanted, &conditions).await?;
         let mut output = GetObjectOutput::default();
         let status = describe!(output, input, meta, bytes, wanted);
         output.body = Some(StreamingBlob::new(Outgoing::new(body, bytes.end - bytes.start)));
@@ -245,25 +249,23 @@ impl Operations {
     /// Opens what is wanted of one version that meets the conditions.
     async fn open(
         &self,
-        bucket: &str,
-        key: &str,
+        (bucket, key, version): (&str, &str, Option<&str>),
         wanted: Wanted,
         conditions: &Conditions,
     ) -> S3Result<(ObjectMeta, Range<u64>, Body)> {
         if matches!(wanted, Wanted::Whole) {
-            let opened = self.objects.get(bucket, key, None).await.map_err(from_objects)?;
+            let opened = self.bytes_of(bucket, key, version, None).await?;
             conditions.check_read(&opened.0)?;
             return Ok(opened);
         }
         for _ in 0..VERSION_ATTEMPTS_MAX {
             // Ranges and parts depend on the object, and the answer must be of one version: what
             // was opened is checked to be what was looked at.
-            let meta = self.objects.head(bucket, key).await.map_err(from_objects)?;
+            let meta = self.meta_of(bucket, key, version).await?;
             conditions.check_read(&meta)?;
             let bytes = wanted.within(&meta)?;
             let range = (!bytes.is_empty()).then_some(RangeOf::Bounded(bytes.start, bytes.end));
-            let (opened, served, body) =
-                self.objects.get(bucket, key, range).await.map_err(from_objects)?;
+            let (opened, served, body) = self.bytes_of(bucket, key, version, range).await?;
             if opened.version == meta.version {
                 return Ok((opened, served, body));
             }
@@ -281,7 +283,8 @@ impl Operations {
         let input = request.input;
         self.buckets.require(&input.bucket).await?;
         let wanted = Wanted::new(input.range, input.part_number)?;
-        let meta = self.objects.head(&input.bucket, &input.key).await.map_err(from_objects)?;
+        let version = versions::asked(input.version_id.as_deref())?;
+        let meta = self.meta_of(&input.bucket, &input.key, version).await?;
         let conditions = Conditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
@@ -300,10 +303,11 @@ impl Operations {
         &self,
         request: S3Request<GetObjectTaggingInput>,
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
-        let GetObjectTaggingInput { bucket, key, .. } = request.input;
+        let GetObjectTaggingInput { bucket, key, version_id, .. } = request.input;
         self.buckets.require(&bucket).await?;
-        self.objects.head(&bucket, &key).await.map_err(from_objects)?;
-        Ok(S3Response::new(GetObjectTaggingOutput { tag_set: Vec::new(), version_id: None }))
+        let version = versions::asked(version_id.as_deref())?;
+        let version_id = self.meta_of(&bucket, &key, version).await?.version_id;
+        Ok(S3Response::new(GetObjectTaggingOutput { tag_set: Vec::new(), version_id }))
     }
 
     pub(super) async fn answer_attributes(
@@ -313,10 +317,12 @@ impl Operations {
         let input = request.input;
         self.buckets.require(&input.bucket).await?;
         let wanted = wanted_attributes(&input.object_attributes)?;
-        let meta = self.objects.head(&input.bucket, &input.key).await.map_err(from_objects)?;
+        let version = versions::asked(input.version_id.as_deref())?;
+        let meta = self.meta_of(&input.bucket, &input.key, version).await?;
         let has = |name: &str| wanted.iter().any(|w| w == name);
         let mut output = GetObjectAttributesOutput {
             last_modified: Some(whole_seconds(meta.last_modified_ms)),
+            version_id: meta.version_id.clone(),
             ..GetObjectAttributesOutput::default()
         };
         if has("ETag") {
@@ -459,6 +465,7 @@ mod tests {
             etag: "e".into(),
             last_modified_ms: 1_700_000_000_500,
             version: 1,
+            version_id: None,
             part_sizes: vec![6, 4],
             attributes: Default::default(),
         }

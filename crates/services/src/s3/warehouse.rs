@@ -60,7 +60,7 @@ pub(super) fn condition(bucket: &str, asked: PutCondition) -> S3Result<PutCondit
     }
     match asked {
         PutCondition::None | PutCondition::IfAbsent => Ok(PutCondition::IfAbsent),
-        PutCondition::IfMatch(_) => Err(precondition_failed(
+        PutCondition::IfMatch(_) | PutCondition::IfExists => Err(precondition_failed(
             "If-Match would replace a file of a table, and those are never replaced",
         )),
     }

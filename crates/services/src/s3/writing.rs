@@ -23,9 +23,7 @@ pub(super) fn put_condition(headers: &HeaderMap, bucket: &str) -> S3Result<PutCo
         (None, None) => PutCondition::None,
         (None, Some(value)) if value == "*" => PutCondition::IfAbsent,
         (None, Some(_)) => return Err(not_implemented("If-None-Match of a write other than '*'")),
-        (Some(value), None) if value == "*" => {
-            return Err(not_implemented("If-Match: * of a write"));
-        }
+        (Some(value), None) if value == "*" => PutCondition::IfExists,
         (Some(value), None) => PutCondition::IfMatch(value.trim_matches('"').to_string()),
         (Some(_), Some(_)) => {
             return Err(not_implemented("If-Match together with If-None-Match"));
@@ -128,6 +126,7 @@ fn put_output(meta: &ObjectMeta) -> PutObjectOutput {
         checksum_sha256: checksum(&meta.attributes, Algorithm::Sha256),
         checksum_type: checksum_type.clone().map(ChecksumType::from),
         e_tag: Some(etag(&meta.etag)),
+        version_id: meta.version_id.clone(),
         ..PutObjectOutput::default()
     }
 }

@@ -4,6 +4,7 @@
 
 mod listing;
 mod uploads;
+mod versions;
 
 use super::{
     Attributes, Body, FinishBody, ListRequest, ObjectMeta, Objects, ObjectsError, PutCondition,
@@ -48,6 +49,7 @@ where
     uploads::wrong_completions_change_nothing(&*fresh().await).await;
     uploads::aborted_uploads_are_gone(&*fresh().await).await;
     uploads::uploads_and_parts_are_listed_in_order(&*fresh().await).await;
+    versions::run(&fresh).await;
 }
 
 fn body(chunks: Vec<Bytes>) -> Body {

@@ -1,5 +1,6 @@
 //! Objects that fail on purpose: before the work, after it, or not until released.
 
+use super::versions::{Removal, Removed, VersionMeta, Versioning, VersionsPage, VersionsRequest};
 use super::{
     Attributes, Body, FinishBody, ListPage, ListRequest, ObjectMeta, Objects, ObjectsError,
     PartMeta, PutCondition, PutOptions, RangeOf, UploadMeta,
@@ -8,6 +9,7 @@ use crate::records::faulty::Release;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,14 +18,16 @@ use std::sync::Arc;
 pub enum Call {
     /// `put` and `put_bytes`.
     Put,
-    /// `head`.
+    /// `head` and `look`.
     Head,
-    /// `get` and `get_ranges`.
+    /// `get`, `get_version` and `get_ranges`.
     Get,
-    /// `delete`.
+    /// `delete` and `remove`.
     Delete,
-    /// `list`.
+    /// `list` and `list_versions`.
     List,
+    /// `set_tags`.
+    Tags,
     /// `copy`.
     Copy,
     /// Everything about uploads in parts.
@@ -206,6 +210,61 @@ impl Objects for FaultyObjects {
         attributes: Option<Attributes>,
     ) -> Result<ObjectMeta, ObjectsError> {
         self.through(Call::Copy, to.1, self.inner.copy(from, to, condition, attributes)).await
+    }
+
+    async fn versioning(&self, bucket: &str) -> Result<Versioning, ObjectsError> {
+        self.through(Call::Bucket, bucket, self.inner.versioning(bucket)).await
+    }
+
+    async fn set_versioning(&self, bucket: &str, enabled: bool) -> Result<(), ObjectsError> {
+        self.through(Call::Bucket, bucket, self.inner.set_versioning(bucket, enabled)).await
+    }
+
+    async fn look(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<Option<VersionMeta>, ObjectsError> {
+        self.through(Call::Head, key, self.inner.look(bucket, key, version)).await
+    }
+
+    async fn get_version(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: &str,
+        range: Option<RangeOf>,
+    ) -> Result<(ObjectMeta, Range<u64>, Body), ObjectsError> {
+        self.through(Call::Get, key, self.inner.get_version(bucket, key, version, range)).await
+    }
+
+    async fn remove(
+        &self,
+        bucket: &str,
+        key: &str,
+        removal: Removal,
+    ) -> Result<Removed, ObjectsError> {
+        self.through(Call::Delete, key, self.inner.remove(bucket, key, removal)).await
+    }
+
+    async fn list_versions(
+        &self,
+        bucket: &str,
+        request: VersionsRequest,
+    ) -> Result<VersionsPage, ObjectsError> {
+        let prefix = request.prefix.clone();
+        self.through(Call::List, &prefix, self.inner.list_versions(bucket, request)).await
+    }
+
+    async fn set_tags(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        tags: BTreeMap<String, String>,
+    ) -> Result<ObjectMeta, ObjectsError> {
+        self.through(Call::Tags, key, self.inner.set_tags(bucket, key, version, tags)).await
     }
 
     async fn create_upload(

@@ -8,13 +8,17 @@
 //! copies no bytes.
 //!
 //! - `blob`: files, their ids, syncs. `index`: entries, their keys, a cache. `pins`: readers hold
-//!   what they read. `publish`: the transactions, and what their answers mean.
+//!   what they read. `publish`: the transactions, and what their answers mean. `history`: what a
+//!   write does to the versions before it; `removal`, `versions`: deletes and looks at versions.
 //! - `receive`: bodies into blobs. `read`: blobs into bodies. `listing`, `multipart`, `sweep`.
+//! - `bucket`: buckets, and whether they keep versions.
 //!
 //! All file I/O runs on the blocking pool, at most [`IO_PERMITS`] operations at a time. What is
 //! left to others: who may do what, S3's limits on parts, encryption.
 
 mod blob;
+mod bucket;
+mod history;
 mod index;
 mod listing;
 mod multipart;
@@ -22,15 +26,18 @@ mod pins;
 mod publish;
 mod read;
 mod receive;
+mod removal;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod versions;
 
+use super::versions::{Removal, Removed, VersionMeta, Versioning, VersionsPage, VersionsRequest};
 use super::{
     Attributes, Body, FinishBody, ListPage, ListRequest, ObjectMeta, Objects, ObjectsError,
     PartMeta, PutCondition, PutOptions, RangeOf, UploadMeta,
 };
-use crate::records::{Key, Operation, Outcome, Precondition, Records, Transaction};
+use crate::records::{Key, Operation, Outcome, Records, Transaction};
 use crate::space::{Room, Space, SpaceLimits};
 use alluvium_base::{Clock, Random};
 use async_trait::async_trait;
@@ -38,6 +45,7 @@ use blob::BlobId;
 use bytes::Bytes;
 use index::{BucketEntry, Cache};
 use pins::Pins;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +72,9 @@ struct Shared {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     cache: Cache,
+    buckets: Cache<BucketEntry>,
     pins: Arc<Pins>,
+    moves: sweep::Moves,
     io: Arc<Semaphore>,
     space: Space,
 }
@@ -119,6 +129,8 @@ impl LocalObjects {
             clock,
             random,
             cache: Cache::new(),
+            buckets: Cache::new(),
+            moves: sweep::Moves::default(),
             pins: Pins::new(root.to_path_buf()),
             io: Arc::new(Semaphore::new(IO_PERMITS)),
             space: Space::new(root, SpaceLimits::default()),
@@ -181,70 +193,6 @@ impl Shared {
         });
         done.await.unwrap_or_else(|error| Err(ObjectsError::Unavailable(error.to_string())))
     }
-
-    async fn has_bucket(&self, bucket: &str) -> Result<bool, ObjectsError> {
-        let key = index::bucket_key(bucket)?;
-        Ok(self.records.get(&key).await.map_err(index::read_error)?.is_some())
-    }
-
-    async fn need_bucket(&self, bucket: &str) -> Result<(), ObjectsError> {
-        match self.has_bucket(bucket).await? {
-            true => Ok(()),
-            false => Err(ObjectsError::NoBucket(bucket.to_string())),
-        }
-    }
-
-    /// What to answer when there is no such object.
-    async fn missing(&self, bucket: &str, key: &str) -> ObjectsError {
-        match self.need_bucket(bucket).await {
-            Ok(()) => ObjectsError::NotFound { bucket: bucket.into(), key: key.into() },
-            Err(error) => error,
-        }
-    }
-
-    async fn create_bucket(&self, bucket: &str) -> Result<(), ObjectsError> {
-        let key = index::bucket_key(bucket)?;
-        let entry = BucketEntry { created_ms: self.clock.now_ms() };
-        let transaction = Transaction {
-            preconditions: vec![Precondition::Absent(key.clone())],
-            operations: vec![Operation::Put(key, index::encode(&entry))],
-        };
-        match self.records.transact(transaction).await {
-            Outcome::Committed { .. } | Outcome::Conflict(_) => Ok(()),
-            Outcome::Fenced => Err(ObjectsError::Fenced),
-            Outcome::Unavailable(reason) => Err(ObjectsError::Unavailable(reason)),
-            Outcome::Unknown(reason) => match self.has_bucket(bucket).await {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(ObjectsError::Unavailable(reason)),
-                Err(_) => Err(ObjectsError::Unknown(reason)),
-            },
-        }
-    }
-
-    async fn delete_bucket(&self, bucket: &str) -> Result<bool, ObjectsError> {
-        let key = index::bucket_key(bucket)?;
-        let under = format!("{bucket}/");
-        let transaction = Transaction {
-            preconditions: vec![
-                Precondition::Present(key.clone()),
-                Precondition::NoneUnder(Key::new(index::OBJECT, under.clone())),
-                Precondition::NoneUnder(Key::new(index::UPLOAD, under)),
-            ],
-            operations: vec![Operation::Delete(key)],
-        };
-        match self.records.transact(transaction).await {
-            Outcome::Committed { .. } => Ok(true),
-            Outcome::Conflict(Precondition::NoneUnder(_)) => Ok(false),
-            Outcome::Conflict(_) => Err(ObjectsError::NoBucket(bucket.to_string())),
-            Outcome::Fenced => Err(ObjectsError::Fenced),
-            Outcome::Unavailable(reason) => Err(ObjectsError::Unavailable(reason)),
-            Outcome::Unknown(reason) => match self.has_bucket(bucket).await {
-                Ok(false) => Ok(true),
-                Ok(true) => Err(ObjectsError::Unavailable(reason)),
-                Err(_) => Err(ObjectsError::Unknown(reason)),
-            },
-        }
-    }
 }
 
 #[async_trait]
@@ -300,8 +248,9 @@ impl Objects for LocalObjects {
     }
 
     async fn head(&self, bucket: &str, key: &str) -> Result<ObjectMeta, ObjectsError> {
+        let versioning = self.shared.versioning(bucket).await?;
         let found = self.shared.need_entry(bucket, key).await?;
-        Ok(found.1.meta(key, found.0))
+        Ok(found.1.meta(key, found.0, versioning))
     }
 
     async fn get(
@@ -310,7 +259,7 @@ impl Objects for LocalObjects {
         key: &str,
         range: Option<RangeOf>,
     ) -> Result<(ObjectMeta, Range<u64>, Body), ObjectsError> {
-        read::get(&self.shared, bucket, key, range).await
+        read::get(&self.shared, bucket, key, None, range).await
     }
 
     async fn get_ranges(
@@ -323,8 +272,7 @@ impl Objects for LocalObjects {
     }
 
     async fn delete(&self, bucket: &str, key: &str) -> Result<bool, ObjectsError> {
-        let (bucket, key) = (bucket.to_string(), key.to_string());
-        self.to_the_end(|shared| async move { shared.delete(&bucket, &key).await }).await
+        Ok(self.remove(bucket, key, Removal::default()).await?.existed)
     }
 
     async fn list(&self, bucket: &str, request: ListRequest) -> Result<ListPage, ObjectsError> {
@@ -343,6 +291,67 @@ impl Objects for LocalObjects {
         let to = (to.0.to_string(), to.1.to_string());
         self.to_the_end(|shared| async move {
             shared.copy((&from.0, &from.1), (&to.0, &to.1), condition, attributes).await
+        })
+        .await
+    }
+
+    async fn versioning(&self, bucket: &str) -> Result<Versioning, ObjectsError> {
+        self.shared.versioning(bucket).await
+    }
+
+    async fn set_versioning(&self, bucket: &str, enabled: bool) -> Result<(), ObjectsError> {
+        let bucket = bucket.to_string();
+        self.to_the_end(|shared| async move { shared.set_versioning(&bucket, enabled).await }).await
+    }
+
+    async fn look(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<Option<VersionMeta>, ObjectsError> {
+        self.shared.look(bucket, key, version).await
+    }
+
+    async fn get_version(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: &str,
+        range: Option<RangeOf>,
+    ) -> Result<(ObjectMeta, Range<u64>, Body), ObjectsError> {
+        read::get(&self.shared, bucket, key, Some(version), range).await
+    }
+
+    async fn remove(
+        &self,
+        bucket: &str,
+        key: &str,
+        removal: Removal,
+    ) -> Result<Removed, ObjectsError> {
+        let (bucket, key) = (bucket.to_string(), key.to_string());
+        self.to_the_end(|shared| async move { shared.remove(&bucket, &key, &removal).await }).await
+    }
+
+    async fn list_versions(
+        &self,
+        bucket: &str,
+        request: VersionsRequest,
+    ) -> Result<VersionsPage, ObjectsError> {
+        self.shared.list_versions(bucket, request).await
+    }
+
+    async fn set_tags(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        tags: BTreeMap<String, String>,
+    ) -> Result<ObjectMeta, ObjectsError> {
+        let (bucket, key) = (bucket.to_string(), key.to_string());
+        let version = version.map(str::to_string);
+        self.to_the_end(|shared| async move {
+            shared.set_tags(&bucket, &key, version.as_deref(), tags).await
         })
         .await
     }

@@ -5,6 +5,7 @@
 
 mod bucket;
 
+use super::versions::*;
 use super::*;
 use bucket::{Stored, Upload, invalid_part, meta_of};
 use futures::StreamExt;
@@ -25,7 +26,7 @@ pub struct Counts {
     pub put_bytes: u64,
     /// Reads of an object, or of ranges of one.
     pub gets: u64,
-    /// Objects there are now.
+    /// Objects (in versioned buckets, versions) there are now.
     pub objects: usize,
 }
 
@@ -38,7 +39,8 @@ impl MemoryObjects {
     /// What was asked so far.
     pub fn counts(&self) -> Counts {
         let state = self.state.lock();
-        let objects = state.buckets.values().map(|bucket| bucket.objects.len()).sum();
+        let versions = state.buckets.values().flat_map(|bucket| bucket.objects.values());
+        let objects = versions.map(Vec::len).sum();
         Counts { objects, ..state.counts }
     }
 
@@ -47,6 +49,30 @@ impl MemoryObjects {
         let state = self.state.lock();
         let keys = state.buckets.values().flat_map(|bucket| bucket.objects.keys());
         keys.filter(|key| key.ends_with(suffix)).cloned().collect()
+    }
+
+    fn read(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        range: Option<RangeOf>,
+    ) -> Result<(ObjectMeta, Range<u64>, Body), ObjectsError> {
+        let mut state = self.state.lock();
+        state.counts.gets += 1;
+        let found = state.version(bucket, key, version)?.filter(|(stored, ..)| !stored.is_marker);
+        let Some((stored, _, versioning)) = found else {
+            return Err(ObjectsError::NotFound { bucket: bucket.into(), key: key.into() });
+        };
+        let size = stored.meta.size_bytes;
+        let served = match range {
+            None => 0..size,
+            Some(RangeOf::Bounded(first, end)) => first.min(size)..end.min(size),
+            Some(RangeOf::From(first)) => first.min(size)..size,
+            Some(RangeOf::Suffix(length)) => size.saturating_sub(length)..size,
+        };
+        let part = stored.bytes.slice(served.start as usize..served.end as usize);
+        Ok((stored.shown(versioning), served, futures::stream::iter([Ok(part)]).boxed()))
     }
 }
 
@@ -109,12 +135,13 @@ impl Objects for MemoryObjects {
     ) -> Result<ObjectMeta, ObjectsError> {
         bucket::check_promises(&bytes, &options)?;
         let meta = meta_of(key, &bytes, options.attributes);
-        let stored = Stored { meta, bytes, upload_id: None };
-        self.state.lock().publish(bucket, stored, &options.condition)
+        self.state.lock().publish(bucket, Stored::new(meta, bytes), &options.condition)
     }
 
     async fn head(&self, bucket: &str, key: &str) -> Result<ObjectMeta, ObjectsError> {
-        Ok(self.state.lock().object(bucket, key)?.meta.clone())
+        let mut state = self.state.lock();
+        let versioning = state.bucket(bucket)?.versioning;
+        Ok(state.object(bucket, key)?.shown(versioning))
     }
 
     async fn get(
@@ -123,18 +150,7 @@ impl Objects for MemoryObjects {
         key: &str,
         range: Option<RangeOf>,
     ) -> Result<(ObjectMeta, Range<u64>, Body), ObjectsError> {
-        let mut state = self.state.lock();
-        state.counts.gets += 1;
-        let Stored { meta, bytes, .. } = state.object(bucket, key)?;
-        let size = meta.size_bytes;
-        let served = match range {
-            None => 0..size,
-            Some(RangeOf::Bounded(first, end)) => first.min(size)..end.min(size),
-            Some(RangeOf::From(first)) => first.min(size)..size,
-            Some(RangeOf::Suffix(length)) => size.saturating_sub(length)..size,
-        };
-        let part = bytes.slice(served.start as usize..served.end as usize);
-        Ok((meta.clone(), served, futures::stream::iter([Ok(part)]).boxed()))
+        self.read(bucket, key, None, range)
     }
 
     async fn get_ranges(
@@ -159,7 +175,7 @@ impl Objects for MemoryObjects {
     }
 
     async fn delete(&self, bucket: &str, key: &str) -> Result<bool, ObjectsError> {
-        Ok(self.state.lock().bucket(bucket)?.objects.remove(key).is_some())
+        Ok(self.state.lock().remove(bucket, key, &Removal::default())?.existed)
     }
 
     async fn list(&self, bucket: &str, request: ListRequest) -> Result<ListPage, ObjectsError> {
@@ -180,7 +196,66 @@ impl Objects for MemoryObjects {
             attributes: attributes.unwrap_or(source.meta.attributes),
             ..source.meta
         };
-        state.publish(to.0, Stored { meta, bytes: source.bytes, upload_id: None }, &condition)
+        state.publish(to.0, Stored::new(meta, source.bytes), &condition)
+    }
+
+    async fn versioning(&self, bucket: &str) -> Result<Versioning, ObjectsError> {
+        Ok(self.state.lock().bucket(bucket)?.versioning)
+    }
+
+    async fn set_versioning(&self, bucket: &str, enabled: bool) -> Result<(), ObjectsError> {
+        let mut state = self.state.lock();
+        let bucket = state.bucket(bucket)?;
+        bucket.versioning = if enabled { Versioning::Enabled } else { Versioning::Suspended };
+        Ok(())
+    }
+
+    async fn look(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<Option<VersionMeta>, ObjectsError> {
+        let mut state = self.state.lock();
+        let found = state.version(bucket, key, version)?;
+        Ok(found.map(|(stored, at, versioning)| stored.listed(at == 0, versioning)))
+    }
+
+    async fn get_version(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: &str,
+        range: Option<RangeOf>,
+    ) -> Result<(ObjectMeta, Range<u64>, Body), ObjectsError> {
+        self.read(bucket, key, Some(version), range)
+    }
+
+    async fn remove(
+        &self,
+        bucket: &str,
+        key: &str,
+        removal: Removal,
+    ) -> Result<Removed, ObjectsError> {
+        self.state.lock().remove(bucket, key, &removal)
+    }
+
+    async fn list_versions(
+        &self,
+        bucket: &str,
+        request: VersionsRequest,
+    ) -> Result<VersionsPage, ObjectsError> {
+        Ok(self.state.lock().bucket(bucket)?.list_versions(&request))
+    }
+
+    async fn set_tags(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        tags: BTreeMap<String, String>,
+    ) -> Result<ObjectMeta, ObjectsError> {
+        self.state.lock().set_tags(bucket, key, version, tags)
     }
 
     async fn create_upload(
@@ -264,10 +339,11 @@ impl Objects for MemoryObjects {
         attributes: Option<Attributes>,
     ) -> Result<ObjectMeta, ObjectsError> {
         let mut state = self.state.lock();
+        let versioning = state.bucket(bucket)?.versioning;
         if let Ok(there) = state.object(bucket, key)
             && there.upload_id.as_deref() == Some(upload_id)
         {
-            return Ok(there.meta.clone());
+            return Ok(there.shown(versioning));
         }
         let stored = state.upload(bucket, key, upload_id)?.assemble(parts, attributes)?;
         let meta = state.publish(bucket, stored, &condition)?;

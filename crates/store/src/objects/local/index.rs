@@ -3,13 +3,19 @@
 //! | collection | id | body |
 //! |---|---|---|
 //! | `bucket` | bucket | [`BucketEntry`] |
-//! | `object` | bucket `/` key | [`Entry`] |
+//! | `object` | bucket `/` key | [`Entry`]: the current version |
+//! | `object_version` | bucket `/` key, escaped, and the order from above | [`Entry`]: an older version |
 //! | `upload` | bucket `/` key NUL upload id | [`UploadEntry`] |
 //! | `part` | upload id `/` five digits | [`PartEntry`] |
 //!
 //! Bucket names have no `/`, so a key can never reach another bucket, whatever it contains.
+//!
+//! A key that has any version has an `object` document: that of its current version, which may be a
+//! delete marker. Whatever changes a key's versions does so under a precondition on that document,
+//! and on the document of each older version that it touches.
 
 use super::blob::{BlobId, BlobRef};
+use crate::objects::versions::{NULL_VERSION, VersionMeta, Versioning};
 use crate::objects::{Attributes, ObjectMeta, ObjectsError, PartMeta};
 use crate::records::{Document, Key, ReadError};
 use bytes::Bytes;
@@ -28,6 +34,7 @@ const BUCKET_BYTES_MAX: usize = 255;
 pub(super) const UPLOAD_ID_BYTES: usize = 32;
 
 pub(super) const OBJECT: &str = "object";
+pub(super) const VERSION: &str = "object_version";
 pub(super) const UPLOAD: &str = "upload";
 pub(super) const PART: &str = "part";
 const BUCKET: &str = "bucket";
@@ -36,9 +43,15 @@ const BUCKET: &str = "bucket";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct BucketEntry {
     pub(super) created_ms: i64,
+    #[serde(default)]
+    pub(super) versioning: Versioning,
 }
 
-/// An object.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A version of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// Unique to the attempt that wrote this entry: how a lost answer is resolved (I9).
@@ -54,6 +67,24 @@ pub(super) struct Entry {
     pub(super) part_sizes: Vec<u64>,
     #[serde(default)]
     pub(super) attributes: Attributes,
+    /// Its id; the null version has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version_id: Option<String>,
+    /// Its place among the versions of its key; 0 for what was written before there were any.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) order: u64,
+    /// It is a delete marker.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) marker: bool,
+    /// Of the current version: there may be older ones.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) older: bool,
+    /// Of the current version: the order of the null version, if that is an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) null_at: Option<u64>,
+    /// Of an older version: since when it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) superseded_ms: Option<i64>,
 }
 
 /// An upload under way.
@@ -77,15 +108,38 @@ impl Entry {
         self.blobs.iter().map(|blob| blob.size_bytes).sum()
     }
 
-    pub(super) fn meta(&self, key: &str, version: u64) -> ObjectMeta {
+    /// Whether this is the version of that name.
+    pub(super) fn is_version(&self, version: &str) -> bool {
+        self.version_id.as_deref().unwrap_or(NULL_VERSION) == version
+    }
+
+    pub(super) fn meta(&self, key: &str, version: u64, versioning: Versioning) -> ObjectMeta {
+        let name = || self.version_id.clone().unwrap_or_else(|| NULL_VERSION.to_string());
         ObjectMeta {
             key: key.to_string(),
             size_bytes: self.size_bytes(),
             etag: self.etag.clone(),
             last_modified_ms: self.last_modified_ms,
             version,
+            version_id: (versioning != Versioning::Never).then(name),
             part_sizes: self.part_sizes.clone(),
             attributes: self.attributes.clone(),
+        }
+    }
+
+    /// The version as it is looked at; `is_latest` for the one in the `object` document.
+    pub(super) fn version_meta(
+        &self,
+        key: &str,
+        version: u64,
+        versioning: Versioning,
+        is_latest: bool,
+    ) -> VersionMeta {
+        VersionMeta {
+            meta: self.meta(key, version, versioning),
+            is_latest,
+            is_marker: self.marker,
+            superseded_ms: self.superseded_ms,
         }
     }
 }
@@ -130,6 +184,17 @@ pub(super) fn object_key(bucket: &str, key: &str) -> Result<Key, ObjectsError> {
     Ok(Key::new(OBJECT, format!("{bucket}/{key}")))
 }
 
+/// What the ids of the older versions of a key begin with. The key is escaped so that ids are in
+/// the order of keys, whatever these contain: no key's ids lie between another's.
+pub(super) fn versions_prefix(bucket: &str, key: &str) -> String {
+    format!("{bucket}/{}\0\u{1}", key.replace('\0', "\0\u{2}"))
+}
+
+/// The document of an older version: the newest comes first.
+pub(super) fn version_key(bucket: &str, key: &str, order: u64) -> Key {
+    Key::new(VERSION, format!("{}{:016x}", versions_prefix(bucket, key), u64::MAX - order))
+}
+
 pub(super) fn upload_key(bucket: &str, key: &str, upload: &str) -> Result<Key, ObjectsError> {
     let object = object_key(bucket, key)?;
     if upload.len() != UPLOAD_ID_BYTES || !upload.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -142,7 +207,7 @@ pub(super) fn part_key(upload: &str, number: u32) -> Key {
     Key::new(PART, format!("{upload}/{number:05}"))
 }
 
-/// An entry at a version.
+/// An entry at the version of its document.
 pub(super) type Found = Arc<(u64, Entry)>;
 
 /// Caches are split so that callers seldom wait for each other.
@@ -156,39 +221,45 @@ const SHARD_ENTRIES: usize = 1024;
 /// process changes it. A reader that was overtaken by a write must not put back what it read
 /// before: it says by [`Ticket`] when it began.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(super) struct Cache<T = Entry> {
     hasher: RandomState,
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<Shard<T>>; SHARDS],
 }
 
-#[derive(Debug, Default)]
-struct Shard {
-    entries: HashMap<String, Found>,
+#[derive(Debug)]
+struct Shard<T> {
+    entries: HashMap<String, Arc<(u64, T)>>,
     writes: u64,
+}
+
+impl<T> Default for Shard<T> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), writes: 0 }
+    }
 }
 
 /// When a read of the index began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ticket(u64);
 
-impl Cache {
+impl<T> Cache<T> {
     pub(super) fn new() -> Self {
         Self { hasher: RandomState::new(), shards: Default::default() }
     }
 
-    fn shard(&self, key: &Key) -> &Mutex<Shard> {
+    fn shard(&self, key: &Key) -> &Mutex<Shard<T>> {
         let hash = self.hasher.hash_one(&key.id);
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
     }
 
     /// The entry, or a ticket to bring one.
-    pub(super) fn get(&self, key: &Key) -> Result<Found, Ticket> {
+    pub(super) fn get(&self, key: &Key) -> Result<Arc<(u64, T)>, Ticket> {
         let shard = self.shard(key).lock();
         shard.entries.get(&key.id).cloned().ok_or(Ticket(shard.writes))
     }
 
     /// Brings what was read, unless something was written since.
-    pub(super) fn fill(&self, key: &Key, ticket: Ticket, found: Found) {
+    pub(super) fn fill(&self, key: &Key, ticket: Ticket, found: Arc<(u64, T)>) {
         let mut shard = self.shard(key).lock();
         if shard.writes == ticket.0 {
             if shard.entries.len() >= SHARD_ENTRIES {
@@ -219,13 +290,19 @@ mod tests {
             upload: None,
             part_sizes: vec![],
             attributes: Attributes::default(),
+            version_id: None,
+            order: 0,
+            marker: false,
+            older: false,
+            null_at: None,
+            superseded_ms: None,
         };
         Arc::new((version, entry))
     }
 
     #[test]
     fn a_reader_that_was_overtaken_puts_nothing_back() {
-        let cache = Cache::new();
+        let cache = Cache::<Entry>::new();
         let key = Key::new(OBJECT, "b/k");
         let ticket = cache.get(&key).unwrap_err();
         cache.forget(&key);
@@ -236,8 +313,34 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_of_a_release_without_versions_is_read_and_written_as_it_was() {
+        let text = r#"{"attempt":"00000000000000010000000000000001","blobs":[],"etag":"e","last_modified_ms":5,"attributes":{}}"#;
+        let entry: Entry = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (entry.order, entry.marker, entry.older, entry.null_at),
+            (0, false, false, None)
+        );
+        assert_eq!(encode(&entry), text);
+        let bucket: BucketEntry = serde_json::from_str(r#"{"created_ms":1}"#).unwrap();
+        assert_eq!(bucket.versioning, Versioning::Never);
+    }
+
+    #[test]
+    fn the_versions_of_keys_are_in_the_order_of_keys_and_newest_first() {
+        let keys = ["a", "a\0", "a\0\0", "a\0\u{1}", "a\0\u{2}", "a\0b", "a\u{1}", "ab", "b"];
+        let ids = keys
+            .iter()
+            .flat_map(|key| [u64::MAX, 9, 8, 0].map(|order| version_key("b", key, order).id));
+        assert!(ids.is_sorted());
+        for (one, other) in keys.iter().flat_map(|one| keys.map(|other| (*one, other))) {
+            let within = version_key("b", one, 7).id.starts_with(&versions_prefix("b", other));
+            assert_eq!(within, one == other, "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
     fn the_cache_is_bounded() {
-        let cache = Cache::new();
+        let cache = Cache::<Entry>::new();
         for n in 0..100_000 {
             let key = Key::new(OBJECT, format!("b/{n}"));
             let ticket = cache.get(&key).unwrap_err();

@@ -211,7 +211,8 @@ impl Shared {
                     // A completion that is repeated because its answer was lost is answered alike.
                     return match self.entry(&index::object_key(bucket, key)?).await? {
                         Some(found) if found.1.upload.as_ref() == Some(upload_id) => {
-                            Ok(found.1.meta(key, found.0))
+                            let versioning = self.versioning(bucket).await?;
+                            Ok(found.1.meta(key, found.0, versioning))
                         }
                         _ => Err(ObjectsError::NoUpload(id)),
                     };
@@ -234,7 +235,7 @@ impl Shared {
                     for part in unused {
                         self.remove_blobs(part.blob.into_iter().collect());
                     }
-                    return Ok(meta);
+                    return Ok(*meta);
                 }
             }
         }
@@ -292,6 +293,12 @@ impl Shared {
             upload: Some(upload_id.clone()),
             part_sizes,
             attributes: completion.attributes.clone().unwrap_or(upload.attributes),
+            version_id: None,
+            order: 0,
+            marker: false,
+            older: false,
+            null_at: None,
+            superseded_ms: None,
         };
         let publication = Publication {
             bucket: bucket.clone(),

@@ -4,6 +4,7 @@ use super::Shared;
 use super::blob::{self, BlobRef, NewBlob, io_error};
 use super::index::{self, Entry, Found};
 use super::receive::Received;
+use crate::objects::versions::Versioning;
 use crate::objects::{Attributes, ObjectMeta, ObjectsError, PutCondition};
 use crate::records::{Key, Operation, Outcome, Precondition, Transaction};
 use alluvium_base::kill_point;
@@ -11,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Rounds that one publication may lose against others of its key. Somebody wins each of them.
-const ROUNDS_MAX: usize = 1000;
+pub(super) const ROUNDS_MAX: usize = 1000;
 
 /// An entry to be published.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(super) struct Publication {
 /// What became of a publication.
 #[derive(Debug)]
 pub(super) enum Published {
-    Done(ObjectMeta),
+    Done(Box<ObjectMeta>),
     /// One of its own preconditions did not hold: nothing was done.
     Changed,
 }
@@ -56,8 +57,8 @@ impl Shared {
     pub(super) async fn need_entry(&self, bucket: &str, key: &str) -> Result<Found, ObjectsError> {
         index::bucket_key(bucket)?;
         match self.entry(&index::object_key(bucket, key)?).await? {
-            Some(found) => Ok(found),
-            None => Err(self.missing(bucket, key).await),
+            Some(found) if !found.1.marker => Ok(found),
+            Some(_) | None => Err(self.missing(bucket, key).await),
         }
     }
 
@@ -78,6 +79,12 @@ impl Shared {
             upload: None,
             part_sizes: vec![],
             attributes,
+            version_id: None,
+            order: 0,
+            marker: false,
+            older: false,
+            null_at: None,
+            superseded_ms: None,
         };
         let publication = Publication {
             bucket: bucket.to_string(),
@@ -89,7 +96,7 @@ impl Shared {
         };
         let blobs = incoming.blob.into_iter().collect();
         match self.publish(&publication, blobs).await? {
-            Published::Done(meta) => Ok(meta),
+            Published::Done(meta) => Ok(*meta),
             Published::Changed => {
                 Err(ObjectsError::Unavailable("a put without further conditions met one".into()))
             }
@@ -103,38 +110,48 @@ impl Shared {
         publication: &Publication,
         blobs: Vec<NewBlob>,
     ) -> Result<Published, ObjectsError> {
-        let Publication { bucket, key, entry, condition, .. } = publication;
+        let Publication { bucket, key, condition, .. } = publication;
         let bucket_key = index::bucket_key(bucket)?;
         let object = index::object_key(bucket, key)?;
         kill_point("object-before-index");
         for _ in 0..ROUNDS_MAX {
-            let old = self.replaced(bucket, key, &object, condition).await?;
+            let found = self.bucket(bucket).await?;
+            let versioning = found.1.versioning;
+            let old = self.replaced(bucket, key, &object, condition, versioning).await?;
+            let mut entry = publication.entry.clone();
+            let mut step = self.succeed(bucket, key, versioning, old.as_ref(), &mut entry).await?;
             let at = match &old {
                 Some(old) => Precondition::AtVersion(object.clone(), old.0),
                 None => Precondition::Absent(object.clone()),
             };
-            let mut preconditions = vec![Precondition::Present(bucket_key.clone()), at];
+            let mut preconditions = vec![Precondition::AtVersion(bucket_key.clone(), found.0), at];
+            preconditions.append(&mut step.preconditions);
             preconditions.extend(publication.preconditions.iter().cloned());
-            let mut operations = vec![Operation::Put(object.clone(), index::encode(entry))];
+            let mut operations = vec![Operation::Put(object.clone(), index::encode(&entry))];
+            operations.append(&mut step.operations);
             operations.extend(publication.operations.iter().cloned());
+            self.moves.note(&step.moved);
             let outcome = self.records.transact(Transaction { preconditions, operations }).await;
             self.cache.forget(&object);
             let version = match outcome {
                 Outcome::Committed { version } => version,
                 Outcome::Conflict(failed) if *failed.key() == bucket_key => {
-                    return Err(ObjectsError::NoBucket(bucket.clone()));
+                    self.buckets.forget(&bucket_key);
+                    continue;
                 }
-                Outcome::Conflict(failed) if *failed.key() == object => {
-                    if *condition == PutCondition::IfAbsent {
+                Outcome::Conflict(failed) if publication.preconditions.contains(&failed) => {
+                    return Ok(Published::Changed);
+                }
+                Outcome::Conflict(_) => {
+                    if *condition == PutCondition::IfAbsent && versioning == Versioning::Never {
                         return Err(ObjectsError::Precondition { key: key.clone() });
                     }
                     continue;
                 }
-                Outcome::Conflict(_) => return Ok(Published::Changed),
                 Outcome::Fenced => return Err(ObjectsError::Fenced),
                 Outcome::Unavailable(reason) => return Err(ObjectsError::Unavailable(reason)),
                 Outcome::Unknown(reason) => {
-                    match self.resolve(&object, entry, old.as_ref(), reason).await {
+                    match self.resolve(publication, &entry, old.as_ref(), reason).await {
                         Ok(version) => version,
                         Err(error) => {
                             if matches!(error, ObjectsError::Unknown(_)) {
@@ -148,58 +165,69 @@ impl Shared {
             };
             kill_point("object-after-index");
             blobs.into_iter().for_each(NewBlob::keep);
-            if let Some(old) = old {
-                self.remove_blobs(old.1.blobs.clone());
-            }
-            return Ok(Published::Done(entry.meta(key, version)));
+            self.remove_blobs(step.gone);
+            return Ok(Published::Done(Box::new(entry.meta(key, version, versioning))));
         }
-        let reason = format!("'{key}' was changed by others {ROUNDS_MAX} times meanwhile");
-        Err(ObjectsError::Unavailable(reason))
+        Err(self.too_busy(key))
     }
 
-    /// What a publication would replace, if its condition holds.
+    /// What a publication would succeed, if its condition holds. A delete marker is no object.
     async fn replaced(
         &self,
         bucket: &str,
         key: &str,
         object: &Key,
         condition: &PutCondition,
+        versioning: Versioning,
     ) -> Result<Option<Found>, ObjectsError> {
-        match condition {
-            PutCondition::IfAbsent => Ok(None),
-            PutCondition::None => self.entry(object).await,
-            PutCondition::IfMatch(etag) => match self.entry(object).await? {
-                None => Err(self.missing(bucket, key).await),
-                Some(found) if found.1.etag == *etag => Ok(Some(found)),
-                Some(_) => Err(ObjectsError::Precondition { key: key.to_string() }),
-            },
+        if *condition == PutCondition::IfAbsent && versioning == Versioning::Never {
+            // The transaction tells.
+            return Ok(None);
+        }
+        let found = self.entry(object).await?;
+        let live = found.as_ref().filter(|found| !found.1.marker);
+        match (condition, live) {
+            (PutCondition::None, _)
+            | (PutCondition::IfAbsent, None)
+            | (PutCondition::IfExists, Some(_)) => Ok(found),
+            (PutCondition::IfMatch(etag), Some(live)) if live.1.etag == *etag => Ok(found),
+            (PutCondition::IfMatch(_) | PutCondition::IfExists, None) => {
+                Err(self.missing(bucket, key).await)
+            }
+            (PutCondition::IfMatch(_) | PutCondition::IfAbsent, Some(_)) => {
+                Err(ObjectsError::Precondition { key: key.to_string() })
+            }
         }
     }
 
     /// Reads back whether an entry was published: its version, if so.
     async fn resolve(
         &self,
-        object: &Key,
+        publication: &Publication,
         entry: &Entry,
         old: Option<&Found>,
         reason: String,
     ) -> Result<u64, ObjectsError> {
+        let Publication { bucket, key, .. } = publication;
         let unknown = ObjectsError::Unknown(reason.clone());
-        let Ok(document) = self.records.get(object).await else { return Err(unknown) };
-        let Some(document) = document else {
-            return match old {
-                None => Err(ObjectsError::Unavailable(reason)),
-                // Both what was there and what we wrote are gone: somebody else was here.
-                Some(_) => Err(unknown),
-            };
-        };
-        if index::decode::<Entry>(&document)?.attempt == entry.attempt {
+        let object = index::object_key(bucket, key)?;
+        let Ok(document) = self.records.get(&object).await else { return Err(unknown) };
+        if let Some(document) = &document
+            && index::decode::<Entry>(document)?.attempt == entry.attempt
+        {
             return Ok(document.version);
         }
-        match old {
-            Some(old) if old.0 == document.version => Err(ObjectsError::Unavailable(reason)),
-            _ => Err(unknown),
+        if document.as_ref().map(|document| document.version) == old.map(|old| old.0) {
+            return Err(ObjectsError::Unavailable(reason));
         }
+        // Somebody else was here: ours may be an older version already.
+        if entry.order > 0
+            && let Ok(Some((version, older))) = self.older(bucket, key, entry.order).await
+            && older.attempt == entry.attempt
+        {
+            return Ok(version);
+        }
+        Err(unknown)
     }
 
     /// Removes blobs that no entry names any more, in the background.
@@ -210,40 +238,6 @@ impl Shared {
         kill_point("object-before-unlink");
         let pins = self.pins.clone();
         tokio::task::spawn_blocking(move || pins.remove(blobs));
-    }
-
-    pub(super) async fn delete(&self, bucket: &str, key: &str) -> Result<bool, ObjectsError> {
-        index::bucket_key(bucket)?;
-        let object = index::object_key(bucket, key)?;
-        for _ in 0..ROUNDS_MAX {
-            let Some(found) = self.entry(&object).await? else {
-                return self.need_bucket(bucket).await.map(|()| false);
-            };
-            let transaction = Transaction {
-                preconditions: vec![Precondition::AtVersion(object.clone(), found.0)],
-                operations: vec![Operation::Delete(object.clone())],
-            };
-            let outcome = self.records.transact(transaction).await;
-            self.cache.forget(&object);
-            match outcome {
-                Outcome::Committed { .. } => {}
-                Outcome::Conflict(_) => continue,
-                Outcome::Fenced => return Err(ObjectsError::Fenced),
-                Outcome::Unavailable(reason) => return Err(ObjectsError::Unavailable(reason)),
-                Outcome::Unknown(reason) => match self.records.get(&object).await {
-                    Err(_) => return Err(ObjectsError::Unknown(reason)),
-                    Ok(Some(document)) if document.version == found.0 => {
-                        return Err(ObjectsError::Unavailable(reason));
-                    }
-                    // That version is gone, which is all that was asked.
-                    Ok(_) => {}
-                },
-            }
-            self.remove_blobs(found.1.blobs.clone());
-            return Ok(true);
-        }
-        let reason = format!("'{key}' was changed by others {ROUNDS_MAX} times meanwhile");
-        Err(ObjectsError::Unavailable(reason))
     }
 
     /// Publishes the bytes of one object under another name: new names for its blobs.
@@ -287,6 +281,10 @@ impl Shared {
             last_modified_ms: self.clock.now_ms(),
             upload: None,
             attributes: attributes.unwrap_or_else(|| source.attributes.clone()),
+            version_id: None,
+            order: 0,
+            older: false,
+            null_at: None,
             ..source
         };
         let publication = Publication {
@@ -298,7 +296,7 @@ impl Shared {
             operations: vec![],
         };
         match self.publish(&publication, linked).await? {
-            Published::Done(meta) => Ok(meta),
+            Published::Done(meta) => Ok(*meta),
             Published::Changed => {
                 Err(ObjectsError::Unavailable("a copy without further conditions met one".into()))
             }

@@ -89,13 +89,20 @@ async fn with_pinned<T: Send + 'static>(
     shared: &Arc<Shared>,
     bucket: &str,
     key: &str,
+    version: Option<&str>,
     read: impl Fn(Found, Pin) -> io::Result<T> + Clone + Send + 'static,
 ) -> Result<T, ObjectsError> {
     index::bucket_key(bucket)?;
     let object = index::object_key(bucket, key)?;
     let mut missing = None;
     for _ in 0..ROUNDS_MAX {
-        let found = shared.need_entry(bucket, key).await?;
+        let found = match version {
+            None => shared.need_entry(bucket, key).await?,
+            Some(_) => match shared.locate(bucket, key, version).await? {
+                Some(located) if !located.found.1.marker => located.found,
+                Some(_) | None => return Err(shared.missing(bucket, key).await),
+            },
+        };
         if missing == Some(found.0) {
             // The index was read again and still names a blob that is not there.
             let reason = format!("'{key}' of bucket '{bucket}' names a missing file");
@@ -175,12 +182,14 @@ pub(super) async fn get(
     shared: &Arc<Shared>,
     bucket: &str,
     key: &str,
+    version: Option<&str>,
     range: Option<RangeOf>,
 ) -> Result<(ObjectMeta, Range<u64>, Body), ObjectsError> {
     let (owner, name) = (shared.clone(), key.to_string());
+    let versioning = shared.versioning(bucket).await?;
     let (meta, range, first, reading) =
-        with_pinned(shared, bucket, key, move |found: Found, pin| {
-            let meta = found.1.meta(&name, found.0);
+        with_pinned(shared, bucket, key, version, move |found: Found, pin| {
+            let meta = found.1.meta(&name, found.0, versioning);
             let range = resolve(range, meta.size_bytes);
             let extents = extents(&found.1.blobs, &range);
             let mut reading = Reading { shared: owner.clone(), _pin: pin, file: None, extents };
@@ -208,7 +217,7 @@ pub(super) async fn get_ranges(
     ranges: &[Range<u64>],
 ) -> Result<Vec<Bytes>, ObjectsError> {
     let (owner, ranges) = (shared.clone(), ranges.to_vec());
-    with_pinned(shared, bucket, key, move |found: Found, _pin| {
+    with_pinned(shared, bucket, key, None, move |found: Found, _pin| {
         let blobs = &found.1.blobs;
         ranges.iter().map(|range| read_range(&owner, blobs, range)).collect()
     })

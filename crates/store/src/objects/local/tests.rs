@@ -299,3 +299,211 @@ async fn an_object_store_of_a_bucket_does_what_the_trait_says() {
         store.list(None).map_ok(|meta| meta.location.to_string()).try_collect().await.unwrap();
     assert_eq!(all, ["t/big", "t/moved"]);
 }
+
+/// What a random caller does.
+#[derive(Debug, Clone)]
+enum Step {
+    Put(&'static str, u8),
+    PutIfAbsent(&'static str),
+    Delete(&'static str),
+    /// Removes the nth version of all that are listed.
+    RemoveNth(usize),
+    Tag(usize, u8),
+    Versioning(bool),
+    Complete(&'static str),
+    Restart,
+}
+
+/// What a listing shows, with ids in the order in which they first came up.
+type Shown = Vec<(String, usize, bool, bool, u64, BTreeMap<String, String>)>;
+
+#[derive(Default)]
+struct Ids(std::collections::HashMap<String, usize>);
+
+impl Ids {
+    fn of(&mut self, id: Option<&str>) -> usize {
+        let next = self.0.len();
+        *self.0.entry(id.unwrap_or("never").to_string()).or_insert(next)
+    }
+}
+
+async fn everything(objects: &dyn Objects, ids: &mut Ids) -> (Shown, Vec<String>) {
+    let request = VersionsRequest { limit: 1000, ..VersionsRequest::default() };
+    let versions = objects.list_versions(BUCKET, request).await.unwrap().versions;
+    let shown = versions.iter().rev().map(|version| {
+        let meta = &version.meta;
+        let id = ids.of(meta.version_id.as_deref());
+        let tags = meta.attributes.tags.clone();
+        (meta.key.clone(), id, version.is_latest, version.is_marker, meta.size_bytes, tags)
+    });
+    let shown = shown.collect();
+    let request = ListRequest { limit: 1000, ..ListRequest::default() };
+    let objects = objects.list(BUCKET, request).await.unwrap().objects;
+    (shown, objects.into_iter().map(|meta| meta.key).collect())
+}
+
+async fn take(objects: &dyn Objects, step: &Step) -> Result<(), String> {
+    let request = VersionsRequest { limit: 1000, ..VersionsRequest::default() };
+    let versions = objects.list_versions(BUCKET, request).await.unwrap().versions;
+    let nth = |n: usize| versions.get(n % versions.len().max(1));
+    let kind = |error: ObjectsError| format!("{:?}", error.kind());
+    match step {
+        Step::Put(key, n) => {
+            let bytes = vec![*n; usize::from(*n)].into();
+            objects.put_bytes(BUCKET, key, bytes, PutOptions::default()).await.map_err(kind)?;
+        }
+        Step::PutIfAbsent(key) => {
+            let options = PutOptions { condition: PutCondition::IfAbsent, ..PutOptions::default() };
+            objects.put_bytes(BUCKET, key, Bytes::new(), options).await.map_err(kind)?;
+        }
+        Step::Delete(key) => drop(objects.delete(BUCKET, key).await.map_err(kind)?),
+        Step::RemoveNth(n) => {
+            let Some(version) = nth(*n) else { return Ok(()) };
+            let id = version.meta.version_id.clone().unwrap_or_else(|| "null".into());
+            let removal = Removal { version: Some(id), ..Removal::default() };
+            objects.remove(BUCKET, &version.meta.key, removal).await.map_err(kind)?;
+        }
+        Step::Tag(n, value) => {
+            let Some(version) = nth(*n) else { return Ok(()) };
+            let id = version.meta.version_id.as_deref().unwrap_or("null");
+            let tags = BTreeMap::from([("t".to_string(), value.to_string())]);
+            objects.set_tags(BUCKET, &version.meta.key, Some(id), tags).await.map_err(kind)?;
+        }
+        Step::Versioning(enabled) => {
+            objects.set_versioning(BUCKET, *enabled).await.map_err(kind)?;
+        }
+        Step::Complete(key) => {
+            let id =
+                objects.create_upload(BUCKET, key, Attributes::default()).await.unwrap().upload_id;
+            let body: Body = Box::pin(futures::stream::iter([Ok(Bytes::from_static(b"part"))]));
+            let (options, finish) = (PutOptions::default(), Box::new(|_: &mut Attributes| Ok(())));
+            let part = objects.upload_part(BUCKET, key, &id, 1, body, options, finish);
+            let parts = [(1, part.await.unwrap().etag)];
+            let condition = PutCondition::None;
+            objects
+                .complete_upload(BUCKET, key, &id, &parts, condition, None)
+                .await
+                .map_err(kind)?;
+        }
+        Step::Restart => {}
+    }
+    Ok(())
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    let key = || proptest::sample::select(vec!["a", "a\0", "ab", "b"]);
+    let step = prop_oneof![
+        6 => (key(), 0u8..4).prop_map(|(key, n)| Step::Put(key, n)),
+        2 => key().prop_map(Step::PutIfAbsent),
+        4 => key().prop_map(Step::Delete),
+        6 => (0usize..40).prop_map(Step::RemoveNth),
+        2 => (0usize..40, 0u8..3).prop_map(|(n, value)| Step::Tag(n, value)),
+        2 => any::<bool>().prop_map(Step::Versioning),
+        2 => key().prop_map(Step::Complete),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 24, ..Default::default() })]
+
+    /// The memory's plain lists of versions are the model.
+    #[test]
+    fn any_interleaving_of_writes_and_removals_is_as_the_model_says(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let directory = TempDir::new().unwrap();
+            let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+            let mut local = open(&directory, records.clone()).await;
+            let model = crate::objects::memory::MemoryObjects::new();
+            model.create_bucket(BUCKET).await.unwrap();
+            let (mut ids, mut model_ids) = (Ids::default(), Ids::default());
+            for step in &steps {
+                if let Step::Restart = step {
+                    local = open(&directory, records.clone()).await;
+                    assert_eq!(local.sweep().await.unwrap(), 0, "everything is named");
+                }
+                let done = take(&local, step).await;
+                assert_eq!(done, take(&model, step).await, "{step:?}");
+                let shown = everything(&local, &mut ids).await;
+                assert_eq!(shown, everything(&model, &mut model_ids).await, "after {step:?}");
+            }
+            let request = VersionsRequest { limit: 1000, ..VersionsRequest::default() };
+            let versions = local.list_versions(BUCKET, request).await.unwrap().versions;
+            let blobs = versions.iter().filter(|version| version.meta.size_bytes > 0).count();
+            files_become(&directory, blobs).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn versions_outlive_a_restart_and_its_sweep() {
+    let directory = TempDir::new().unwrap();
+    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+    let objects = open(&directory, records.clone()).await;
+    objects.set_versioning(BUCKET, true).await.unwrap();
+    let first = put(&objects, "k", b"1").await;
+    put(&objects, "k", b"2").await;
+    let later = open(&directory, records).await;
+    assert_eq!(later.sweep().await.unwrap(), 0);
+    assert_eq!(later.versioning(BUCKET).await.unwrap(), Versioning::Enabled);
+    use futures::TryStreamExt;
+    let id = first.version_id.unwrap();
+    let (_, _, body) = later.get_version(BUCKET, "k", &id, None).await.unwrap();
+    assert_eq!(body.try_collect::<Vec<Bytes>>().await.unwrap().concat(), b"1");
+}
+
+#[tokio::test]
+async fn a_sweep_spares_what_moves_between_current_and_older_meanwhile() {
+    let directory = TempDir::new().unwrap();
+    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+    let objects = open(&directory, records.clone()).await;
+    objects.set_versioning(BUCKET, true).await.unwrap();
+    put(&objects, "k", b"1").await;
+    let later = open(&directory, records).await;
+    let second = put(&later, "k", b"2").await;
+    let removal = Removal { version: second.version_id, ..Removal::default() };
+    later.remove(BUCKET, "k", removal).await.unwrap();
+    let found = later.shared.need_entry(BUCKET, "k").await.unwrap();
+    assert!(later.shared.moves.spares(&found.1.blobs[0].id));
+    later.sweep().await.unwrap();
+    assert_eq!(read(&later, "k").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn lost_answers_about_versions_are_resolved_by_reading_back() {
+    let directory = TempDir::new().unwrap();
+    let faulty = Arc::new(FaultyRecords::new(Arc::new(MemoryRecords::new())));
+    let objects = open(&directory, faulty.clone()).await;
+    faulty.arm(Some("bucket"), Fault::DoThenUnknown, 1);
+    objects.set_versioning(BUCKET, true).await.unwrap();
+    faulty.arm(Some("bucket"), Fault::SkipThenUnknown, 1);
+    assert!(matches!(
+        objects.set_versioning(BUCKET, false).await,
+        Err(ObjectsError::Unavailable(_))
+    ));
+    let first = put(&objects, "k", b"1").await;
+    faulty.arm(Some("object"), Fault::DoThenUnknown, 1);
+    let second = put(&objects, "k", b"2").await;
+    let count = async || {
+        let request = VersionsRequest { limit: 9, ..VersionsRequest::default() };
+        objects.list_versions(BUCKET, request).await.unwrap().versions.len()
+    };
+    assert_eq!(count().await, 2);
+    let removal = |id: &Option<String>| Removal { version: id.clone(), ..Removal::default() };
+    faulty.arm(Some("object"), Fault::SkipThenUnknown, 1);
+    let refused = objects.remove(BUCKET, "k", removal(&second.version_id)).await;
+    assert!(matches!(refused, Err(ObjectsError::Unavailable(_))), "{refused:?}");
+    faulty.arm(Some("object"), Fault::DoThenUnknown, 1);
+    objects.remove(BUCKET, "k", removal(&second.version_id)).await.unwrap();
+    assert_eq!(read(&objects, "k").await.unwrap(), "1");
+    faulty.arm(Some("object"), Fault::DoThenUnknown, 1);
+    let marker = objects.remove(BUCKET, "k", Removal::default()).await.unwrap();
+    assert!(marker.is_marker);
+    assert_eq!(count().await, 2);
+    faulty.arm(Some("object_version"), Fault::DoThenUnknown, 1);
+    objects.remove(BUCKET, "k", removal(&first.version_id)).await.unwrap();
+    assert_eq!(count().await, 1);
+}
