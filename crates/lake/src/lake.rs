@@ -2,8 +2,10 @@
 
 use crate::catalog::{Catalog, CatalogError, TableRecord};
 use crate::commit::Committers;
+use crate::delta::PositionCache;
 use crate::manifest_cache::{ManifestCache, Manifests};
 use crate::metadata_cache::MetadataCache;
+use crate::parquet_files::ParquetFiles;
 use crate::storage::{file_io, read_range, split_location};
 use crate::turns::Turns;
 use alluvium_base::{ErrorKind, TableId};
@@ -126,6 +128,8 @@ pub(crate) struct Inner {
     pub(crate) file_io: FileIO,
     pub(crate) metadata: MetadataCache,
     pub(crate) manifests: ManifestCache,
+    pub(crate) parquet: ParquetFiles,
+    pub(crate) positions: PositionCache,
     pub(crate) turns: Turns<TableId>,
     pub(crate) committers: Committers,
     pub(crate) options: LakeOptions,
@@ -148,6 +152,8 @@ impl Lake {
             inner: Arc::new(Inner {
                 metadata: MetadataCache::new(options.metadata_cache_bytes),
                 manifests: ManifestCache::new(manifest_bytes, objects.clone()),
+                parquet: ParquetFiles::new(objects.clone()),
+                positions: PositionCache::default(),
                 turns: Turns::default(),
                 committers: Committers::default(),
                 catalog,

@@ -5,15 +5,18 @@
 //! - [`Lake`] loads tables and is where commits begin; [`commit`] is the one commit path.
 //! - [`storage`] lets the `iceberg` library read and write `store::objects`.
 //! - [`metadata_cache`] and [`manifest_cache`] keep immutable files by location, bounded (I8).
-//! - [`decode`] and [`write`] turn records into data files.
+//! - [`decode`], [`delta`] and [`write`] turn records into data files and the keys of rows to be
+//!   deleted.
 
 pub mod avro_names;
 pub mod catalog;
 pub mod commit;
 pub mod decode;
+pub mod delta;
 pub mod lake;
 pub mod manifest_cache;
 pub mod metadata_cache;
+mod parquet_files;
 pub mod storage;
 mod turns;
 pub mod write;

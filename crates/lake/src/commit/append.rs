@@ -1,22 +1,26 @@
-//! An append: one new manifest per partition spec, a new list, a new snapshot on `main`.
+//! An append: for each snapshot one new manifest per partition spec and content, a new list, a new
+//! snapshot on `main`; one metadata file for all.
 
 use super::attempt::Draft;
 use super::files::NewFile;
+use super::groups::{DeleteCounts, Group, Memo, PartitionDeletes, group};
 use super::merge::{Loaded, plan_merges};
 use super::metadata_file::{fresh_location, metadata_bytes, references};
 use super::mirror::{apply_mirror, mirror_of};
 use super::properties::metadata_directory;
-use super::summary::append_summary;
+use super::summary::{Added, summary_of};
 use super::thinning::{may_thin, snapshots_to_remove};
 use super::{Append, CommitError};
 use crate::catalog::CheckpointMove;
+use crate::delta::write_positions;
 use crate::lake::{Lake, LoadedTable};
 use crate::manifest_cache::Manifests;
+use crate::write::data_location;
 use alluvium_base::Random;
 use futures::executor::block_on;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    FormatVersion, MAIN_BRANCH, ManifestFile, ManifestListWriter, ManifestWriter,
+    DataFile, FormatVersion, MAIN_BRANCH, ManifestFile, ManifestListWriter, ManifestWriter,
     ManifestWriterBuilder, PartitionSpec, SchemaRef, Snapshot, TableMetadata, TableMetadataRef,
     UNASSIGNED_SEQUENCE_NUMBER,
 };
@@ -27,7 +31,7 @@ use std::sync::Arc;
 struct Ingredients {
     metadata: TableMetadataRef,
     metadata_location: String,
-    appends: Vec<Append>,
+    groups: Vec<Group>,
     summary: BTreeMap<String, String>,
     moves: Vec<CheckpointMove>,
     mirror: HashMap<String, String>,
@@ -40,25 +44,31 @@ struct Ingredients {
     random: Arc<dyn Random>,
 }
 
-/// New metadata with the files added.
+/// New metadata with the files added and the rows of staged keys deleted; `None` when there are no
+/// files and no such rows.
 pub(crate) async fn append(
     lake: &Lake,
     table: &LoadedTable,
     appends: &[Append],
     summary: &BTreeMap<String, String>,
     moves: &[CheckpointMove],
-) -> Result<Draft, CommitError> {
+    memo: &mut Memo,
+) -> Result<(Option<Draft>, DeleteCounts), CommitError> {
     let metadata = table.metadata.clone();
     check_writable(&metadata, table, appends)?;
     let manifests = match metadata.current_snapshot() {
         Some(snapshot) => lake.manifest_list(&metadata, snapshot).await?,
         None => Arc::default(),
     };
+    let (groups, deletes) = group(lake, table, &manifests, appends, memo).await?;
+    if groups.is_empty() {
+        return Ok((None, deletes));
+    }
     let merges = plan_merges(lake, &manifests, metadata.properties()).await?;
     let catalog = lake.catalog();
     let ingredients = Ingredients {
         metadata_location: table.metadata_location.clone(),
-        appends: appends.to_vec(),
+        groups,
         summary: summary.clone(),
         moves: moves.to_vec(),
         mirror: mirror_of(catalog, table.record.id, moves).await?,
@@ -77,7 +87,7 @@ pub(crate) async fn append(
         // An append changes no reference but `main`.
         lake.inner.other_references.insert(draft.location.clone(), other);
     }
-    Ok(draft)
+    Ok((Some(draft), deletes))
 }
 
 fn check_writable(
@@ -168,6 +178,24 @@ impl Gathered {
         Ok(location)
     }
 
+    /// Writes the position deletes of one partition beside the table's data files.
+    fn delete_file(
+        &mut self,
+        metadata: &TableMetadata,
+        deletes: &PartitionDeletes,
+    ) -> Result<DataFile, CommitError> {
+        let unwritable = |e: crate::write::WriteError| CommitError::Unsupported(e.to_string());
+        let (bucket, directory) = data_location(metadata).map_err(unwritable)?;
+        let key = format!("{directory}/{}-deletes.parquet", self.random.uuid());
+        let PartitionDeletes { spec_id, partition, positions } = deletes;
+        let file = write_positions((bucket, key), *spec_id, partition, positions);
+        let file = file.map_err(|e| CommitError::Internal(e.to_string()))?;
+        let location = file.data_file.file_path().to_string();
+        let new = NewFile { location, bytes: file.bytes };
+        self.files.push((new, "commit-deletes-written"));
+        Ok(file.data_file)
+    }
+
     fn take(&mut self, location: &str, point: &'static str) -> Result<(), iceberg::Error> {
         let bytes = block_on(self.memory.new_input(location)?.read())?;
         self.files.push((NewFile { location: location.to_string(), bytes }, point));
@@ -224,72 +252,133 @@ fn thin(from: &Ingredients, now_ms: i64) -> Result<(Vec<i64>, Option<bool>), Com
     Ok((if other { Vec::new() } else { removed }, Some(other)))
 }
 
-fn build(from: Ingredients) -> Result<(Draft, Option<bool>), CommitError> {
+fn build(mut from: Ingredients) -> Result<(Draft, Option<bool>), CommitError> {
     let refused = |e: iceberg::Error| CommitError::refused(&e);
-    let metadata = &from.metadata;
-    let snapshot_id = fresh_snapshot_id(metadata, &*from.random);
-    let sequence_number = metadata.next_sequence_number();
-    let mut gathered = Gathered::new(metadata_directory(metadata)?, from.random.clone());
+    let metadata = from.metadata.clone();
+    let mut gathered = Gathered::new(metadata_directory(&metadata)?, from.random.clone());
     let mut manifests = from.manifests.as_ref().clone();
-    for merge in &from.merges {
-        let merged = merge.write(&mut gathered, snapshot_id, sequence_number);
-        merge.replace(&mut manifests, merged.map_err(refused)?);
-    }
-    // A manifest of deleted entries only tells about the snapshot that made it.
-    manifests.retain(|file| file.has_added_files() || file.has_existing_files());
-    for append in &from.appends {
-        let spec = metadata.partition_spec_by_id(append.spec_id).cloned();
-        let spec = spec.ok_or_else(|| CommitError::Invalid("unknown partition spec".into()))?;
-        let schema = schema_for(metadata, &spec)?;
-        let builder = gathered
-            .manifest_writer(snapshot_id, schema, spec.as_ref().clone())
-            .map_err(refused)?;
-        let mut writer = builder.build_v2_data();
-        for file in &append.files {
-            writer.add_file(file.clone(), UNASSIGNED_SEQUENCE_NUMBER).map_err(refused)?;
+    let mut snapshots: Vec<(Snapshot, String)> = Vec::new();
+    let count = from.groups.len();
+    for (number, group) in std::mem::take(&mut from.groups).into_iter().enumerate() {
+        let parent = snapshots.last().map(|(snapshot, _)| snapshot);
+        let place = Place::after(&from, parent);
+        if parent.is_none() {
+            for merge in &from.merges {
+                let merged = merge.write(&mut gathered, place.snapshot_id, place.sequence_number);
+                merge.replace(&mut manifests, merged.map_err(refused)?);
+            }
         }
-        let point = "commit-manifest-written";
-        manifests.push(gathered.manifest(writer, sequence_number, point).map_err(refused)?);
+        // A manifest of deleted entries only tells about the snapshot that made it.
+        manifests.retain(|file| file.has_added_files() || file.has_existing_files());
+        let added = add_group(&metadata, &mut gathered, &place, group, &mut manifests)?;
+        let list = gathered
+            .list(place.snapshot_id, place.parent_id, place.sequence_number, &manifests)
+            .map_err(refused)?;
+        let parent = parent.or(metadata.current_snapshot().map(AsRef::as_ref));
+        // The checkpoint is reached with the last.
+        let moves = if number + 1 == count { &*from.moves } else { &[] };
+        let snapshot = Snapshot::builder()
+            .with_snapshot_id(place.snapshot_id)
+            .with_parent_snapshot_id(place.parent_id)
+            .with_sequence_number(place.sequence_number)
+            .with_timestamp_ms(place.timestamp_ms)
+            .with_manifest_list(list.clone())
+            .with_summary(summary_of(&added, parent, &from.summary, moves))
+            .with_schema_id(metadata.current_schema_id())
+            .build();
+        snapshots.push((snapshot, list));
     }
-    let parent = metadata.current_snapshot();
-    let list = gathered
-        .list(snapshot_id, parent.map(|p| p.snapshot_id()), sequence_number, &manifests)
-        .map_err(refused)?;
-    let timestamp_ms = snapshot_time(metadata, from.now_ms);
-    let snapshot = Snapshot::builder()
-        .with_snapshot_id(snapshot_id)
-        .with_parent_snapshot_id(parent.map(|p| p.snapshot_id()))
-        .with_sequence_number(sequence_number)
-        .with_timestamp_ms(timestamp_ms)
-        .with_manifest_list(list.clone())
-        .with_summary(append_summary(
-            &from.appends,
-            parent.map(AsRef::as_ref),
-            &from.summary,
-            &from.moves,
-        ))
-        .with_schema_id(metadata.current_schema_id())
-        .build();
+    let last = snapshots.last().map(|(s, list)| (s.snapshot_id(), s.timestamp_ms(), list.clone()));
+    let (snapshot_id, timestamp_ms, list) =
+        last.ok_or_else(|| CommitError::Internal("a commit of nothing".into()))?;
     let (removed, other_references) = thin(&from, timestamp_ms)?;
-    let mut draft = seal(&from, gathered, snapshot, &removed)?;
+    let snapshots = snapshots.into_iter().map(|(snapshot, _)| snapshot).collect();
+    let mut draft = seal(&from, gathered, snapshots, &removed)?;
     draft.list = Some((list, Arc::new(manifests)));
     draft.snapshot_id = Some(snapshot_id);
     Ok((draft, other_references))
 }
 
-/// Puts the snapshot on `main` and makes the new metadata file.
+/// What identifies a new snapshot.
+struct Place {
+    snapshot_id: i64,
+    parent_id: Option<i64>,
+    sequence_number: i64,
+    timestamp_ms: i64,
+}
+
+impl Place {
+    /// After the table's current snapshot, or after one of the same commit.
+    fn after(from: &Ingredients, parent: Option<&Snapshot>) -> Self {
+        let metadata = &from.metadata;
+        let snapshot_id = fresh_snapshot_id(metadata, &*from.random);
+        match parent {
+            Some(parent) => Self {
+                snapshot_id,
+                parent_id: Some(parent.snapshot_id()),
+                sequence_number: parent.sequence_number() + 1,
+                timestamp_ms: parent.timestamp_ms() + 1,
+            },
+            None => Self {
+                snapshot_id,
+                parent_id: metadata.current_snapshot().map(|parent| parent.snapshot_id()),
+                sequence_number: metadata.next_sequence_number(),
+                timestamp_ms: snapshot_time(metadata, from.now_ms),
+            },
+        }
+    }
+}
+
+/// Writes the manifests of one snapshot, and the delete files that they name.
+fn add_group(
+    metadata: &TableMetadata,
+    gathered: &mut Gathered,
+    place: &Place,
+    group: Group,
+    manifests: &mut Vec<ManifestFile>,
+) -> Result<Added, CommitError> {
+    let mut added = Added { appends: group.appends, deletes: Vec::new() };
+    for deletes in &group.deletes {
+        let file = gathered.delete_file(metadata, deletes)?;
+        match added.deletes.iter_mut().find(|append| append.spec_id == deletes.spec_id) {
+            Some(append) => append.files.push(file),
+            None => added.deletes.push(Append { spec_id: deletes.spec_id, files: vec![file] }),
+        }
+    }
+    for (append, deletes) in
+        added.appends.iter().map(|a| (a, false)).chain(added.deletes.iter().map(|a| (a, true)))
+    {
+        let refused = |e: iceberg::Error| CommitError::refused(&e);
+        let spec = metadata.partition_spec_by_id(append.spec_id).cloned();
+        let spec = spec.ok_or_else(|| CommitError::Invalid("unknown partition spec".into()))?;
+        let schema = schema_for(metadata, &spec)?;
+        let builder = gathered
+            .manifest_writer(place.snapshot_id, schema, spec.as_ref().clone())
+            .map_err(refused)?;
+        let mut writer = if deletes { builder.build_v2_deletes() } else { builder.build_v2_data() };
+        for file in &append.files {
+            writer.add_file(file.clone(), UNASSIGNED_SEQUENCE_NUMBER).map_err(refused)?;
+        }
+        let point = "commit-manifest-written";
+        let manifest = gathered.manifest(writer, place.sequence_number, point);
+        manifests.push(manifest.map_err(refused)?);
+    }
+    Ok(added)
+}
+
+/// Puts the snapshots on `main`, one after the other, and makes the new metadata file.
 fn seal(
     from: &Ingredients,
     mut gathered: Gathered,
-    snapshot: Snapshot,
+    snapshots: Vec<Snapshot>,
     removed: &[i64],
 ) -> Result<Draft, CommitError> {
     let refused = |e: iceberg::Error| CommitError::refused(&e);
     let current = from.metadata_location.clone();
-    let mut builder = TableMetadata::clone(&from.metadata)
-        .into_builder(Some(current.clone()))
-        .set_branch_snapshot(snapshot, MAIN_BRANCH)
-        .map_err(refused)?;
+    let mut builder = TableMetadata::clone(&from.metadata).into_builder(Some(current.clone()));
+    for snapshot in snapshots {
+        builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(refused)?;
+    }
     if !removed.is_empty() {
         builder = builder.remove_snapshots(removed);
         for id in removed {

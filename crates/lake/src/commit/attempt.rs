@@ -4,6 +4,7 @@ use super::append::append;
 use super::change::Work;
 use super::checkpoints::{Moves, plan_moves};
 use super::files::NewFile;
+use super::groups::{DeleteCounts, Memo, staged_keys};
 use super::update::{swap, update};
 use super::{CommitError, Committed, TableChange};
 use crate::catalog::{ATTEMPTS_MAX, CatalogError, Found, TableRecord, body_of, table_key};
@@ -44,7 +45,20 @@ struct Part {
     draft: Option<Draft>,
     previous: Option<String>,
     transaction: Transaction,
+    deletes: DeleteCounts,
     already: bool,
+}
+
+impl Part {
+    /// Moves checkpoints and documents; the table stays as it is.
+    fn without_commit(
+        record: TableRecord,
+        transaction: Transaction,
+        deletes: DeleteCounts,
+    ) -> Self {
+        let previous = record.metadata_location.clone();
+        Self { record, draft: None, previous, transaction, deletes, already: false }
+    }
 }
 
 impl Lake {
@@ -86,6 +100,9 @@ impl Lake {
                 Ok((committed, expired)) => (Ok(committed), expired),
                 Err(error) => (Err(error), Vec::new()),
             };
+            if answer_with.is_ok() {
+                lake.remove_staged(&changes).await;
+            }
             // The caller may have gone away; the commit stands all the same.
             let _ = answer.send(answer_with);
             // Before the turns end: a swap must not bring back what is about to go.
@@ -98,6 +115,7 @@ impl Lake {
         &self,
         changes: &[(TableId, TableChange)],
     ) -> Result<(Vec<Committed>, Vec<(TableId, String)>), CommitError> {
+        let mut memos: Vec<Memo> = changes.iter().map(|_| Memo::default()).collect();
         let mut unanswered: Vec<String> = Vec::new();
         let mut reason = String::new();
         for _ in 0..ATTEMPTS_MAX {
@@ -106,8 +124,8 @@ impl Lake {
             }
             let id = self.fresh_commit_id();
             let mut parts = Vec::with_capacity(changes.len());
-            for (table, change) in changes {
-                parts.push(self.prepare(*table, change, &id).await?);
+            for ((table, change), memo) in changes.iter().zip(&mut memos) {
+                parts.push(self.prepare(*table, change, &id, memo).await?);
             }
             if parts.iter().all(|part| part.already) {
                 return Ok(finish_all(self, parts));
@@ -185,7 +203,8 @@ impl Lake {
                 None => None,
             };
             let snapshot_id = metadata.as_ref().and_then(|m| m.current_snapshot_id());
-            committed.push(Committed { record, metadata, snapshot_id, already: true });
+            let deletes = DeleteCounts::default();
+            committed.push(Committed { record, metadata, snapshot_id, deletes, already: true });
         }
         Ok(Some(committed))
     }
@@ -195,6 +214,7 @@ impl Lake {
         table: TableId,
         change: &TableChange,
         id: &str,
+        memo: &mut Memo,
     ) -> Result<Part, CommitError> {
         let catalog = &self.inner.catalog;
         let found = match catalog.find_table(table).await {
@@ -214,15 +234,23 @@ impl Lake {
         transaction.operations.extend(change.operations.iter().cloned());
         let key = table_key(table);
         let previous = found.value.metadata_location.clone();
+        let mut deletes = DeleteCounts::default();
         let draft = match &change.work {
             Work::Nothing => {
                 transaction.preconditions.push(Precondition::Present(key));
-                let (record, draft) = (found.value, None);
-                return Ok(Part { record, draft, previous, transaction, already: false });
+                return Ok(Part::without_commit(found.value, transaction, deletes));
             }
             Work::Append { appends, summary } => {
                 let loaded = self.loaded(&found).await?;
-                append(self, &loaded, appends, summary, &change.checkpoints).await?
+                let moves = &change.checkpoints;
+                let made = append(self, &loaded, appends, summary, moves, memo).await?;
+                deletes = made.1;
+                let Some(draft) = made.0 else {
+                    // No key was found in the table as it is at this version.
+                    transaction.preconditions.push(Precondition::AtVersion(key, found.version));
+                    return Ok(Part::without_commit(found.value, transaction, deletes));
+                };
+                draft
             }
             Work::Update { requirements, updates } => {
                 let loaded = self.loaded(&found).await?;
@@ -242,7 +270,8 @@ impl Lake {
         record.recent_commits.drain(..surplus);
         transaction.preconditions.push(Precondition::AtVersion(key.clone(), found.version));
         transaction.operations.push(Operation::Put(key, body_of(&record)));
-        Ok(Part { record, draft: Some(draft), previous, transaction, already: false })
+        let draft = Some(draft);
+        Ok(Part { record, draft, previous, transaction, deletes, already: false })
     }
 
     async fn loaded(&self, found: &Found<TableRecord>) -> Result<LoadedTable, CommitError> {
@@ -256,8 +285,21 @@ impl Lake {
     }
 
     async fn done(&self, record: TableRecord) -> Result<Part, CommitError> {
-        let (previous, transaction) = (record.metadata_location.clone(), Transaction::default());
-        Ok(Part { record, draft: None, previous, transaction, already: true })
+        let part = Part::without_commit(record, Transaction::default(), DeleteCounts::default());
+        Ok(Part { already: true, ..part })
+    }
+
+    /// Removes staged keys that a commit has used up; what stays is unreferenced.
+    async fn remove_staged(&self, changes: &[(TableId, TableChange)]) {
+        for (_, change) in changes {
+            let Work::Append { appends, .. } = &change.work else { continue };
+            for file in staged_keys(appends) {
+                let Some((bucket, key)) = split_location(file.file_path()) else { continue };
+                if let Err(error) = self.inner.objects.delete(bucket, key).await {
+                    tracing::info!("staged keys {} stay for now: {error}", file.file_path());
+                }
+            }
+        }
     }
 
     /// Removes metadata files that fell out of these tables' logs, unless a reader holds them (I6).
@@ -330,10 +372,10 @@ fn finish_all(lake: &Lake, parts: Vec<Part>) -> (Vec<Committed>, Vec<(TableId, S
     let mut expired = Vec::new();
     let mut committed = Vec::with_capacity(parts.len());
     for part in parts {
-        let Part { record, draft, previous, already, .. } = part;
+        let Part { record, draft, previous, deletes, already, .. } = part;
         let Some(draft) = draft else {
             let metadata = previous.and_then(|location| lake.inner.metadata.get(&location));
-            committed.push(Committed { record, metadata, snapshot_id: None, already });
+            committed.push(Committed { record, metadata, snapshot_id: None, deletes, already });
             continue;
         };
         lake.inner.metadata.insert(&draft.location, &draft.metadata, draft.metadata_bytes);
@@ -345,7 +387,7 @@ fn finish_all(lake: &Lake, parts: Vec<Part>) -> (Vec<Committed>, Vec<(TableId, S
         }
         expired.extend(draft.expired.into_iter().map(|location| (record.id, location)));
         let (metadata, snapshot_id) = (Some(draft.metadata), draft.snapshot_id);
-        committed.push(Committed { record, metadata, snapshot_id, already });
+        committed.push(Committed { record, metadata, snapshot_id, deletes, already });
     }
     (committed, expired)
 }

@@ -1,12 +1,14 @@
 //! What a caller asks of a commit, and what it gets.
 
+use super::groups::DeleteCounts;
 use crate::catalog::{CheckpointMove, TableRecord};
 use alluvium_store::records::{Operation, Precondition};
 use iceberg::spec::{DataFile, TableMetadataRef};
 use iceberg::{TableRequirement, TableUpdate};
 use std::collections::BTreeMap;
 
-/// Data files to add, all of one partition spec.
+/// Files to add, all of one partition spec: data files and staged keys, whose order is meaning (see
+/// [`crate::delta`]).
 #[derive(Debug, Clone)]
 pub struct Append {
     /// The partition spec that the files were written by.
@@ -99,6 +101,8 @@ pub struct Committed {
     pub metadata: Option<TableMetadataRef>,
     /// The snapshot that the commit added.
     pub snapshot_id: Option<i64>,
+    /// What its staged keys came to; nothing is known when it was done already.
+    pub deletes: DeleteCounts,
     /// True when it was found to be done already, by an earlier attempt or an earlier call.
     pub already: bool,
 }

@@ -5,7 +5,7 @@ use super::column_types::{check_partitions, check_transforms, check_types};
 use super::metadata_file::{metadata_bytes, stamp};
 use super::properties::check_set;
 use super::update::{check_created, check_creation, draft, read_client_metadata};
-use super::{CommitError, Committed};
+use super::{CommitError, Committed, DeleteCounts};
 use crate::catalog::{
     ATTEMPTS_MAX, Catalog, CatalogError, Found, NamespaceRecord, NewTable, SettingsOf, Settled,
     TableRecord, Warehouse, WarehouseState, Witness, body_of, check_table_name, first_settings,
@@ -111,7 +111,8 @@ impl Lake {
         kill_point("create-metadata-written");
         self.link(new, &record, beside).await?;
         let metadata = metadata.map(|(metadata, _)| metadata);
-        Ok(Committed { record, metadata, snapshot_id: None, already: false })
+        let deletes = DeleteCounts::default();
+        Ok(Committed { record, metadata, snapshot_id: None, deletes, already: false })
     }
 
     /// The namespace, if the name is free in it.

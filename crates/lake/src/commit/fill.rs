@@ -2,8 +2,9 @@
 
 use super::append::append;
 use super::create::BesideTable;
+use super::groups::Memo;
 use super::update::draft;
-use super::{Append, Committed, CreateError, StagedTable};
+use super::{Append, CommitError, Committed, CreateError, StagedTable};
 use crate::catalog::NewTable;
 use crate::lake::{Lake, LoadedTable};
 use alluvium_base::kill_point;
@@ -28,7 +29,9 @@ impl Lake {
             metadata: empty.metadata.clone(),
             metadata_location: empty.location.clone(),
         };
-        let filled = append(self, &table, &[rows], summary, &[]).await?;
+        let (filled, deletes) =
+            append(self, &table, &[rows], summary, &[], &mut Memo::default()).await?;
+        let filled = filled.ok_or_else(|| CommitError::Internal("rows in no file".into()))?;
         for (file, point) in empty.files.into_iter().chain(filled.files) {
             file.put(&self.inner.objects).await?;
             kill_point(point);
@@ -38,6 +41,6 @@ impl Lake {
         self.link(new, &record, &BesideTable::default()).await?;
         self.inner.metadata.insert(&filled.location, &filled.metadata, filled.metadata_bytes);
         let (metadata, snapshot_id) = (Some(filled.metadata), filled.snapshot_id);
-        Ok(Committed { record, metadata, snapshot_id, already: false })
+        Ok(Committed { record, metadata, snapshot_id, deletes, already: false })
     }
 }

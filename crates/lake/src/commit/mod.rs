@@ -14,7 +14,7 @@
 //!   itself, so that the 10,000th commit costs what the 10th did.
 //!
 //! Parts: [`change`](self) is what a caller asks for; `attempt` runs it; `append` and `update`
-//! make new metadata, `judge` what a client's snapshots name; `merge` and `thinning` keep lists short; `mirror` keeps the checkpoint
+//! make new metadata, `groups` which rows staged keys delete and in how many snapshots, `judge` what a client's snapshots name; `merge` and `thinning` keep lists short; `mirror` keeps the checkpoint
 //! properties; `create` makes tables, `fill` with their first rows, `column_types` judges their columns; `queue` lets waiting
 //! appends share one commit.
 
@@ -27,6 +27,7 @@ mod create;
 mod error;
 mod files;
 mod fill;
+mod groups;
 mod judge;
 mod merge;
 mod metadata_file;
@@ -40,6 +41,7 @@ mod update;
 pub use change::{Append, Committed, TableChange};
 pub use create::{BesideTable, CreateError, StagedTable, TableDefinition};
 pub use error::CommitError;
+pub use groups::DeleteCounts;
 pub use metadata_file::{parse_metadata, references};
 pub use mirror::RESERVED_PREFIX;
 pub use queue::QueuedAppend;

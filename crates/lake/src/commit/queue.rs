@@ -38,7 +38,8 @@ const IDLE_MAX: usize = 4_096;
 /// An append that may wait for others.
 #[derive(Debug, Clone)]
 pub struct QueuedAppend {
-    /// The data files by partition spec; may be empty.
+    /// The files, in order; may be empty. Staged keys among them delete rows of the table, of
+    /// appends that were queued before and of files before them.
     pub appends: Vec<Append>,
     /// The checkpoint that moves with them.
     pub checkpoint: CheckpointMove,
@@ -230,21 +231,16 @@ fn concerns_all(error: &CommitError) -> bool {
     }
 }
 
-/// One change of all appends, files of one partition spec together.
-fn change_of<'a>(appends: impl Iterator<Item = &'a QueuedAppend>) -> TableChange {
-    let mut by_spec: BTreeMap<i32, Append> = BTreeMap::new();
+/// One change of all appends, in their order.
+fn change_of<'a>(queued: impl Iterator<Item = &'a QueuedAppend>) -> TableChange {
+    let mut appends: Vec<Append> = Vec::new();
     let (mut checkpoints, mut preconditions, mut operations) = (Vec::new(), Vec::new(), Vec::new());
-    for queued in appends {
-        for append in queued.appends.iter().filter(|append| !append.files.is_empty()) {
-            let spec_id = append.spec_id;
-            let all = by_spec.entry(spec_id).or_insert(Append { spec_id, files: Vec::new() });
-            all.files.extend(append.files.iter().cloned());
-        }
+    for queued in queued {
+        appends.extend(queued.appends.iter().filter(|append| !append.files.is_empty()).cloned());
         checkpoints.push(queued.checkpoint.clone());
         preconditions.extend(queued.preconditions.iter().cloned());
         operations.extend(queued.operations.iter().cloned());
     }
-    let appends: Vec<Append> = by_spec.into_values().collect();
     let work = match appends.is_empty() {
         true => Work::Nothing,
         false => Work::Append { appends, summary: BTreeMap::new() },

@@ -19,24 +19,42 @@ const TOTALS: [(&str, &str); 6] = [
 /// Batches that a summary names; a snapshot is carried in every later metadata file.
 const BATCHES_NAMED: usize = 8;
 
-/// The summary of an append after `parent`. `extra` never replaces a field of the spec.
-pub(crate) fn append_summary(
-    appends: &[Append],
+/// What a snapshot adds.
+pub(crate) struct Added {
+    /// Data files.
+    pub(crate) appends: Vec<Append>,
+    /// Position delete files.
+    pub(crate) deletes: Vec<Append>,
+}
+
+/// The summary of a snapshot after `parent`. `extra` never replaces a field of the spec.
+pub(crate) fn summary_of(
+    added: &Added,
     parent: Option<&Snapshot>,
     extra: &BTreeMap<String, String>,
     moves: &[CheckpointMove],
 ) -> Summary {
-    let files = || appends.iter().flat_map(|append| &append.files);
+    let appends = || added.appends.iter().chain(&added.deletes);
+    let files = || appends().flat_map(|append| &append.files);
     let mut fields: HashMap<String, String> = HashMap::new();
     for (key, value) in extra {
         fields.insert(key.clone(), value.clone());
     }
     let mut set = |key: &str, value: u64| fields.insert(key.to_string(), value.to_string());
-    set("added-data-files", files().filter(|f| is_data(f)).count() as u64);
-    set("added-records", files().filter(|f| is_data(f)).map(DataFile::record_count).sum());
+    let deletes = files().filter(|f| !is_data(f)).count() as u64;
+    let data = files().filter(|f| is_data(f)).count() as u64;
+    if data > 0 || deletes == 0 {
+        set("added-data-files", data);
+        set("added-records", files().filter(|f| is_data(f)).map(DataFile::record_count).sum());
+    }
+    if deletes > 0 {
+        set("added-delete-files", deletes);
+        set("added-position-delete-files", deletes);
+        let positions = files().filter(|f| !is_data(f)).map(DataFile::record_count).sum();
+        set("added-position-deletes", positions);
+    }
     set("added-files-size", files().map(DataFile::file_size_in_bytes).sum());
-    let partitions: HashSet<_> = appends
-        .iter()
+    let partitions: HashSet<_> = appends()
         .flat_map(|append| append.files.iter().map(|f| (append.spec_id, f.partition())))
         .collect();
     set("changed-partition-count", partitions.len() as u64);
@@ -47,7 +65,12 @@ pub(crate) fn append_summary(
         let more = if moves.len() > BATCHES_NAMED { ",…" } else { "" };
         fields.insert("alluvium.batches".into(), batches.join(",") + more);
     }
-    Summary { operation: Operation::Append, additional_properties: fields }
+    let operation = match (data, deletes) {
+        (_, 0) => Operation::Append,
+        (0, _) => Operation::Delete,
+        _ => Operation::Overwrite,
+    };
+    Summary { operation, additional_properties: fields }
 }
 
 fn is_data(file: &DataFile) -> bool {

@@ -28,6 +28,10 @@ impl Validity {
         bits.append(false);
     }
 
+    pub(super) fn is_null(&self, at: usize) -> bool {
+        self.bits.as_ref().is_some_and(|bits| at < bits.len() && !bits.get_bit(at))
+    }
+
     pub(super) fn truncate(&mut self, len: usize) {
         if let Some(bits) = &mut self.bits
             && bits.len() > len

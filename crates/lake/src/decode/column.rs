@@ -84,6 +84,21 @@ impl Values {
         }
     }
 
+    pub(super) fn is_null(&self, at: usize) -> bool {
+        match self {
+            Self::Boolean(bits) => bits.validity.is_null(at),
+            Self::Int(v) | Self::Date(v) => v.validity.is_null(at),
+            Self::Long(v) | Self::Time(v) | Self::Timestamp(v) => v.validity.is_null(at),
+            Self::Float(v) => v.validity.is_null(at),
+            Self::Double(v) => v.validity.is_null(at),
+            Self::Decimal { values, .. } => values.validity.is_null(at),
+            Self::String(bytes) | Self::Binary(bytes) => bytes.validity.is_null(at),
+            Self::Fixed(blocks) | Self::Uuid(blocks) => blocks.validity.is_null(at),
+            Self::List { ends, .. } | Self::Map { ends, .. } => ends.validity.is_null(at),
+            Self::Struct { validity, .. } => validity.is_null(at),
+        }
+    }
+
     pub(super) fn push_null(&mut self) {
         match self {
             Self::Boolean(bits) => bits.push_null(),

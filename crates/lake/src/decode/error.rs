@@ -9,8 +9,8 @@ const EXCERPT_CHARS: usize = 64;
 
 /// The code of a record's error, as error objects carry it.
 ///
-/// `SchemaTypeMismatch` and `MissingColumnWithinRecord` are AWS's own names; AWS does not document
-/// the others.
+/// `SchemaTypeMismatch`, `MissingColumnWithinRecord` and `UniqueKeysNotFound` are AWS's own names;
+/// AWS does not document the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DecodeCode {
     /// The record is not exactly one JSON object in UTF-8, or has a key twice.
@@ -22,6 +22,11 @@ pub enum DecodeCode {
     /// The record's nulls take too much memory: `{}` in a list is a null in each column of its
     /// struct.
     RecordTooLarge,
+    /// An update or delete of a table whose key is not known: no unique keys were given, and the
+    /// table has no identifier fields.
+    UniqueKeysNotFound,
+    /// A column of the key is null or missing in an update or delete.
+    NullUniqueKey,
     /// The decoder holds [`MAX_INPUT_BYTES`](super::MAX_INPUT_BYTES): call `finish`, then push
     /// again. The record itself may be fine.
     DecoderFull,
@@ -35,6 +40,8 @@ impl DecodeCode {
             Self::SchemaTypeMismatch => "Iceberg.SchemaTypeMismatch",
             Self::MissingColumnWithinRecord => "Iceberg.MissingColumnWithinRecord",
             Self::RecordTooLarge => "Iceberg.RecordTooLarge",
+            Self::UniqueKeysNotFound => "Iceberg.UniqueKeysNotFound",
+            Self::NullUniqueKey => "Iceberg.NullUniqueKey",
             Self::DecoderFull => "Iceberg.DecoderFull",
         }
     }
@@ -64,6 +71,28 @@ impl RecordError {
                 "{input_bytes} bytes of records are buffered and the limit is {}; \
                  take the batch out first",
                 super::MAX_INPUT_BYTES
+            ),
+        }
+    }
+
+    #[cold]
+    pub(crate) fn no_key_columns() -> Self {
+        Self {
+            code: DecodeCode::UniqueKeysNotFound,
+            message:
+                "an update or delete needs a key: give UniqueKeys for the table, or identifier \
+                      fields in its schema"
+                    .into(),
+        }
+    }
+
+    #[cold]
+    pub(super) fn null_key(column: &str) -> Self {
+        Self {
+            code: DecodeCode::NullUniqueKey,
+            message: format!(
+                "column '{column}' of the unique key is null or missing: an update or delete has \
+                 all columns of the key"
             ),
         }
     }
@@ -118,7 +147,9 @@ impl RecordError {
             DecodeCode::MalformedRecord
             | DecodeCode::SchemaTypeMismatch
             | DecodeCode::MissingColumnWithinRecord
-            | DecodeCode::RecordTooLarge => ErrorKind::Invalid,
+            | DecodeCode::RecordTooLarge
+            | DecodeCode::UniqueKeysNotFound
+            | DecodeCode::NullUniqueKey => ErrorKind::Invalid,
             DecodeCode::DecoderFull => ErrorKind::Unavailable,
         }
     }
@@ -142,7 +173,15 @@ impl UnsupportedSchema {
         Self { column: column.into(), type_name, reason: reason.into() }
     }
 
-    pub(super) fn conversion(error: &iceberg::Error) -> Self {
+    pub(crate) fn not_a_struct(found: &Type) -> Self {
+        Self::new("*", found, "the columns of a key make no struct")
+    }
+
+    pub(crate) fn key(error: &crate::delta::KeyError) -> Self {
+        Self { column: "*".into(), type_name: "key".into(), reason: error.to_string() }
+    }
+
+    pub(crate) fn conversion(error: &iceberg::Error) -> Self {
         Self { column: "*".into(), type_name: "struct".into(), reason: error.to_string() }
     }
 

@@ -35,7 +35,8 @@
 //! null in a wide column all the same: one record's nulls take at most 64 MiB, and
 //! [`RecordDecoder::held_bytes`] counts them, so that a caller knows when to take rows out.
 //!
-//! Left out: routing, operations (insert, update, delete) and error objects, which are delivery's.
+//! Left out: operations (insert, update, delete), which are [`crate::delta`]'s; routing and error
+//! objects, which are delivery's.
 
 mod buffers;
 mod column;
@@ -75,6 +76,8 @@ pub struct RecordDecoder {
     input_bytes: usize,
     null_bytes: usize,
     tape: Vec<u8>,
+    notices_unknown: bool,
+    unknown: bool,
 }
 
 impl RecordDecoder {
@@ -84,7 +87,20 @@ impl RecordDecoder {
         let schema = iceberg::arrow::schema_to_arrow_schema(schema)
             .map_err(|error| UnsupportedSchema::conversion(&error))?;
         let schema = Arc::new(schema);
-        Ok(Self { schema, fields, rows: 0, input_bytes: 0, null_bytes: 0, tape: Vec::new() })
+        let (rows, input_bytes, null_bytes, tape) = (0, 0, 0, Vec::new());
+        let (notices_unknown, unknown) = (false, false);
+        Ok(Self { schema, fields, rows, input_bytes, null_bytes, tape, notices_unknown, unknown })
+    }
+
+    /// From now on [`take_unknown`](Self::take_unknown) tells of members without a column.
+    pub fn notice_unknown(&mut self) {
+        self.notices_unknown = true;
+    }
+
+    /// Whether a record since the last call, also one that was refused, had a member that no column
+    /// takes and that is not null. Members of JSON inside a string are not looked at.
+    pub fn take_unknown(&mut self) -> bool {
+        std::mem::take(&mut self.unknown)
     }
 
     /// The Arrow schema of the batches, Iceberg field ids in its metadata.
@@ -118,11 +134,9 @@ impl RecordDecoder {
         if self.input_bytes + record.len() > MAX_INPUT_BYTES {
             return Err(RecordError::full(self.input_bytes));
         }
-        match self.fields.decode_record(record, self.rows, &mut self.tape) {
+        match self.decode(record) {
             Ok(null_bytes) => {
-                self.rows += 1;
-                self.input_bytes += record.len();
-                self.null_bytes += null_bytes;
+                self.keep(record, null_bytes);
                 Ok(())
             }
             Err(fault) => {
@@ -130,6 +144,44 @@ impl RecordDecoder {
                 Err(RecordError::from_fault(&fault))
             }
         }
+    }
+
+    /// Appends one record whole, if the columns at these paths are not null in it.
+    pub(crate) fn push_keyed<'a>(
+        &mut self,
+        record: &[u8],
+        mut keys: impl Iterator<Item = &'a [usize]>,
+    ) -> Result<(), RecordError> {
+        if self.input_bytes + record.len() > MAX_INPUT_BYTES {
+            return Err(RecordError::full(self.input_bytes));
+        }
+        let error = match self.decode(record) {
+            Ok(null_bytes) => match keys.find_map(|key| self.fields.null_at(key, self.rows)) {
+                None => {
+                    self.keep(record, null_bytes);
+                    return Ok(());
+                }
+                Some(column) => RecordError::null_key(column),
+            },
+            Err(fault) => RecordError::from_fault(&fault),
+        };
+        self.fields.truncate(self.rows);
+        Err(error)
+    }
+
+    #[inline]
+    fn decode(&mut self, record: &[u8]) -> error::Decoded<usize> {
+        let mut unknown = false;
+        let decoded = self.fields.decode_record(record, self.rows, &mut self.tape, &mut unknown);
+        self.unknown |= unknown && self.notices_unknown;
+        decoded
+    }
+
+    #[inline]
+    fn keep(&mut self, record: &[u8], null_bytes: usize) {
+        self.rows += 1;
+        self.input_bytes += record.len();
+        self.null_bytes += null_bytes;
     }
 
     /// Appends every record of a block of the log (little-endian `u32` length, then the bytes).

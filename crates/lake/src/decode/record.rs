@@ -1,6 +1,6 @@
 //! One JSON object into the columns of a struct: the table's own, or a nested one's.
 
-use super::column::Column;
+use super::column::{Column, Values};
 use super::error::{Decoded, Fault};
 use super::value::{self, Source};
 use arrow::array::ArrayRef;
@@ -38,10 +38,12 @@ impl Fields {
         record: &[u8],
         rows: usize,
         tape: &mut Vec<u8>,
+        unknown: &mut bool,
     ) -> Decoded<usize> {
         let mut source = Source::new(record, std::mem::take(tape));
         let decoded = self.decode_whole(&mut source, rows);
         let null_bytes = source.null_bytes();
+        *unknown = source.unknown();
         *tape = source.into_tape();
         decoded.map(|()| null_bytes)
     }
@@ -72,7 +74,7 @@ impl Fields {
                 expected = at + 1;
                 named += 1;
             } else {
-                source.skip()?;
+                source.skip_member()?;
             }
             key = source.json.next_key()?;
         }
@@ -108,6 +110,19 @@ impl Fields {
             }
         }
         Ok(())
+    }
+
+    /// The name of the column on the way to `path` that is null in a row.
+    pub(super) fn null_at(&self, path: &[usize], row: usize) -> Option<&str> {
+        let (first, rest) = path.split_first()?;
+        let column = self.columns.get(*first)?;
+        if column.values.is_null(row) {
+            return Some(&column.name);
+        }
+        match &column.values {
+            Values::Struct { fields, .. } => fields.null_at(rest, row),
+            _ => None,
+        }
     }
 
     /// A null struct has a slot in each of its columns; required ones too, as Arrow wants it.

@@ -15,13 +15,25 @@ pub(super) const MAX_NULL_BYTES: usize = 64 << 20;
 pub(super) struct Source<'j> {
     data: &'j [u8],
     null_bytes: usize,
+    unknown: bool,
     pub(super) json: Jiter<'j>,
 }
 
 impl<'j> Source<'j> {
     /// `tape` is where the tokenizer puts strings with escapes; records hand it on.
     pub(super) fn new(data: &'j [u8], tape: Vec<u8>) -> Self {
-        Self { data, null_bytes: 0, json: Jiter::with_tape(data, tape) }
+        Self { data, null_bytes: 0, unknown: false, json: Jiter::with_tape(data, tape) }
+    }
+
+    /// Whether a member was skipped that is not null.
+    pub(super) fn unknown(&self) -> bool {
+        self.unknown
+    }
+
+    /// Skips the value of a member that no column takes.
+    pub(super) fn skip_member(&mut self) -> Decoded {
+        self.unknown |= self.json.peek()? != Peek::Null;
+        self.skip()
     }
 
     /// Memory that nulls take which came from this text.

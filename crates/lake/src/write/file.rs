@@ -11,6 +11,7 @@ use iceberg::spec::{
 use md5::{Digest, Md5};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::Type as PhysicalType;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::SchemaDescriptor;
 use std::collections::HashMap;
@@ -33,13 +34,27 @@ impl FileSettings {
         iceberg_schema: &IcebergRef,
         arrow_schema: SchemaRef,
         spec_id: i32,
+        bloom_columns: &[i32],
     ) -> Result<Self, WriteError> {
         let parquet_schema = parquet_schema::of(&arrow_schema, iceberg_schema)?;
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_compression(table.compression)
             .set_max_row_group_bytes(Some(table.row_group_bytes))
-            .set_created_by(concat!("alluvium version ", env!("CARGO_PKG_VERSION")).into())
-            .build();
+            .set_created_by(concat!("alluvium version ", env!("CARGO_PKG_VERSION")).into());
+        let identifiers: Vec<i32> = iceberg_schema.identifier_field_ids().collect();
+        for column in parquet_schema.columns() {
+            let info = column.self_type().get_basic_info();
+            let wanted = info.has_id()
+                && (bloom_columns.contains(&info.id()) || identifiers.contains(&info.id()));
+            // Parquet has no filter of booleans, and for two values none is of use.
+            if wanted && column.physical_type() != PhysicalType::BOOLEAN {
+                properties = properties
+                    .set_column_bloom_filter_enabled(column.path().clone(), true)
+                    .set_column_bloom_filter_fpp(column.path().clone(), BLOOM_FALSE_POSITIVES)
+                    .set_column_bloom_filter_ndv(column.path().clone(), BLOOM_VALUES_MAX);
+            }
+        }
+        let properties = properties.build();
         Ok(Self {
             table,
             iceberg_schema: Arc::clone(iceberg_schema),
@@ -48,6 +63,20 @@ impl FileSettings {
             properties,
             spec_id,
         })
+    }
+}
+
+/// Of a hundred keys that a row group does not have, one is looked for in vain.
+const BLOOM_FALSE_POSITIVES: f64 = 0.01;
+
+/// Distinct keys that a row group's filter is made for: 512 KiB while the file is open, folded to
+/// what its keys need when the row group ends.
+const BLOOM_VALUES_MAX: u64 = 400_000;
+
+impl FileSettings {
+    /// Bucket and key of a file in the data directory.
+    pub(super) fn place(&self, name: &str) -> (String, String) {
+        (self.table.bucket.clone(), format!("{}/{name}", self.table.data_key))
     }
 }
 

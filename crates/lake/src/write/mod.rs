@@ -15,11 +15,15 @@
 //! `write.target-file-size-bytes`, `write.metadata.metrics.default` and `.column.*`,
 //! `write.data.path` within the table's location. A value that cannot be honoured is refused.
 //!
+//! The table's identifier fields, and columns that the caller names, get Bloom filters: keys are
+//! looked up in them when rows are updated or deleted.
+//!
 //! Left out: sorting by the table's sort order (files say "unsorted"), layout hints
-//! (`write.distribution-mode`, `write.object-storage.*`), Bloom filters, delete files.
+//! (`write.distribution-mode`, `write.object-storage.*`), Bloom filters by property, and delete
+//! files, which are [`crate::delta`]'s.
 
 mod file;
-mod nested;
+pub(crate) mod nested;
 mod parquet_schema;
 mod partition;
 mod path;
@@ -32,6 +36,7 @@ mod transform;
 mod tests;
 
 pub use file::PendingFile;
+pub(crate) use properties::data_location;
 pub use publish::{PublishError, publish};
 
 use alluvium_base::ErrorKind;
@@ -57,6 +62,8 @@ pub struct WriteOptions {
     pub max_open_files: usize,
     /// Finish the largest file when open ones hold more than this.
     pub max_open_bytes: usize,
+    /// Field ids of columns that get Bloom filters, beside the table's identifier fields.
+    pub bloom_columns: Vec<i32>,
 }
 
 impl WriteOptions {
@@ -68,6 +75,7 @@ impl WriteOptions {
             target_file_bytes: None,
             max_open_files: 100,
             max_open_bytes: 256 << 20,
+            bloom_columns: Vec::new(),
         }
     }
 }
@@ -148,6 +156,7 @@ impl TableWriter {
             iceberg_schema,
             Arc::clone(&schema),
             metadata.default_partition_spec_id(),
+            &options.bloom_columns,
         )?);
         Ok(Self {
             schema,
@@ -200,10 +209,21 @@ impl TableWriter {
 
     /// Finishes every open file.
     pub fn finish(mut self) -> Result<Vec<PendingFile>, WriteError> {
-        for partition in 0..self.open.len() {
-            self.close(partition)?;
-        }
+        self.close_all()?;
         Ok(self.finished)
+    }
+
+    /// Finishes every open file, to go on with others.
+    pub(crate) fn close_all(&mut self) -> Result<(), WriteError> {
+        (0..self.open.len()).try_for_each(|partition| self.close(partition))
+    }
+
+    /// Bucket and key of a file beside the data files, by the next number.
+    pub(crate) fn name_file(&mut self, extension: &str) -> (String, String) {
+        let part = self.next_part;
+        self.next_part += 1;
+        let name = format!("{}-{part:05}.{extension}", self.options.file_prefix);
+        self.settings.place(&name)
     }
 
     /// The batch under the files' own schema.

@@ -7,12 +7,12 @@ use arrow_schema::{DataType, Field, FieldRef, Schema};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use std::collections::HashMap;
 
-pub(super) fn field_id(field: &Field) -> Option<i32> {
+pub(crate) fn field_id(field: &Field) -> Option<i32> {
     field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
 }
 
 /// The way to a column through structs: the positions to take.
-pub(super) fn path_to(schema: &Schema, id: i32) -> Option<Vec<usize>> {
+pub(crate) fn path_to(schema: &Schema, id: i32) -> Option<Vec<usize>> {
     fn search(fields: &[FieldRef], id: i32, path: &mut Vec<usize>) -> bool {
         for (at, field) in fields.iter().enumerate() {
             path.push(at);
@@ -33,7 +33,7 @@ pub(super) fn path_to(schema: &Schema, id: i32) -> Option<Vec<usize>> {
 }
 
 /// The column at the end of a path, null wherever a struct on the way is.
-pub(super) fn column_at(columns: &[ArrayRef], path: &[usize]) -> Option<ArrayRef> {
+pub(crate) fn column_at(columns: &[ArrayRef], path: &[usize]) -> Option<ArrayRef> {
     let (first, rest) = path.split_first()?;
     let mut column = ArrayRef::clone(columns.get(*first)?);
     for at in rest {

@@ -52,7 +52,7 @@ impl TableSettings {
 }
 
 /// Bucket and key prefix of the table's data files.
-fn data_location(metadata: &TableMetadata) -> Result<(String, String), WriteError> {
+pub(crate) fn data_location(metadata: &TableMetadata) -> Result<(String, String), WriteError> {
     let location = metadata.location().trim_end_matches('/');
     let data = match metadata.properties().get("write.data.path") {
         None => format!("{location}/data"),

@@ -1,0 +1,240 @@
+//! One data file: its row groups by statistics and Bloom filters, then its key columns.
+
+use super::wanted::{Bounds, Candidates, WantedKeys, conform};
+use super::{ResolveError, Target};
+use crate::lake::LoadError;
+use crate::parquet_files::{Chunks, ParquetFiles};
+use crate::write::nested::{column_at, path_to};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{
+    Date32Type, Decimal128Type, Int32Type, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType,
+};
+use arrow_schema::DataType;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::Type as PhysicalType;
+use parquet::bloom_filter::Sbbf;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::schema::types::SchemaDescriptor;
+use std::sync::Arc;
+
+/// Of more keys one is almost surely said to be there: the filter is not asked.
+const BLOOM_KEYS_MAX: usize = 1_000;
+
+/// The positions of a file whose key is one of the candidates, ascending.
+pub(super) async fn scan(
+    files: &ParquetFiles,
+    target: &Target,
+    keys: Arc<WantedKeys>,
+    candidates: Candidates,
+) -> Result<Vec<u64>, ResolveError> {
+    let (path, size_bytes) = (target.file().file_path(), target.file().file_size_in_bytes());
+    let footer = files.footer(path, size_bytes).await?;
+    let corrupt =
+        |e: &dyn std::fmt::Display| ResolveError::Load(LoadError::Corrupt(format!("{path}: {e}")));
+    let metadata = ArrowReaderMetadata::try_new(footer.clone(), ArrowReaderOptions::new())
+        .map_err(|e| corrupt(&e))?;
+    let Some(leaves) = leaves(footer.file_metadata().schema_descr(), &keys) else {
+        // A column that was added later is null in all rows: no key.
+        return Ok(Vec::new());
+    };
+    let mut positions = Vec::new();
+    let mut start = 0u64;
+    for group in 0..footer.num_row_groups() {
+        let rows = u64::try_from(footer.row_group(group).num_rows()).unwrap_or(0);
+        let from = start;
+        start += rows;
+        let bounds = group_bounds(&metadata, &keys, &leaves, group);
+        let left = keys.within(&candidates, &bounds);
+        if left.is_empty() || !may_hold(files, path, &footer, group, &leaves, &keys, &left).await? {
+            continue;
+        }
+        let mut sorted = leaves.clone();
+        sorted.sort_unstable();
+        let chunks = files.columns(path, size_bytes, &footer, group, &sorted).await?;
+        let (metadata, keys) = (metadata.clone(), Arc::clone(&keys));
+        let matched = tokio::task::spawn_blocking(move || {
+            read_group(metadata, chunks, group, &sorted, &keys)
+        });
+        let matched = matched.await.map_err(|e| ResolveError::Internal(e.to_string()))?;
+        positions.extend(matched.map_err(|e| corrupt(&e))?.into_iter().map(|at| from + at));
+    }
+    Ok(positions)
+}
+
+/// The Parquet columns of the key, by field id, or by name in files without ids.
+fn leaves(schema: &SchemaDescriptor, keys: &WantedKeys) -> Option<Vec<usize>> {
+    let id = |at: usize| {
+        let column = schema.column(at);
+        let info = column.self_type().get_basic_info();
+        info.has_id().then(|| info.id())
+    };
+    let has_ids = (0..schema.num_columns()).any(|at| id(at).is_some());
+    keys.columns
+        .columns
+        .iter()
+        .map(|key| {
+            (0..schema.num_columns()).find(|at| match has_ids {
+                true => id(*at) == Some(key.field.id),
+                false => schema.column(*at).path().string().eq_ignore_ascii_case(&key.field.name),
+            })
+        })
+        .collect()
+}
+
+/// Bounds of the key columns in a row group.
+fn group_bounds(
+    metadata: &ArrowReaderMetadata,
+    keys: &WantedKeys,
+    leaves: &[usize],
+    group: usize,
+) -> Vec<Bounds> {
+    let group = metadata.metadata().row_group(group);
+    let bounds = leaves.iter().enumerate().map(|(at, leaf)| {
+        let column = group.column(*leaf);
+        // Nested columns have no place of their own in the Arrow schema.
+        let name = (column.column_path().parts().len() == 1).then(|| column.column_path().string());
+        let converter = name.and_then(|name| {
+            let (arrow, parquet) = (metadata.schema(), metadata.parquet_schema());
+            StatisticsConverter::try_new(&name, arrow, parquet).ok()
+        });
+        let Some(converter) = converter else { return Bounds::default() };
+        let nulls = column.statistics().and_then(|s| s.null_count_opt());
+        if nulls.is_some_and(|nulls| i64::try_from(nulls) == Ok(group.num_rows())) {
+            return Bounds::nothing();
+        }
+        // Old writers compared text as signed bytes.
+        if column.statistics().is_none_or(|s| s.is_min_max_deprecated()) {
+            return Bounds::default();
+        }
+        let value = |array: parquet::errors::Result<ArrayRef>| keys.bytes_of(at, array.ok()?);
+        let mut bounds = Bounds::default();
+        bounds.low = value(converter.row_group_mins([group]));
+        bounds.high = value(converter.row_group_maxes([group]));
+        bounds
+    });
+    bounds.collect()
+}
+
+/// Whether the Bloom filters of a row group let one of the keys through.
+async fn may_hold(
+    files: &ParquetFiles,
+    path: &str,
+    footer: &ParquetMetaData,
+    group: usize,
+    leaves: &[usize],
+    keys: &WantedKeys,
+    candidates: &Candidates,
+) -> Result<bool, ResolveError> {
+    if candidates.len() > BLOOM_KEYS_MAX {
+        return Ok(true);
+    }
+    let mut filters: Vec<Option<(Arc<Sbbf>, PhysicalType, i32)>> = Vec::new();
+    for leaf in leaves {
+        let bloom = files.bloom(path, footer, group, *leaf).await?;
+        let column = footer.row_group(group).column(*leaf);
+        let width = column.column_descr().type_length();
+        filters.push(bloom.map(|bloom| (bloom, column.column_type(), width)));
+    }
+    if filters.iter().all(Option::is_none) {
+        return Ok(true);
+    }
+    Ok(keys.numbers(candidates).any(|key| {
+        keys.values.iter().zip(&filters).all(|(column, filter)| match filter {
+            Some((bloom, of, width)) => in_bloom(bloom, *of, *width, &column.values, key as usize),
+            None => true,
+        })
+    }))
+}
+
+/// Whether a filter over values of a physical type lets a value through.
+fn in_bloom(bloom: &Sbbf, of: PhysicalType, width: i32, values: &ArrayRef, at: usize) -> bool {
+    let number = match values.data_type() {
+        DataType::Int32 => i128::from(values.as_primitive::<Int32Type>().value(at)),
+        DataType::Date32 => i128::from(values.as_primitive::<Date32Type>().value(at)),
+        DataType::Int64 => i128::from(values.as_primitive::<Int64Type>().value(at)),
+        DataType::Time64(_) => i128::from(values.as_primitive::<Time64MicrosecondType>().value(at)),
+        DataType::Timestamp(..) => {
+            i128::from(values.as_primitive::<TimestampMicrosecondType>().value(at))
+        }
+        DataType::Decimal128(..) => values.as_primitive::<Decimal128Type>().value(at),
+        DataType::Utf8 => {
+            return of != PhysicalType::BYTE_ARRAY
+                || bloom.check(values.as_string::<i32>().value(at));
+        }
+        DataType::LargeBinary => {
+            return of != PhysicalType::BYTE_ARRAY
+                || bloom.check(values.as_binary::<i64>().value(at));
+        }
+        DataType::FixedSizeBinary(_) => {
+            return of != PhysicalType::FIXED_LEN_BYTE_ARRAY
+                || bloom.check(values.as_fixed_size_binary().value(at));
+        }
+        _ => return true,
+    };
+    // A column that was widened since has the narrower type in the file.
+    match of {
+        PhysicalType::INT32 => i32::try_from(number).is_ok_and(|value| bloom.check(&value)),
+        PhysicalType::INT64 => i64::try_from(number).is_ok_and(|value| bloom.check(&value)),
+        PhysicalType::FIXED_LEN_BYTE_ARRAY => {
+            let bytes = number.to_be_bytes();
+            let from = usize::try_from(width).ok().and_then(|w| bytes.len().checked_sub(w));
+            from.is_none_or(|from| bloom.check(&bytes[from..]))
+        }
+        _ => true,
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The positions within a row group whose key is wanted.
+fn read_group(
+    metadata: ArrowReaderMetadata,
+    chunks: Chunks,
+    group: usize,
+    leaves: &[usize],
+    keys: &WantedKeys,
+) -> Result<Vec<u64>, Failure> {
+    let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves.iter().copied());
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata)
+        .with_row_groups(vec![group])
+        .with_projection(mask)
+        .with_batch_size(8192)
+        .build()?;
+    let converter = keys.columns.converter()?;
+    let mut positions = Vec::new();
+    let mut start = 0u64;
+    for batch in reader {
+        let batch = batch?;
+        let columns = key_values(&batch, keys)?;
+        let rows = converter.convert_columns(&columns)?;
+        // A key with a null in it is in no set of keys.
+        for (row, at) in rows.iter().zip(start..) {
+            if keys.set.contains(row.as_ref()) {
+                positions.push(at);
+            }
+        }
+        start += batch.num_rows() as u64;
+    }
+    Ok(positions)
+}
+
+/// The key's columns of a batch that has these and no others.
+fn key_values(batch: &RecordBatch, keys: &WantedKeys) -> Result<Vec<ArrayRef>, Failure> {
+    let schema = batch.schema();
+    let columns = keys.columns.columns.iter().zip(&keys.values).map(|(key, wanted)| {
+        let path = path_to(&schema, key.field.id).or_else(|| {
+            let named =
+                |field: &arrow_schema::FieldRef| field.name().eq_ignore_ascii_case(&key.field.name);
+            schema.fields().iter().position(named).map(|at| vec![at])
+        });
+        let column = path.and_then(|path| column_at(batch.columns(), &path));
+        let column = column.ok_or_else(|| format!("there is no column '{}'", key.field.name))?;
+        Ok::<_, Failure>(conform(&column, wanted.values.data_type())?)
+    });
+    columns.collect()
+}
