@@ -15,7 +15,7 @@ use alluvium_store::objects::{Objects, ObjectsError, PutCondition, PutOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The `error-output-type` of everything that fails on its way into an Iceberg table.
@@ -24,13 +24,53 @@ pub const ICEBERG_FAILED: &str = "iceberg-failed";
 const PART_BYTES: usize = 8 << 20;
 
 /// Where in the work a record or file failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
+    /// `Decompression`.
+    Decompress,
+    /// `CloudWatchLogProcessing`.
+    CloudWatchLogs,
+    /// `RecordDeAggregation`.
+    Deaggregate,
+    /// `MetadataExtraction`.
+    Extract,
+    /// On the way to a table of its routing.
+    Route,
+    /// On the way to an object of its partition.
+    Partition,
     /// On the way from bytes to a row.
     Convert,
     /// On the way from a data file into the table.
     Commit,
+}
+
+impl Stage {
+    /// The order that records go through the stages in. Those that take a record to its place, each
+    /// in its kind of destination, come after extraction.
+    pub fn order(self) -> u8 {
+        match self {
+            Self::Decompress => 0,
+            Self::CloudWatchLogs => 1,
+            Self::Deaggregate => 2,
+            Self::Extract => 3,
+            Self::Route | Self::Partition => 4,
+            Self::Convert => 5,
+            Self::Commit => 6,
+        }
+    }
+
+    /// The `error-output-type` of what fails here (Firehose developer guide, "Custom prefixes" and
+    /// "Troubleshoot decompression").
+    pub fn error_output_type(self) -> &'static str {
+        match self {
+            Self::Decompress => "decompression-failed",
+            Self::CloudWatchLogs | Self::Deaggregate | Self::Extract | Self::Partition => {
+                "processing-failed"
+            }
+            Self::Route | Self::Convert | Self::Commit => ICEBERG_FAILED,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
