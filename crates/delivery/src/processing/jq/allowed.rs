@@ -1,34 +1,76 @@
 //! What of jq is taken: syntax and functions whose work and output are bounded by the record's size.
 //!
-//! Every construct is given its growth: the most bytes that all its outputs have together, for each
-//! byte of its input. A pipe multiplies, a sum adds, so the growth of a whole filter is known before
-//! any record is, and a record is taken only where its size times the growth is within a bound (I8).
-//! That holds as long as nothing repeats by itself (loops, folds, definitions), sees more than its
-//! input (variables), or is evaluated once for each output of something else (a generator within an
-//! operator): those are refused by their names.
+//! Every construct is given two bounds, in bytes and linear in the size of its input: of what all its
+//! outputs have together, and of all that is made on the way. A pipe puts one bound into another, so
+//! the work of a whole filter is known before any record is, and a record is taken only where the
+//! bound for its size is within reason (I8). That holds as long as nothing repeats by itself (loops,
+//! folds, definitions), sees more than its input (variables), or is evaluated once for each output
+//! of something else (a generator within an operator): those are refused by their names.
 
 use super::BadFilter;
+use super::functions::{Argument, FORMATS, FUNCTIONS};
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_core::ops::Math;
 use jaq_core::path::Part;
 
-/// Filters that grow more can take no record worth having.
-const GROWTH_MAX: f64 = (1 << 16) as f64;
+/// Filters that do more could take no record worth having.
+const PER_BYTE_MAX: f64 = (1 << 16) as f64;
+/// And whatever the record's size is.
+const FIXED_MAX: f64 = (1 << 20) as f64;
 /// Levels of a filter's tree, each one a call deeper when it runs.
 const DEPTH_MAX: usize = 64;
 /// Characters of a pattern.
 const PATTERN_CHARS_MAX: usize = 256;
-/// An error's text shows values, as JSON.
-const ERROR_GROWTH: f64 = 8.0;
 /// Repetitions of counted patterns, multiplied.
 const REPETITIONS_MAX: usize = 100;
+/// An error's text shows values, as JSON.
+const ERROR: f64 = 8.0;
+/// The text of a number.
+const NUMBER_BYTES: f64 = 24.0;
+
+/// A bound in bytes for an input of so many bytes. Every value has at least one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bound {
+    per_byte: f64,
+    fixed: f64,
+}
+
+impl Bound {
+    const INPUT: Self = Self::new(1.0, 0.0);
+
+    const fn new(per_byte: f64, fixed: f64) -> Self {
+        Self { per_byte, fixed }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self::new(self.per_byte + other.per_byte, self.fixed + other.fixed)
+    }
+
+    fn times(self, factor: f64) -> Self {
+        Self::new(self.per_byte * factor, self.fixed * factor)
+    }
+
+    /// Of what takes the outputs that this is the bound of; there are as many as bytes at most.
+    fn then(self, next: Self, many: bool) -> Self {
+        let counted = if many { next.per_byte + next.fixed } else { next.per_byte };
+        let fixed = if many { 0.0 } else { next.fixed };
+        Self::new(self.per_byte * counted, self.fixed * counted + fixed)
+    }
+
+    /// For a record of this size.
+    pub(super) fn of(self, size_bytes: f64) -> f64 {
+        self.per_byte * size_bytes + self.fixed
+    }
+}
 
 /// What is known of a construct.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 struct Known {
-    /// At least 1.
-    growth: f64,
+    /// All outputs together.
+    out: Bound,
+    /// All that is made, the outputs included.
+    work: Bound,
     /// It may have more than one output.
     many: bool,
     /// Its output is a number or an error.
@@ -36,32 +78,37 @@ struct Known {
 }
 
 impl Known {
-    fn one(growth: f64) -> Self {
-        Self { growth: growth.max(1.0), many: false, number: false }
+    fn made(out: Bound, before: Bound) -> Self {
+        Self { out, work: before.plus(out), many: false, number: false }
     }
 
-    fn number(growth: f64) -> Self {
-        Self { number: true, ..Self::one(growth) }
+    fn constant(size: f64) -> Self {
+        let out = Bound::new(0.0, size);
+        Self::made(out, Bound::new(0.0, 0.0))
     }
 
     fn many(self, many: bool) -> Self {
         Self { many, ..self }
     }
+
+    fn number(self, number: bool) -> Self {
+        Self { number, ..self }
+    }
 }
 
 type Checked = Result<Known, BadFilter>;
 
-/// Refuses what is not taken; answers with the filter's growth.
-pub(super) fn check(term: &Term<&str>) -> Result<f64, BadFilter> {
-    let known = walk(term, 0)?;
-    if known.growth > GROWTH_MAX {
+/// Refuses what is not taken; answers with the bound of the filter's work.
+pub(super) fn check(term: &Term<&str>) -> Result<Bound, BadFilter> {
+    let work = walk(term, 0)?.work;
+    if work.per_byte > PER_BYTE_MAX || work.fixed > FIXED_MAX {
         return Err(BadFilter::new(format!(
-            "the query may yield {:.0} bytes for each byte of a record; at most {GROWTH_MAX} are \
-             taken: split fewer strings, repeat or convert less",
-            known.growth
+            "the query may make {:.0} bytes for each byte of a record and {:.0} for any; at most \
+             {PER_BYTE_MAX} and {FIXED_MAX} are taken: repeat, convert or double less",
+            work.per_byte, work.fixed
         )));
     }
-    Ok(known.growth)
+    Ok(work)
 }
 
 fn refused(construct: &str) -> BadFilter {
@@ -87,29 +134,37 @@ fn walk(term: &Term<&str>, depth: usize) -> Checked {
     }
     let deeper = |term: &Term<&str>| walk(term, depth + 1);
     match term {
-        Term::Id => Ok(Known::one(1.0)),
-        Term::Num(digits) => Ok(Known::number(length(digits))),
+        Term::Id => Ok(Known::made(Bound::INPUT, Bound::INPUT)),
+        Term::Num(digits) => Ok(Known::constant(length(digits)).number(true)),
         Term::Str(format, parts) => string(*format, parts, depth),
-        Term::Arr(None) => Ok(Known::one(2.0)),
-        Term::Arr(Some(inner)) => Ok(Known::one(deeper(inner)?.growth + 2.0)),
+        Term::Arr(None) => Ok(Known::constant(2.0)),
+        Term::Arr(Some(inner)) => {
+            let inner = deeper(inner)?;
+            Ok(Known::made(inner.out.times(2.0).plus(Bound::new(0.0, 2.0)), inner.work))
+        }
         Term::Obj(members) => object(members, depth),
         Term::Neg(inner) => {
             let inner = single(deeper(inner)?, "a negation")?;
-            Ok(Known::number(inner.growth + 1.0))
+            Ok(Known::made(inner.out.plus(Bound::new(0.0, 1.0)), inner.work).number(true))
         }
         Term::BinOp(left, op, right) => operator(left, op, right, depth),
         Term::IfThenElse(branches, otherwise) => conditional(branches, otherwise.as_deref(), depth),
         Term::TryCatch(inner, catch) => {
             let inner = deeper(inner)?;
             let Some(catch) = catch else { return Ok(inner) };
-            let catch = deeper(catch)?;
-            let growth = inner.growth + ERROR_GROWTH * inner.growth * catch.growth;
-            Ok(Known::one(growth).many(inner.many || catch.many))
+            let (error, catch) = (inner.work.times(ERROR), deeper(catch)?);
+            Ok(Known {
+                out: inner.out.plus(error.then(catch.out, inner.many)),
+                work: inner.work.plus(error.then(catch.work, inner.many)),
+                many: inner.many || catch.many,
+                number: false,
+            })
         }
         Term::Path(head, path) => {
-            let mut known = Known { number: false, ..deeper(head)? };
+            let mut known = deeper(head)?.number(false);
             for (part, _) in &path.0 {
                 known.many |= index(part)?;
+                known.work = known.work.plus(known.out);
             }
             Ok(known)
         }
@@ -125,19 +180,8 @@ fn walk(term: &Term<&str>, depth: usize) -> Checked {
 
 #[allow(clippy::cast_precision_loss)] // of at most 20,480
 fn length(text: &str) -> f64 {
-    text.len() as f64
+    text.len() as f64 + 1.0
 }
-
-/// Formats and what they make of a character at most.
-const FORMATS: [(&str, f64); 7] = [
-    ("@text", 6.0),
-    ("@json", 6.0),
-    ("@html", 6.0),
-    ("@uri", 18.0),
-    ("@base64", 8.0),
-    ("@base64d", 6.0),
-    ("@sh", 24.0),
-];
 
 fn format_growth(name: &str) -> Result<f64, BadFilter> {
     let known = FORMATS.iter().find(|(format, _)| *format == name);
@@ -146,27 +190,36 @@ fn format_growth(name: &str) -> Result<f64, BadFilter> {
 
 fn string(format: Option<&str>, parts: &[StrPart<&str, Term<&str>>], depth: usize) -> Checked {
     let factor = format_growth(format.unwrap_or("@text"))?;
-    let mut growth = 0.0;
+    let mut known = Known::constant(1.0);
     for part in parts {
-        growth += match part {
-            StrPart::Str(text) => length(text),
-            StrPart::Char(_) => 4.0,
-            StrPart::Term(term) => factor * single(walk(term, depth + 1)?, "a string")?.growth,
+        let part = match part {
+            StrPart::Str(text) => Known::constant(length(text)),
+            StrPart::Char(_) => Known::constant(4.0),
+            StrPart::Term(term) => {
+                let inner = single(walk(term, depth + 1)?, "a string")?;
+                Known::made(inner.out.times(factor), inner.work)
+            }
         };
+        // Each part makes the text anew.
+        known.out = known.out.plus(part.out);
+        known.work = known.work.plus(part.work).plus(known.out);
     }
-    Ok(Known::one(growth))
+    Ok(known)
 }
 
 fn object(members: &[(Term<&str>, Option<Term<&str>>)], depth: usize) -> Checked {
-    let mut growth = 2.0;
+    let mut known = Known::constant(2.0);
     for (name, value) in members {
-        growth += single(walk(name, depth + 1)?, "an object's key")?.growth + 4.0;
-        growth += match value {
-            Some(value) => single(walk(value, depth + 1)?, "an object's value")?.growth,
-            None => 1.0,
+        let name = single(walk(name, depth + 1)?, "an object's key")?;
+        let value = match value {
+            Some(value) => single(walk(value, depth + 1)?, "an object's value")?,
+            None => Known::made(Bound::INPUT, Bound::INPUT),
         };
+        known.out = known.out.plus(name.out).plus(value.out).plus(Bound::new(0.0, 4.0));
+        known.work = known.work.plus(name.work).plus(value.work);
     }
-    Ok(Known::one(growth))
+    known.work = known.work.plus(known.out);
+    Ok(known)
 }
 
 fn operator(left: &Term<&str>, op: &BinaryOp<&str>, right: &Term<&str>, depth: usize) -> Checked {
@@ -176,32 +229,33 @@ fn operator(left: &Term<&str>, op: &BinaryOp<&str>, right: &Term<&str>, depth: u
         BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => {
             return Err(refused("an assignment that updates, such as '|='"));
         }
-        BinaryOp::Pipe(None) | BinaryOp::Comma | BinaryOp::Alt => "",
-        BinaryOp::Or | BinaryOp::And | BinaryOp::Math(_) | BinaryOp::Cmp(_) => "an operator",
+        BinaryOp::Pipe(None) | BinaryOp::Comma | BinaryOp::Alt => None,
+        BinaryOp::Or | BinaryOp::And | BinaryOp::Math(_) | BinaryOp::Cmp(_) => Some("an operator"),
     };
     let (a, b) = (walk(left, depth + 1)?, walk(right, depth + 1)?);
-    let both = Known::one(a.growth + b.growth);
-    if name.is_empty() {
-        return Ok(match op {
-            BinaryOp::Pipe(_) => {
-                Known { number: b.number, ..Known::one(a.growth * b.growth).many(a.many || b.many) }
-            }
-            BinaryOp::Alt => Known { number: a.number && b.number, ..both.many(a.many || b.many) },
-            _ => both.many(true),
-        });
+    if let Some(name) = name {
+        single(a, name)?;
+        single(b, name)?;
     }
-    single(a, name)?;
-    single(b, name)?;
+    let (out, work) = (a.out.plus(b.out), a.work.plus(b.work));
+    let both = Known::made(out, work).number(a.number && b.number);
     match op {
+        BinaryOp::Pipe(_) => Ok(Known {
+            out: a.out.then(b.out, a.many),
+            work: a.work.plus(a.out.then(b.work, a.many)),
+            many: a.many || b.many,
+            number: b.number,
+        }),
+        BinaryOp::Alt => Ok(both.many(a.many || b.many)),
+        BinaryOp::Comma => Ok(both.many(true)),
         BinaryOp::Math(Math::Mul) => product((left, a), (right, b)),
-        BinaryOp::Math(Math::Sub | Math::Rem) => Ok(Known::number(both.growth)),
-        BinaryOp::Math(Math::Add) => Ok(Known { number: a.number && b.number, ..both }),
-        // Text over text splits.
+        BinaryOp::Math(Math::Sub | Math::Rem) => Ok(both.number(true)),
+        BinaryOp::Math(Math::Add) => Ok(both),
+        // Text over text splits; a number makes it a number.
         BinaryOp::Math(Math::Div) => {
-            let number = a.number || b.number;
-            Ok(Known { number, ..Known::one(2.0 * both.growth) })
+            Ok(Known::made(out.times(4.0), work).number(a.number || b.number))
         }
-        _ => Ok(Known::one(both.growth)),
+        _ => Ok(Known::made(Bound::new(0.0, 5.0), work)),
     }
 }
 
@@ -211,16 +265,21 @@ fn product((left, a): (&Term<&str>, Known), (right, b): (&Term<&str>, Known)) ->
         Term::Num(digits) => digits.parse::<f64>().ok(),
         _ => None,
     };
+    let work = a.work.plus(b.work);
     if a.number && b.number {
-        return Ok(Known::number(a.growth + b.growth));
+        return Ok(Known::made(a.out.plus(b.out), work).number(true));
     }
-    match (times(left), times(right)) {
-        (Some(times), None) => Ok(Known::one(b.growth * times.max(1.0))),
-        (None, Some(times)) => Ok(Known::one(a.growth * times.max(1.0))),
-        _ => Err(refused(
-            "a product of values that may be text ('*' repeats it; make one a number by 'tonumber')",
-        )),
-    }
+    let repeated = match (times(left), times(right)) {
+        (Some(times), None) => b.out.times(times.max(1.0)),
+        (None, Some(times)) => a.out.times(times.max(1.0)),
+        _ => {
+            return Err(refused(
+                "a product of two values that may be text ('*' repeats it; 'tonumber' makes \
+                 numbers)",
+            ));
+        }
+    };
+    Ok(Known::made(repeated.plus(Bound::new(0.0, NUMBER_BYTES)), work))
 }
 
 fn conditional(
@@ -228,16 +287,19 @@ fn conditional(
     otherwise: Option<&Term<&str>>,
     depth: usize,
 ) -> Checked {
-    let mut known = Known::one(1.0);
+    let mut known = Known::made(Bound::INPUT, Bound::INPUT);
     for (condition, then) in branches {
         let condition = single(walk(condition, depth + 1)?, "a condition")?;
+        known.work = known.work.plus(condition.work);
         let then = walk(then, depth + 1)?;
-        known.growth += condition.growth + then.growth;
+        known.out = known.out.plus(then.out);
+        known.work = known.work.plus(then.work);
         known.many |= then.many;
     }
     if let Some(otherwise) = otherwise {
         let otherwise = walk(otherwise, depth + 1)?;
-        known.growth += otherwise.growth;
+        known.out = known.out.plus(otherwise.out);
+        known.work = known.work.plus(otherwise.work);
         known.many |= otherwise.many;
     }
     Ok(known)
@@ -262,148 +324,54 @@ fn index(part: &Part<Term<&str>>) -> Result<bool, BadFilter> {
     }
 }
 
-/// What an argument of a function may be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Argument {
-    /// A string or number as it stands in the filter.
-    Literal,
-    /// The same, which is a regular expression.
-    Pattern,
-    /// Evaluated once for each element, with that as its input.
-    Each,
-    /// Evaluated once, with one output.
-    One,
-}
-
-use Argument::{Each, Literal, One, Pattern};
-
-/// Functions, their arguments, and the growth of their output.
-const FUNCTIONS: &[(&str, &[Argument], f64)] = &[
-    ("null", &[], 1.0),
-    ("true", &[], 1.0),
-    ("false", &[], 1.0),
-    ("not", &[], 1.0),
-    ("empty", &[], 1.0),
-    ("error", &[], 8.0),
-    ("error", &[One], 8.0),
-    ("select", &[One], 1.0),
-    ("type", &[], 8.0),
-    ("tostring", &[], 6.0),
-    ("tojson", &[], 6.0),
-    ("fromjson", &[], 4.0),
-    ("has", &[Literal], 1.0),
-    ("contains", &[Literal], 1.0),
-    ("keys", &[], 2.0),
-    ("keys_unsorted", &[], 2.0),
-    ("values", &[], 1.0),
-    ("nulls", &[], 1.0),
-    ("booleans", &[], 1.0),
-    ("numbers", &[], 1.0),
-    ("strings", &[], 1.0),
-    ("arrays", &[], 1.0),
-    ("objects", &[], 1.0),
-    ("iterables", &[], 1.0),
-    ("scalars", &[], 1.0),
-    ("add", &[], 2.0),
-    ("any", &[], 1.0),
-    ("all", &[], 1.0),
-    ("any", &[Each], 1.0),
-    ("all", &[Each], 1.0),
-    ("map", &[Each], 2.0),
-    ("map_values", &[Each], 2.0),
-    ("flatten", &[], 2.0),
-    ("reverse", &[], 2.0),
-    ("sort", &[], 2.0),
-    ("sort_by", &[Each], 2.0),
-    ("group_by", &[Each], 2.0),
-    ("unique", &[], 2.0),
-    ("unique_by", &[Each], 2.0),
-    ("min", &[], 2.0),
-    ("max", &[], 2.0),
-    ("min_by", &[Each], 2.0),
-    ("max_by", &[Each], 2.0),
-    ("first", &[], 1.0),
-    ("last", &[], 1.0),
-    ("nth", &[Literal], 1.0),
-    ("to_entries", &[], 8.0),
-    ("from_entries", &[], 2.0),
-    ("with_entries", &[Each], 12.0),
-    ("ascii_downcase", &[], 1.0),
-    ("ascii_upcase", &[], 1.0),
-    ("startswith", &[Literal], 1.0),
-    ("endswith", &[Literal], 1.0),
-    ("ltrimstr", &[Literal], 1.0),
-    ("rtrimstr", &[Literal], 1.0),
-    ("split", &[Literal], 4.0),
-    ("join", &[Literal], 8.0),
-    ("explode", &[], 8.0),
-    ("implode", &[], 4.0),
-    ("index", &[Literal], 2.0),
-    ("rindex", &[Literal], 2.0),
-    ("indices", &[Literal], 8.0),
-    ("test", &[Pattern], 1.0),
-    ("test", &[Pattern, Literal], 1.0),
-    ("capture", &[Pattern], 8.0),
-    ("capture", &[Pattern, Literal], 8.0),
-    ("sub", &[Pattern, Literal], 2.0),
-    ("gsub", &[Pattern, Literal], 2.0),
-    ("strftime", &[Literal], 64.0),
-    ("strptime", &[Literal], 64.0),
-    ("todate", &[], 32.0),
-    ("fromdate", &[], 1.0),
-    ("todateiso8601", &[], 32.0),
-    ("fromdateiso8601", &[], 1.0),
-    ("gmtime", &[], 64.0),
-    ("mktime", &[], 4.0),
-];
-
-/// Functions whose output is a number or an error.
-const NUMBERS: &[(&str, f64)] = &[
-    ("length", 8.0),
-    ("utf8bytelength", 8.0),
-    ("tonumber", 4.0),
-    ("floor", 24.0),
-    ("ceil", 24.0),
-    ("round", 24.0),
-    ("sqrt", 24.0),
-    ("fabs", 24.0),
-];
-
 fn call(name: &str, arguments: &[Term<&str>], depth: usize) -> Checked {
-    if let (true, Some((_, growth))) =
-        (arguments.is_empty(), NUMBERS.iter().find(|(known, _)| *known == name))
-    {
-        return Ok(Known::number(*growth));
-    }
     if name.starts_with('@') && arguments.is_empty() {
-        return Ok(Known::one(format_growth(name)?));
+        let growth = format_growth(name)?;
+        return Ok(Known::made(Bound::new(growth, 2.0), Bound::INPUT));
     }
-    let known =
-        FUNCTIONS.iter().find(|(known, taken, _)| *known == name && taken.len() == arguments.len());
-    let Some((_, taken, growth)) = known else {
+    let known = FUNCTIONS
+        .iter()
+        .find(|known| known.name == name && known.arguments.len() == arguments.len());
+    let Some(function) = known else {
         let count = arguments.len();
         return Err(refused(&format!("the function '{name}' with {count} arguments")));
     };
-    let mut growth = *growth;
-    for (kind, argument) in taken.iter().zip(arguments) {
-        growth *= match kind {
-            Each => single(walk(argument, depth + 1)?, &format!("'{name}'"))?.growth,
-            One => single(walk(argument, depth + 1)?, &format!("'{name}'"))?.growth,
-            Literal | Pattern if !is_literal(argument) => {
+    let mut out = Bound::new(function.per_byte, function.fixed);
+    let mut work = Bound::INPUT;
+    for (kind, argument) in function.arguments.iter().zip(arguments) {
+        match kind {
+            Argument::Each => {
+                let each = single(walk(argument, depth + 1)?, &format!("'{name}'"))?;
+                // The elements together are the input.
+                work = work.plus(Bound::INPUT.then(each.work, true));
+                if function.yields_elements {
+                    out = Bound::INPUT.then(each.out, true).then(out, false);
+                } else {
+                    out = out.plus(Bound::INPUT.then(each.out, true).times(function.per_byte));
+                }
+            }
+            Argument::One => {
+                let one = single(walk(argument, depth + 1)?, &format!("'{name}'"))?;
+                work = work.plus(one.work);
+            }
+            Argument::Literal | Argument::Pattern if !is_literal(argument) => {
                 return Err(refused(&format!("an argument of '{name}' that is not a literal")));
             }
-            Literal => match super::literal(argument) {
-                Some(text) => 1.0 + length(&text),
-                None => 1.0,
-            },
-            Pattern => pattern_growth(name, argument)?,
-        };
+            Argument::Literal => {
+                let size = super::literal(argument).map_or(1.0, |text| length(&text));
+                out = out.times(size);
+            }
+            Argument::Pattern => {
+                let states = pattern_states(name, argument)?;
+                work = work.plus(Bound::new(states, states));
+            }
+        }
     }
-    Ok(Known::one(growth))
+    Ok(Known::made(out, work).number(function.number))
 }
 
 /// A pattern is tried at each character with as many states as it has.
-fn pattern_growth(name: &str, argument: &Term<&str>) -> Result<f64, BadFilter> {
+fn pattern_states(name: &str, argument: &Term<&str>) -> Result<f64, BadFilter> {
     let Some(pattern) = super::literal(argument) else {
         return Err(refused(&format!("a pattern of '{name}' that is not text")));
     };
@@ -420,5 +388,5 @@ fn pattern_growth(name: &str, argument: &Term<&str>) -> Result<f64, BadFilter> {
         )));
     }
     #[allow(clippy::cast_precision_loss)] // of at most 100
-    Ok(length(&pattern).max(1.0) * counted as f64)
+    Ok(length(&pattern) * counted as f64)
 }

@@ -7,9 +7,10 @@
 //! by the record's size, and refuses all else by the construct's name; a record that is too large
 //! for the bound of its filter fails by itself (I8).
 //!
-//! Parts: `scan` JSON; `number` numbers as text; `values` what `jaq` works on and its answers.
+//! Parts: `functions` those that are taken; `scan` JSON; `number` numbers as text; `values` what `jaq` works on and its answers.
 
 mod allowed;
+mod functions;
 mod number;
 mod paths;
 mod scan;
@@ -241,12 +242,12 @@ fn compile(query: &str, fast: bool) -> Result<Compiled, BadFilter> {
         let at = errors.first().and_then(|(_, token)| token.map(|token| token.0));
         unreadable(query, at)
     })?;
-    let growth = allowed::check(&term)?;
+    let bound = allowed::check(&term)?;
     let names = literal_names(&term);
     let paths = fast.then(|| Paths::of(&term)).flatten();
     let way = match paths {
         Some(paths) => Way::Paths(paths),
-        None => Way::Interpreter(Interpreter::compile(query, growth)?),
+        None => Way::Interpreter(Interpreter::compile(query, bound)?),
     };
     Ok((way, names))
 }

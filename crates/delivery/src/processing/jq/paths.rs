@@ -144,10 +144,16 @@ impl Paths {
             found.resize(self.slots, Found::Null);
             self.visit(0, 0, &mut scanner, found)?;
             scanner.end()?;
-            self.members.iter().try_for_each(|(name, source)| {
-                let text = source.value(found, scanner.text())?;
-                answer.push(name, |into| text.write(scanner.text(), into))
-            })
+            let mut broken = None;
+            for (name, source) in &self.members {
+                match source.value(found, scanner.text()) {
+                    Ok(text) => answer.push(name, |into| text.write(scanner.text(), into))?,
+                    // A member without an answer leaves the object without one, errors or not.
+                    Err(FilterError::Empty) => return Err(FilterError::Empty),
+                    Err(error) => broken = broken.or(Some(error)),
+                }
+            }
+            broken.map_or(Ok(()), Err)
         })
     }
 

@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn values_are_told_apart_and_spanned() {
         let value = scan(b" {\"a\": [1, {\"b\": []}, {}]} ").unwrap();
-        assert_eq!((value.kind, value.begin, value.end), (Kind::Object, 1, 27));
+        assert_eq!((value.kind, value.begin, value.end), (Kind::Object, 1, 26));
         let value = scan(br#" "a\nb" "#).unwrap();
         assert_eq!((value.kind, value.begin, value.end), (Kind::String { escaped: true }, 2, 6));
         for (text, kind) in [("-0.5e+7", Kind::Number), ("true", Kind::True), ("null", Kind::Null)]

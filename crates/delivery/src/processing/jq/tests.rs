@@ -117,6 +117,19 @@ fn other_filters_are_asked_too() {
     ] {
         assert_eq!(ask(query, record).as_deref(), Ok(answer), "{query}");
     }
+    for (query, answer) in [
+        (
+            "{destinationDatabaseName:\"flights\",\
+             destinationTableName:(\"flights_\"+(.s|ascii_downcase)),operation:\"insert\"}",
+            "destinationDatabaseName=flights,destinationTableName=flights_ab-1,operation=insert",
+        ),
+        ("{s:.s,day:(.time|.[0:10])}", "s=Ab-1,day=2026-01-31"),
+        ("{operation:(if .gone then \"delete\" else \"update\" end)}", "operation=update"),
+        ("{y: .ts|strftime(\"%Y\"), m: .ts|strftime(\"%m\")}", "y=2019,m=08"),
+        ("{k:(.ts|todate)}", "k=2019-08-09T20:20:27Z"),
+    ] {
+        assert_eq!(ask(query, record).as_deref(), Ok(answer), "{query}");
+    }
     assert_eq!(ask(".n", record), Err(FilterError::NoObject));
     assert_eq!(ask("empty", record), Err(FilterError::Empty));
     assert_eq!(ask(".l[]|{k:.}", record), Err(FilterError::Many));

@@ -1,5 +1,6 @@
 //! `jaq` at work: values of its kind, made by our own strict reader, and its answers.
 
+use super::allowed::Bound;
 use super::number::Number;
 use super::scan::{Kind, Scanner, Value, unescape};
 use super::{Answer, BadFilter, FilterError, Shape};
@@ -11,20 +12,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 type Data = data::JustLut<Val>;
 
-/// What a filter may make of a record: its size times the filter's growth.
-const WORK_BYTES_MAX: f64 = (64 << 20) as f64;
+/// What a filter may make of one record.
+const WORK_BYTES_MAX: f64 = (128 << 20) as f64;
 /// Characters of an error that are kept.
 const REASON_CHARS: usize = 300;
 
 /// A filter that `jaq` runs.
 pub(super) struct Interpreter {
     filter: jaq_core::Filter<Data>,
-    growth: f64,
+    bound: Bound,
 }
 
 impl std::fmt::Debug for Interpreter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Interpreter").field("growth", &self.growth).finish_non_exhaustive()
+        f.debug_struct("Interpreter").field("bound", &self.bound).finish_non_exhaustive()
     }
 }
 
@@ -58,7 +59,7 @@ fn parse(text: Val) -> jaq_json::ValR {
 
 impl Interpreter {
     /// Compiles a filter whose syntax and functions were admitted.
-    pub(super) fn compile(query: &str, growth: f64) -> Result<Self, BadFilter> {
+    pub(super) fn compile(query: &str, bound: Bound) -> Result<Self, BadFilter> {
         let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         // Definitions of functions that were taken away do not compile.
         let definitions =
@@ -74,12 +75,12 @@ impl Interpreter {
             let name = named.map_or("", |(name, _)| name);
             BadFilter::new(format!("'{name}' is not defined"))
         })?;
-        Ok(Self { filter, growth })
+        Ok(Self { filter, bound })
     }
 
     pub(super) fn ask(&self, record: &[u8], answer: &mut Answer) -> Result<(), FilterError> {
         #[allow(clippy::cast_precision_loss)] // a bound, not a count
-        if record.len() as f64 * self.growth > WORK_BYTES_MAX {
+        if self.bound.of(record.len() as f64) > WORK_BYTES_MAX {
             return Err(FilterError::TooLarge);
         }
         let input = value_of(record)?;
