@@ -329,25 +329,3 @@ proptest! {
         prop_assert_eq!(fast, slow, "{} of {}", query, record);
     }
 }
-
-#[test]
-#[ignore = "prints figures"]
-fn time_a_record_takes() {
-    let record = br#"{"device_id":"sensor-00421","site":"plant-7","measured_at":1767431107089000,"temperature":21.53,"humidity":0.4821,"status":"ok","seq":918273}"#;
-    for query in [
-        r#"{destinationDatabaseName:"db",destinationTableName:.site,operation:"insert"}"#,
-        r#"{a:.device_id,b:.site,c:.status,d:.seq}"#,
-        r#"{destinationDatabaseName:"db",destinationTableName:(.site|ascii_downcase)}"#,
-        r#"{year:(.measured_at/1000000|strftime("%Y")),site:.site}"#,
-    ] {
-        let filter = Filter::compile(query, ANY).unwrap();
-        let mut answer = Answer::default();
-        let rounds = 200_000u32;
-        let begun = std::time::Instant::now();
-        for _ in 0..rounds {
-            filter.ask(std::hint::black_box(record), &mut answer).unwrap();
-        }
-        let nanos = begun.elapsed().as_nanos() / u128::from(rounds);
-        println!("{nanos} ns a record of {} bytes: {query}", record.len());
-    }
-}
