@@ -10,6 +10,9 @@ _NAMED = {
     "tableBucketARN": "arn:aws:s3tables:us-east-1:000000000000:bucket/absent",
     "tableArn": "arn:aws:s3tables:us-east-1:000000000000:bucket/absent/table/0",
     "resourceArn": "arn:aws:s3tables:us-east-1:000000000000:bucket/absent",
+    "StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/absent",
+    "ResourceARN": "arn:aws:kinesis:us-east-1:000000000000:stream/absent",
+    "ConsumerARN": "arn:aws:kinesis:us-east-1:000000000000:stream/absent/consumer/absent:1",
 }
 
 

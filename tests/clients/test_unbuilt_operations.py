@@ -136,7 +136,7 @@ def test_the_lists_name_operations_that_exist():
     ("service", "operation"),
     [
         (service, operation)
-        for service in ("s3tables", "glue", "firehose", "athena", "sts")
+        for service in ("s3tables", "glue", "firehose", "athena", "sts", "kinesis")
         for operation in service_models.model(service).operation_names
         if operation not in S3TABLES_UNBUILT
         and operation in BUILT.get(service, {operation})

@@ -5,6 +5,7 @@ pub mod athena;
 pub mod firehose;
 pub mod glue;
 pub mod iceberg_rest;
+pub mod kinesis;
 pub mod s3;
 pub mod s3tables;
 pub mod sts;

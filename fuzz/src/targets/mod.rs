@@ -2,6 +2,7 @@
 
 mod aws_chunked;
 mod calls;
+mod kinesis_put_body;
 mod log_block;
 mod log_segment;
 mod manifest_names;
@@ -32,6 +33,7 @@ const fn of(name: &'static str, run: fn(&[u8])) -> Target {
 pub const TARGETS: &[Target] = &[
     of("aws_chunked", aws_chunked::run),
     of("calls", calls::run),
+    of("kinesis_put_body", kinesis_put_body::run),
     of("log_block", log_block::run),
     of("log_segment", log_segment::run),
     of("manifest_names", manifest_names::run),

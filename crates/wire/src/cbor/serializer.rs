@@ -7,18 +7,18 @@ use serde::{Serialize, ser};
 /// A value's CBOR.
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CborError> {
     let mut writer = Writer::default();
-    value.serialize(Serializer { writer: &mut writer })?;
+    writer.item(value)?;
     Ok(writer.into_bytes())
 }
 
 #[derive(Debug)]
-struct Serializer<'a> {
-    writer: &'a mut Writer,
+pub(super) struct Serializer<'a> {
+    pub(super) writer: &'a mut Writer,
 }
 
 /// A list or a map that is being written.
 #[derive(Debug)]
-struct Collection<'a> {
+pub(super) struct Collection<'a> {
     writer: &'a mut Writer,
     /// Its length was not known: it has an end.
     open: bool,
@@ -26,7 +26,7 @@ struct Collection<'a> {
 
 impl Collection<'_> {
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CborError> {
-        value.serialize(Serializer { writer: &mut *self.writer })
+        self.writer.item(value)
     }
 
     fn close(self) {

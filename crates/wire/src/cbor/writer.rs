@@ -1,6 +1,8 @@
 //! Writing items in their shortest form.
 
-use super::TAG_EPOCH;
+use super::serializer::Serializer;
+use super::{CborError, TAG_EPOCH};
+use serde::Serialize;
 
 /// Appends items to bytes. Who announces elements or pairs writes as many.
 #[derive(Debug, Default)]
@@ -48,6 +50,11 @@ impl Writer {
                 self.out.extend_from_slice(&argument.to_be_bytes());
             }
         }
+    }
+
+    /// Any value.
+    pub fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CborError> {
+        value.serialize(Serializer { writer: self })
     }
 
     /// A number.
