@@ -16,6 +16,7 @@ use alluvium_services::athena::{AthenaDependencies, AthenaService};
 use alluvium_services::firehose::FirehoseService;
 use alluvium_services::glue::GlueService;
 use alluvium_services::iceberg_rest::IcebergRest;
+use alluvium_services::kinesis::KinesisService;
 use alluvium_services::s3::{S3Dependencies, S3Gateway};
 use alluvium_services::s3tables::S3TablesService;
 use alluvium_services::sts::StsService;
@@ -48,6 +49,7 @@ pub(crate) struct Engines {
     lake: Lake,
     journal: Journal,
     streams: Arc<Streams>,
+    data_streams: DataStreams,
     delivery: Engine,
     log: Arc<dyn LaneLog>,
     athena: AthenaService,
@@ -110,7 +112,7 @@ impl Engines {
         let data_streams =
             open_data_streams(configuration, ground, &records, &journal, arrivals).await?;
         let stop = CancellationToken::new();
-        tokio::spawn(data_streams.reclaim_until(stop.clone()));
+        tokio::spawn(data_streams.clone().reclaim_until(stop.clone()));
         let log: Arc<dyn LaneLog> = Arc::new(JournalLog(journal.clone()));
         let account = ground.account.clone();
         let streams = Streams::open(records.clone(), clock.clone(), random.clone(), account);
@@ -139,6 +141,7 @@ impl Engines {
             lake,
             journal,
             streams,
+            data_streams,
             delivery,
             log,
             athena,
@@ -194,8 +197,13 @@ impl Engines {
         self.journal.close().await;
     }
 
-    /// The services over the engines.
-    pub(crate) fn registry(&self, configuration: &Configuration, ground: &Ground) -> Registry {
+    /// The services over the engines; answers that go on end when `closing` is cancelled.
+    pub(crate) fn registry(
+        &self,
+        configuration: &Configuration,
+        ground: &Ground,
+        closing: &CancellationToken,
+    ) -> Registry {
         let mut registry = Registry::default();
         registry.add(Registered {
             signing_name: "sts",
@@ -229,18 +237,7 @@ impl Engines {
             accepts_unsigned: false,
             service: Arc::new(GlueService::new(self.lake.clone())),
         });
-        registry.add(Registered {
-            signing_name: "firehose",
-            target_prefix: Some("Firehose_20150804"),
-            protocol: Protocol::AwsJson11,
-            body_bytes_max: limits::FIREHOSE_BODY_BYTES_MAX,
-            accepts_unsigned: false,
-            service: Arc::new(FirehoseService::new(
-                self.streams.clone(),
-                Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
-                ground.account.clone(),
-            )),
-        });
+        self.streaming(&mut registry, ground, closing);
         registry.iceberg = Some(Arc::new(Registered {
             signing_name: "s3tables",
             target_prefix: None,
@@ -256,6 +253,30 @@ impl Engines {
         }));
         registry.s3 = Some(Arc::new(self.s3(configuration, ground)));
         registry
+    }
+
+    /// The services that take records.
+    fn streaming(&self, registry: &mut Registry, ground: &Ground, closing: &CancellationToken) {
+        registry.add(Registered {
+            signing_name: "firehose",
+            target_prefix: Some("Firehose_20150804"),
+            protocol: Protocol::AwsJson11,
+            body_bytes_max: limits::FIREHOSE_BODY_BYTES_MAX,
+            accepts_unsigned: false,
+            service: Arc::new(FirehoseService::new(
+                self.streams.clone(),
+                Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
+                ground.account.clone(),
+            )),
+        });
+        registry.add(Registered {
+            signing_name: "kinesis",
+            target_prefix: Some("Kinesis_20131202"),
+            protocol: Protocol::AwsJson11,
+            body_bytes_max: limits::KINESIS_BODY_BYTES_MAX,
+            accepts_unsigned: false,
+            service: Arc::new(KinesisService::new(self.data_streams.clone(), closing.clone())),
+        });
     }
 
     fn s3(&self, configuration: &Configuration, ground: &Ground) -> S3Gateway {

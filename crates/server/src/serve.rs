@@ -64,7 +64,7 @@ pub(crate) async fn serve(
     let admin = Arc::new(admin);
     let door = Arc::new(Door::new(DoorParts {
         verifier: Verifier::new(ground.lookup.clone(), ground.clock.clone()),
-        registry: engines.registry(&configuration, &ground),
+        registry: engines.registry(&configuration, &ground, &stop),
         admin: admin.clone(),
         clock: ground.clock.clone(),
         random: ground.random.clone(),

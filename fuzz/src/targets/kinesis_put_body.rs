@@ -7,10 +7,8 @@ use alluvium_wire::json_protocol::Encoding;
 /// The target.
 pub(super) fn run(input: &[u8]) {
     for shape in [Shape::One, Shape::Batch] {
-        let ways = [
-            (fast(input, shape), Encoding::Json11),
-            (fast_cbor(input, shape), Encoding::Cbor11),
-        ];
+        let ways =
+            [(fast(input, shape), Encoding::Json11), (fast_cbor(input, shape), Encoding::Cbor11)];
         for (put, encoding) in ways {
             let Some(put) = put else {
                 if let Ok(put) = read(input, shape, encoding) {

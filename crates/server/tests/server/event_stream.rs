@@ -1,5 +1,6 @@
 //! `SubscribeToShard` over HTTP/2 with prior knowledge, as the AWS SDKs for Java and Go subscribe
 //! where they may not fall back to HTTP/1.1.
+#![allow(clippy::unwrap_used)] // tests
 
 use crate::support::{KEY, SECRET, Server};
 use alluvium_base::{Clock, Region, Secret, SystemClock};

@@ -98,8 +98,10 @@ async fn a_token_of_a_list_expires_too() {
     let house = House::new().await;
     let page = house.done("ListShards", json!({"StreamName": "s", "MaxResults": 1})).await;
     let next = json!({"NextToken": page["NextToken"]});
-    assert_eq!(house.done("ListShards", next.clone()).await["Shards"][0]["ShardId"],
-        "shardId-000000000001");
+    assert_eq!(
+        house.done("ListShards", next.clone()).await["Shards"][0]["ShardId"],
+        "shardId-000000000001"
+    );
     house.clock.advance(300_001);
     assert_eq!(house.refused("ListShards", next).await.0, "ExpiredNextTokenException");
 }
@@ -107,8 +109,10 @@ async fn a_token_of_a_list_expires_too() {
 #[tokio::test]
 async fn records_older_than_the_retention_are_not_returned() {
     let house = House::new().await;
-    let put = |data: &str| json!({"StreamName": "s", "Data": data, "PartitionKey": "k",
-        "ExplicitHashKey": "0"});
+    let put = |data: &str| {
+        json!({"StreamName": "s", "Data": data, "PartitionKey": "k",
+        "ExplicitHashKey": "0"})
+    };
     house.done("PutRecord", put("b2xk")).await;
     house.clock.advance(24 * 3_600_000);
     house.done("PutRecord", put("bmV3")).await;
