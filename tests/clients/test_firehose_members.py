@@ -30,13 +30,14 @@ WORKS = {
     "RoleARN": None,
     "AppendOnly": True,
     "CatalogConfiguration.CatalogARN": None,
+    "CatalogConfiguration.WarehouseLocation": "s3://warehouse/place",
     "S3Configuration.RoleARN": None,
     "S3Configuration.BucketARN": None,
     "S3Configuration.Prefix": "failed/",
     "S3Configuration.ErrorOutputPrefix": "e/!{firehose:error-output-type}/!{timestamp:yyyy}/",
     "S3Configuration.BufferingHints.SizeInMBs": 5,
     "S3Configuration.BufferingHints.IntervalInSeconds": 300,
-    "S3Configuration.CompressionFormat": "UNCOMPRESSED",
+    "S3Configuration.CompressionFormat": "GZIP",
     "S3Configuration.EncryptionConfiguration.NoEncryptionConfig": "NoEncryption",
     "S3Configuration.CloudWatchLoggingOptions.Enabled": True,
     "S3Configuration.CloudWatchLoggingOptions.LogGroupName": "g",
@@ -53,8 +54,6 @@ REFUSED = {
     "ProcessingConfiguration.Processors.Parameters.ParameterName": "LambdaArn",
     "ProcessingConfiguration.Processors.Parameters.ParameterValue": "x",
     "S3BackupMode": "AllData",
-    "CatalogConfiguration.WarehouseLocation": "s3://w/",
-    "S3Configuration.CompressionFormat": "GZIP",
     "S3Configuration.EncryptionConfiguration.KMSEncryptionConfig.AWSKMSKeyARN": (
         "arn:aws:kms:us-east-1:000000000000:key/k"
     ),
@@ -139,7 +138,7 @@ def test_a_member_that_works_is_described(firehose, base, unique, path):
     if WORKS[path] not in (False, []):
         assert found == WORKS[path]
     update = with_member({}, path, WORKS[path], shape)
-    for required in ("S3Configuration", "DestinationTableConfigurationList"):
+    for required in ("S3Configuration", "DestinationTableConfigurationList", "CatalogConfiguration"):
         if required in update:
             update[required] = given[required]
     firehose.update_destination(

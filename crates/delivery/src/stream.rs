@@ -308,7 +308,7 @@ pub struct S3Destination {
     /// `DynamicPartitioningConfiguration`; it can only be given when the stream is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dynamic_partitioning: Option<DynamicPartitioning>,
-    /// `S3BackupMode` `Enabled`: raw copies of all source records.
+    /// `S3BackupConfiguration`: where raw copies of all source records go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<S3Backup>,
     /// `ProcessingConfiguration`.
@@ -377,8 +377,12 @@ pub struct S3Backup {
     /// The bucket, and how its objects are written.
     #[serde(flatten)]
     pub output: S3Output,
-    /// Described. A backup object is written with its batch.
+    /// The size is that of the copies' objects; they are written with their batch, so sooner than
+    /// the interval asks.
     pub buffering: BufferingHints,
+    /// `S3BackupMode` is `Enabled`; otherwise it is kept and described only.
+    #[serde(default)]
+    pub enabled: bool,
 }
 
 /// `ProcessingConfiguration`, as it was given.
@@ -446,6 +450,9 @@ pub struct ErrorOutput {
     /// `ErrorOutputPrefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_prefix: Option<String>,
+    /// `CompressionFormat`: kept and described; error objects are written as they are.
+    #[serde(default)]
+    pub compression: Compression,
     /// Described. An error object is written with its batch, so sooner than any hint asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buffering: Option<BufferingHints>,
@@ -509,7 +516,11 @@ mod tests {
             logging: None,
         };
         let made = Destination::S3(S3Destination {
-            backup: Some(S3Backup { output: output.clone(), buffering: BufferingHints::DEFAULT }),
+            backup: Some(S3Backup {
+                output: output.clone(),
+                buffering: BufferingHints::DEFAULT,
+                enabled: true,
+            }),
             output,
             buffering: BufferingHints::DEFAULT,
             file_extension: None,

@@ -237,13 +237,22 @@ impl Streams {
         self.by_name.read().values().flat_map(|names| names.values().cloned()).collect()
     }
 
-    /// Names in order, after one, and whether there are more.
-    pub fn names(&self, region: &Region, after: Option<&str>, limit: usize) -> (Vec<String>, bool) {
+    /// Names of the streams that are `listed`, in order, after one, and whether there are more.
+    pub fn names(
+        &self,
+        region: &Region,
+        after: Option<&str>,
+        limit: usize,
+        listed: impl Fn(&StreamDocument) -> bool,
+    ) -> (Vec<String>, bool) {
         use std::ops::Bound::{Excluded, Unbounded};
         let by_name = self.by_name.read();
         let Some(names) = by_name.get(region) else { return (Vec::new(), false) };
         let from = after.map_or(Unbounded, Excluded);
-        let mut found = names.range::<str, _>((from, Unbounded)).map(|(name, _)| name);
+        let mut found = names
+            .range::<str, _>((from, Unbounded))
+            .filter(|(_, stream)| listed(&stream.document()))
+            .map(|(name, _)| name);
         let page: Vec<String> = found.by_ref().take(limit).cloned().collect();
         (page, found.next().is_some())
     }

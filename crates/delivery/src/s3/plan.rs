@@ -50,7 +50,7 @@ impl S3Plan {
 
     /// The objects of raw copies (`S3BackupMode` `Enabled`), if there are to be any.
     pub fn backup(destination: &S3Destination) -> Option<Result<Self, BadPrefix>> {
-        let backup = destination.backup.as_ref()?;
+        let backup = destination.backup.as_ref().filter(|backup| backup.enabled)?;
         let output = &backup.output;
         let plan = prefix(output, false, destination).map(|prefix| Inner {
             bucket: output.bucket().to_string(),

@@ -280,6 +280,7 @@ fn raw_copies_have_names_and_hints_of_their_own() {
     destination.backup = Some(S3Backup {
         output: output(Some("d/"), Compression::Uncompressed),
         buffering: BufferingHints { size_mib: 2, interval_s: 60 },
+        enabled: true,
     });
     let spool = spool(usize::MAX);
     let backup = S3Plan::backup(&destination).unwrap().unwrap();

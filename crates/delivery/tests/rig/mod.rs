@@ -184,6 +184,7 @@ pub(crate) fn destination(table: &str, buffering: BufferingHints) -> Destination
             bucket_arn: format!("arn:aws:s3:::{ERRORS}"),
             prefix: None,
             error_prefix: Some("e/!{firehose:error-output-type}/!{timestamp:yyyy}/".into()),
+            compression: Default::default(),
             buffering: None,
             logging: None,
         },

@@ -2,15 +2,15 @@
 
 use super::FirehoseService;
 use super::constraint::{self, required};
-use super::destination::{self, Home};
+use super::destination::{self, DESTINATION_ID, Home};
 use super::error::{bad_input, invalid, no_stream, of_streams, unsupported};
 use super::model::{
     CreateInput, CreateOutput, DeleteInput, DescribeInput, DescribeOutput, Description,
-    DestinationDescription, DirectPutSource, EncryptionInput, EncryptionStatus, ListInput,
-    ListOutput, ListTagsInput, ListTagsOutput, NameInput, SourceDescription, Tag, TagInput,
-    UntagInput, UpdateInput,
+    EncryptionInput, EncryptionStatus, ListInput, ListOutput, ListTagsInput, ListTagsOutput,
+    NameInput, Tag, TagInput, UntagInput, UpdateInput,
 };
-use alluvium_delivery::stream::{Destination, Source, StreamDocument, StreamStatus};
+use super::{source, unbuilt};
+use alluvium_delivery::stream::{StreamDocument, StreamStatus};
 use alluvium_delivery::streams::{NewStream, Stream, StreamsError};
 use alluvium_wire::json_protocol::{self, EpochSeconds};
 use alluvium_wire::{Call, Problem, Reply};
@@ -19,22 +19,11 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A stream has one destination, and AWS names it so.
-const DESTINATION_ID: &str = "destinationId-000000000001";
 /// Tags of a stream (Firehose API reference).
 const TAGS_MAX: usize = 50;
-const TYPES: [&str; 4] = ["DirectPut", "KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"];
 
 fn parse<T: DeserializeOwned>(call: &Call) -> Result<T, Problem> {
     alluvium_wire::input::parse(&call.body).map_err(|error| bad_input(&error))
-}
-
-/// Refuses the first of these members that is there (I7).
-fn refuse_members<T>(members: &[(&str, &Option<T>)], way_out: &str) -> Result<(), Problem> {
-    match members.iter().find(|(_, value)| value.is_some()) {
-        Some((name, _)) => Err(unsupported(name, way_out)),
-        None => Ok(()),
-    }
 }
 
 fn tags_of(tags: Option<Vec<Tag>>) -> Result<BTreeMap<String, String>, Problem> {
@@ -50,54 +39,11 @@ fn tags_of(tags: Option<Vec<Tag>>) -> Result<BTreeMap<String, String>, Problem> 
     Ok(map)
 }
 
-fn check_source(input: &CreateInput) -> Result<Option<u32>, Problem> {
-    if let Some(kind) = &input.delivery_stream_type {
-        constraint::one_of(kind, "deliveryStreamType", &TYPES)?;
-        if kind != "DirectPut" {
-            return Err(unsupported(&format!("DeliveryStreamType {kind}"), "use DirectPut"));
-        }
-    }
-    refuse_members(
-        &[
-            ("KinesisStreamSourceConfiguration", &input.kinesis_stream_source_configuration),
-            ("MSKSourceConfiguration", &input.msk_source_configuration),
-            ("DatabaseSourceConfiguration", &input.database_source_configuration),
-        ],
-        "use DeliveryStreamType DirectPut",
-    )?;
-    let Some(source) = &input.direct_put_source_configuration else { return Ok(None) };
-    let member = "directPutSourceConfiguration.throughputHintInMBs";
-    let hint = required(source.throughput_hint_mbs, member)?;
-    constraint::range(hint, member, 1, 100).map(Some)
-}
-
-fn check_destinations(input: &CreateInput) -> Result<(), Problem> {
-    let others = [
-        ("S3DestinationConfiguration", &input.s3_destination_configuration),
-        ("ExtendedS3DestinationConfiguration", &input.extended_s3_destination_configuration),
-        ("RedshiftDestinationConfiguration", &input.redshift_destination_configuration),
-        ("ElasticsearchDestinationConfiguration", &input.elasticsearch_destination_configuration),
-        (
-            "AmazonopensearchserviceDestinationConfiguration",
-            &input.amazonopensearchservice_destination_configuration,
-        ),
-        ("SplunkDestinationConfiguration", &input.splunk_destination_configuration),
-        ("HttpEndpointDestinationConfiguration", &input.http_endpoint_destination_configuration),
-        (
-            "AmazonOpenSearchServerlessDestinationConfiguration",
-            &input.amazon_open_search_serverless_destination_configuration,
-        ),
-        ("SnowflakeDestinationConfiguration", &input.snowflake_destination_configuration),
-    ];
-    refuse_members(&others, "use IcebergDestinationConfiguration")
-}
-
 fn refuse_encryption(what: &str) -> Problem {
     unsupported(what, "this release does not encrypt at rest, and says so rather than pretend")
 }
 
 fn describe_stream(stream: &StreamDocument) -> Description {
-    let hint = stream.throughput_hint_mbs.map(i64::from);
     Description {
         delivery_stream_name: stream.name.clone(),
         delivery_stream_arn: stream.arn().to_string(),
@@ -106,20 +52,12 @@ fn describe_stream(stream: &StreamDocument) -> Description {
             StreamStatus::Deleting => "DELETING",
         },
         delivery_stream_encryption_configuration: EncryptionStatus { status: "DISABLED" },
-        delivery_stream_type: "DirectPut",
+        delivery_stream_type: source::kind(&stream.source),
         version_id: stream.version.to_string(),
         create_timestamp: EpochSeconds(stream.created_ms),
         last_update_timestamp: stream.updated_ms.map(EpochSeconds),
-        source: hint.map(|hint| SourceDescription {
-            direct_put_source_description: DirectPutSource { throughput_hint_mbs: Some(hint) },
-        }),
-        destinations: vec![DestinationDescription {
-            destination_id: DESTINATION_ID,
-            iceberg_destination_description: stream
-                .destination
-                .iceberg()
-                .map(destination::describe),
-        }],
+        source: source::describe(stream),
+        destinations: vec![destination::describe(&stream.destination)],
         has_more_destinations: false,
     }
 }
@@ -136,25 +74,21 @@ impl FirehoseService {
     pub(super) async fn create(&self, call: &Call) -> Result<Reply, Problem> {
         let input: CreateInput = parse(call)?;
         let name = constraint::stream_name(input.delivery_stream_name.clone())?;
-        let throughput_hint_mbs = check_source(&input)?;
-        check_destinations(&input)?;
+        let home = Home { region: &call.region, account: &self.account };
+        unbuilt::refuse_create(&input)?;
+        let source = source::create(&input, home, call.arrival_ms)?;
+        let given = destination::configuration(&input)?;
         if input.delivery_stream_encryption_configuration_input.is_some() {
             return Err(refuse_encryption("DeliveryStreamEncryptionConfigurationInput"));
         }
-        let given = input.iceberg_destination_configuration.as_ref().ok_or_else(|| {
-            invalid(
-                "Exactly one destination configuration is supported for a Firehose: give \
-                     IcebergDestinationConfiguration",
-            )
-        })?;
-        let home = Home { region: &call.region, account: &self.account };
-        let destination = Destination::Iceberg(destination::create(given, home)?);
+        let destination = destination::create(given, home)?;
+        unbuilt::refuse(&destination)?;
         if let Some(tags) = &input.tags {
             constraint::length("[…]", tags.len(), "tags", 1, TAGS_MAX)?;
         }
         let tags = tags_of(input.tags)?;
         let region = call.region.clone();
-        let source = Source::DirectPut;
+        let source::NewSource { source, throughput_hint_mbs } = source;
         let new = NewStream { region, name, throughput_hint_mbs, tags, source, destination };
         let stream = self.streams.create(new).await.map_err(|e| self.refused(e))?;
         self.intake.stream_changed(&stream);
@@ -183,17 +117,17 @@ impl FirehoseService {
         let input: ListInput = parse(call)?;
         let limit = constraint::range(input.limit.unwrap_or(10), "limit", 1, 10_000)?;
         if let Some(kind) = &input.delivery_stream_type {
-            constraint::one_of(kind, "deliveryStreamType", &TYPES)?;
+            constraint::one_of(kind, "deliveryStreamType", &source::TYPES)?;
         }
         if let Some(after) = &input.exclusive_start_delivery_stream_name {
             constraint::stream_name(Some(after.clone()))?;
         }
         let after = input.exclusive_start_delivery_stream_name.as_deref();
+        let kind = input.delivery_stream_type.as_deref();
+        let listed =
+            |stream: &StreamDocument| kind.is_none_or(|kind| source::kind(&stream.source) == kind);
         let (delivery_stream_names, has_more_delivery_streams) =
-            match input.delivery_stream_type.as_deref() {
-                None | Some("DirectPut") => self.streams.names(&call.region, after, limit as usize),
-                Some(_) => (Vec::new(), false),
-            };
+            self.streams.names(&call.region, after, limit as usize, listed);
         let output = ListOutput { delivery_stream_names, has_more_delivery_streams };
         Ok(json_protocol::reply(call, &output))
     }
@@ -208,10 +142,8 @@ impl FirehoseService {
         let expected = constraint::version_id(&version)?;
         let id = required(input.destination_id.clone(), "destinationId")?;
         constraint::destination_id(&id)?;
-        refuse_other_updates(&input)?;
-        let given = input.iceberg_destination_update.ok_or_else(|| {
-            invalid("UpdateDestination needs one destination update: give IcebergDestinationUpdate")
-        })?;
+        unbuilt::refuse_update(&input)?;
+        let given = destination::update(&input)?;
         self.found(call, &name)?;
         if id != DESTINATION_ID {
             return Err(invalid(format!(
@@ -225,13 +157,9 @@ impl FirehoseService {
         let merged = self
             .streams
             .update_destination(&call.region, &name, expected, |before| {
-                let merged = before
-                    .iceberg()
-                    .ok_or_else(|| {
-                        unsupported("a change of the destination's type", "create another stream")
-                    })
-                    .and_then(|before| destination::merge(before, &given, home));
-                merged.map(Destination::Iceberg).map_err(|problem| {
+                let merged = destination::merge(before, given, home)
+                    .and_then(|merged| unbuilt::refuse(&merged).map(|()| merged));
+                merged.map_err(|problem| {
                     let message = problem.message.clone();
                     *refusal.lock() = Some(problem);
                     StreamsError::Refused(message)
@@ -338,25 +266,4 @@ impl FirehoseService {
         self.found(call, &name)?;
         Err(refuse_encryption("StopDeliveryStreamEncryption"))
     }
-}
-
-fn refuse_other_updates(input: &UpdateInput) -> Result<(), Problem> {
-    let others = [
-        ("S3DestinationUpdate", &input.s3_destination_update),
-        ("ExtendedS3DestinationUpdate", &input.extended_s3_destination_update),
-        ("RedshiftDestinationUpdate", &input.redshift_destination_update),
-        ("ElasticsearchDestinationUpdate", &input.elasticsearch_destination_update),
-        (
-            "AmazonopensearchserviceDestinationUpdate",
-            &input.amazonopensearchservice_destination_update,
-        ),
-        ("SplunkDestinationUpdate", &input.splunk_destination_update),
-        ("HttpEndpointDestinationUpdate", &input.http_endpoint_destination_update),
-        (
-            "AmazonOpenSearchServerlessDestinationUpdate",
-            &input.amazon_open_search_serverless_destination_update,
-        ),
-        ("SnowflakeDestinationUpdate", &input.snowflake_destination_update),
-    ];
-    refuse_members(&others, "use IcebergDestinationUpdate")
 }

@@ -1,8 +1,9 @@
-//! Amazon Data Firehose: Direct PUT delivery streams into Iceberg tables.
+//! Amazon Data Firehose: delivery streams into Iceberg tables and S3 buckets.
 //!
-//! Parts: [`model`] AWS's shapes; [`constraint`] the limits of those shapes; [`destination`] the
-//! shapes of an Iceberg destination to and from the engine's; [`control`] the control plane;
-//! [`scan`] and [`put`] the data plane, the hot path; [`error`] the map to Firehose's codes.
+//! Parts: [`model`] and [`shapes`] AWS's shapes; [`constraint`] the limits of those shapes;
+//! [`destination`], with [`iceberg`] and [`s3`], destinations to and from the engine's; [`source`]
+//! where records come from; [`unbuilt`] what of them the engine does not do; [`control`] the control
+//! plane; [`scan`] and [`put`] the data plane, the hot path; [`error`] the map to Firehose's codes.
 //! Everything that AWS accepts here and this release does not do is refused by its member's name
 //! (I7). Delivery itself is `alluvium_delivery`'s.
 
@@ -10,9 +11,14 @@ mod constraint;
 mod control;
 mod destination;
 mod error;
+mod iceberg;
 mod model;
 mod put;
+mod s3;
 pub mod scan;
+mod shapes;
+mod source;
+mod unbuilt;
 
 use alluvium_base::AccountId;
 use alluvium_delivery::intake::Intake;

@@ -1,8 +1,10 @@
-//! Firehose's shapes, as botocore's service model (2015-08-04) has them.
+//! The shapes of Firehose's operations, as botocore's service model (2015-08-04) has them;
+//! destinations are in [`super::shapes`].
 //!
 //! A member that this release refuses is here too, as a bare value, so that it is refused by its
 //! own name; a member that is not here does not exist on AWS either and is refused by its path.
 
+use super::shapes::{ExtendedS3, Iceberg, S3};
 use alluvium_wire::json_protocol::EpochSeconds;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,15 +15,15 @@ pub(super) struct CreateInput {
     pub(super) delivery_stream_name: Option<String>,
     pub(super) delivery_stream_type: Option<String>,
     pub(super) direct_put_source_configuration: Option<DirectPutSource>,
-    pub(super) kinesis_stream_source_configuration: Option<Value>,
+    pub(super) kinesis_stream_source_configuration: Option<KinesisSource>,
     #[serde(rename = "MSKSourceConfiguration")]
     pub(super) msk_source_configuration: Option<Value>,
     pub(super) database_source_configuration: Option<Value>,
     pub(super) delivery_stream_encryption_configuration_input: Option<Value>,
     #[serde(rename = "S3DestinationConfiguration")]
-    pub(super) s3_destination_configuration: Option<Value>,
+    pub(super) s3_destination_configuration: Option<S3>,
     #[serde(rename = "ExtendedS3DestinationConfiguration")]
-    pub(super) extended_s3_destination_configuration: Option<Value>,
+    pub(super) extended_s3_destination_configuration: Option<ExtendedS3>,
     pub(super) redshift_destination_configuration: Option<Value>,
     pub(super) elasticsearch_destination_configuration: Option<Value>,
     pub(super) amazonopensearchservice_destination_configuration: Option<Value>,
@@ -40,9 +42,9 @@ pub(super) struct UpdateInput {
     pub(super) current_delivery_stream_version_id: Option<String>,
     pub(super) destination_id: Option<String>,
     #[serde(rename = "S3DestinationUpdate")]
-    pub(super) s3_destination_update: Option<Value>,
+    pub(super) s3_destination_update: Option<S3>,
     #[serde(rename = "ExtendedS3DestinationUpdate")]
-    pub(super) extended_s3_destination_update: Option<Value>,
+    pub(super) extended_s3_destination_update: Option<ExtendedS3>,
     pub(super) redshift_destination_update: Option<Value>,
     pub(super) elasticsearch_destination_update: Option<Value>,
     pub(super) amazonopensearchservice_destination_update: Option<Value>,
@@ -59,127 +61,13 @@ pub(super) struct DirectPutSource {
     pub(super) throughput_hint_mbs: Option<i64>,
 }
 
-/// `IcebergDestinationConfiguration`, `…Update` and (with `S3DestinationDescription` for
-/// `S3Configuration`) `…Description`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Iceberg {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) destination_table_configuration_list: Option<Vec<TableConfiguration>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) schema_evolution_configuration: Option<Switch>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) table_creation_configuration: Option<Switch>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) buffering_hints: Option<Buffering>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cloud_watch_logging_options: Option<Logging>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) processing_configuration: Option<Processing>,
-    #[serde(rename = "S3BackupMode", skip_serializing_if = "Option::is_none")]
-    pub(super) s3_backup_mode: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) retry_options: Option<Retry>,
-    #[serde(rename = "RoleARN", skip_serializing_if = "Option::is_none")]
-    pub(super) role_arn: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) append_only: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) catalog_configuration: Option<CatalogConfiguration>,
-    #[serde(rename = "S3Configuration", skip_serializing_if = "Option::is_none")]
-    pub(super) s3_configuration: Option<S3>,
-    /// Only described; a caller that sends it is refused by the name.
-    #[serde(rename = "S3DestinationDescription", skip_serializing_if = "Option::is_none")]
-    pub(super) s3_destination_description: Option<S3>,
-}
-
+/// `KinesisStreamSourceConfiguration` and, with the time, `…Description`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct TableConfiguration {
-    pub(super) destination_table_name: Option<String>,
-    pub(super) destination_database_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) unique_keys: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) partition_spec: Option<Value>,
-    #[serde(rename = "S3ErrorOutputPrefix", skip_serializing_if = "Option::is_none")]
-    pub(super) s3_error_output_prefix: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Switch {
-    pub(super) enabled: Option<bool>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Buffering {
-    #[serde(rename = "SizeInMBs")]
-    pub(super) size_in_mbs: Option<i64>,
-    #[serde(rename = "IntervalInSeconds")]
-    pub(super) interval_in_seconds: Option<i64>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Logging {
-    pub(super) enabled: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) log_group_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) log_stream_name: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Processing {
-    pub(super) enabled: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) processors: Option<Vec<Value>>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Retry {
-    pub(super) duration_in_seconds: Option<i64>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct CatalogConfiguration {
-    #[serde(rename = "CatalogARN")]
-    pub(super) catalog_arn: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) warehouse_location: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct S3 {
+pub(super) struct KinesisSource {
+    #[serde(rename = "KinesisStreamARN")]
+    pub(super) kinesis_stream_arn: Option<String>,
     #[serde(rename = "RoleARN")]
     pub(super) role_arn: Option<String>,
-    #[serde(rename = "BucketARN")]
-    pub(super) bucket_arn: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) prefix: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) error_output_prefix: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) buffering_hints: Option<Buffering>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) compression_format: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) encryption_configuration: Option<Encryption>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cloud_watch_logging_options: Option<Logging>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Encryption {
-    #[serde(rename = "NoEncryptionConfig", skip_serializing_if = "Option::is_none")]
-    pub(super) none: Option<String>,
-    #[serde(rename = "KMSEncryptionConfig", skip_serializing_if = "Option::is_none")]
-    pub(super) kms: Option<Value>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -291,14 +179,27 @@ pub(super) struct EncryptionStatus {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct SourceDescription {
-    pub(super) direct_put_source_description: DirectPutSource,
+pub(super) enum SourceDescription {
+    DirectPutSourceDescription(DirectPutSource),
+    KinesisStreamSourceDescription(KinesisSourceDescription),
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct KinesisSourceDescription {
+    #[serde(flatten)]
+    pub(super) source: KinesisSource,
+    pub(super) delivery_start_timestamp: EpochSeconds,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DestinationDescription {
     pub(super) destination_id: &'static str,
+    #[serde(rename = "S3DestinationDescription", skip_serializing_if = "Option::is_none")]
+    pub(super) s3_destination_description: Option<S3>,
+    #[serde(rename = "ExtendedS3DestinationDescription", skip_serializing_if = "Option::is_none")]
+    pub(super) extended_s3_destination_description: Option<ExtendedS3>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) iceberg_destination_description: Option<Iceberg>,
 }
