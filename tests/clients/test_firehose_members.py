@@ -86,6 +86,12 @@ def with_member(given, path, value, shape):
             place, shape = place or [{}], shape.member
             place = place[0]
     place[names[-1]] = value
+    if "Processors" in names[:-1]:
+        processor = made[names[0]]["Processors"][0]
+        processor.setdefault("Type", "Lambda")
+        for parameter in processor.get("Parameters", []):
+            parameter.setdefault("ParameterName", "LambdaArn")
+            parameter.setdefault("ParameterValue", "x")
     if names[-2:-1] == ["BufferingHints"]:
         place.setdefault("SizeInMBs", 5)
         place.setdefault("IntervalInSeconds", 300)

@@ -69,6 +69,11 @@ impl S3Plan {
         &self.inner.bucket
     }
 
+    /// The partition keys that its prefix names.
+    pub fn partition_keys(&self) -> impl Iterator<Item = &str> {
+        self.inner.prefix.partition_keys()
+    }
+
     /// How much of the log a batch may span.
     pub fn batch_size_bytes(&self) -> u64 {
         let inner = &self.inner;

@@ -9,6 +9,7 @@ use super::codec::Encoder;
 use super::plan::S3Plan;
 use super::spool::{Output, Piece, Spool, SpoolDir};
 use crate::prefix::{Prefix, RecordsIdentity};
+use crate::processing::PartitionKeys;
 use crate::stream::Compression;
 use alluvium_base::{BatchNumber, StreamIncarnation};
 use std::collections::HashMap;
@@ -40,6 +41,12 @@ pub struct BatchIdentity {
 pub trait PartitionValues {
     /// The value of a key, as text; none where the record has none.
     fn value(&self, name: &str) -> Option<&str>;
+}
+
+impl PartitionValues for PartitionKeys<'_> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.get(name)
+    }
 }
 
 /// Why a record is in no object: it belongs to the error prefix. The writer is as before.

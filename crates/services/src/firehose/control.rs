@@ -75,12 +75,12 @@ impl FirehoseService {
         let input: CreateInput = parse(call)?;
         let name = constraint::stream_name(input.delivery_stream_name.clone())?;
         let home = Home { region: &call.region, account: &self.account };
-        unbuilt::refuse_create(&input)?;
-        let source = source::create(&input, home, call.arrival_ms)?;
-        let given = destination::configuration(&input)?;
         if input.delivery_stream_encryption_configuration_input.is_some() {
             return Err(refuse_encryption("DeliveryStreamEncryptionConfigurationInput"));
         }
+        unbuilt::refuse_create(&input)?;
+        let source = source::create(&input, home, call.arrival_ms)?;
+        let given = destination::configuration(&input)?;
         let destination = destination::create(given, home)?;
         unbuilt::refuse(&destination)?;
         if let Some(tags) = &input.tags {

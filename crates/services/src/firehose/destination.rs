@@ -14,6 +14,7 @@ use super::shapes::{
 use super::{iceberg, s3};
 use alluvium_base::{AccountId, Region};
 use alluvium_delivery::prefix::Prefix;
+use alluvium_delivery::processing::{Pipeline, Purpose};
 use alluvium_delivery::stream::{
     BufferingHints, Compression, Destination, LoggingOptions, Processing as StoredProcessing,
     Processor as StoredProcessor,
@@ -317,6 +318,11 @@ fn processor(given: &Processor) -> Result<StoredProcessor, Problem> {
         parameters.push((name, value));
     }
     Ok(StoredProcessor { kind, parameters })
+}
+
+/// Whether the processors can do what they are asked to; compiled, so that the caller can ask more.
+pub(super) fn compile(made: &StoredProcessing, purpose: Purpose) -> Result<Pipeline, Problem> {
+    Pipeline::compile(made, purpose).map_err(|error| invalid(error.to_string()))
 }
 
 pub(super) fn describe_processing(made: &StoredProcessing) -> Processing {

@@ -2,7 +2,7 @@
 
 use super::constraint::{self, required};
 use super::destination::{
-    Home, bucket_arn, buffering, check_error_prefix, compression, describe_buffering,
+    Home, bucket_arn, buffering, check_error_prefix, compile, compression, describe_buffering,
     describe_compression, describe_logging, describe_no_encryption, describe_processing,
     encryption, logging, prefix_form, processing, retry,
 };
@@ -13,6 +13,7 @@ use super::shapes::{
 };
 use alluvium_delivery::destination::CatalogName;
 use alluvium_delivery::prefix::{BadPrefix, Prefix};
+use alluvium_delivery::processing::Purpose;
 use alluvium_delivery::stream::{BufferingHints, ErrorOutput, IcebergDestination, TableTarget};
 use alluvium_wire::Problem;
 use std::collections::BTreeSet;
@@ -223,7 +224,27 @@ fn check(made: &IcebergDestination) -> Result<(), Problem> {
         Prefix::for_errors(None, Some(own))
             .map_err(|error| invalid(format!("S3ErrorOutputPrefix cannot be used: {error}")))?;
     }
-    Ok(())
+    check_routing(made)
+}
+
+/// A record must find its table: by a filter, or because there is only one.
+fn check_routing(made: &IcebergDestination) -> Result<(), Problem> {
+    let pipeline = compile(&made.processing, Purpose::Iceberg)?;
+    let routed = !pipeline.is_identity() && pipeline.extracts();
+    match made.tables.len() {
+        1 => Ok(()),
+        _ if routed => Ok(()),
+        0 => Err(invalid(
+            "DestinationTableConfigurationList is empty and nothing says a record's table: name a \
+             table, or give ProcessingConfiguration a MetadataExtraction processor that yields \
+             destinationDatabaseName and destinationTableName",
+        )),
+        more => Err(invalid(format!(
+            "DestinationTableConfigurationList names {more} tables and nothing says which one a \
+             record goes to: name one, or give ProcessingConfiguration a MetadataExtraction \
+             processor that yields destinationDatabaseName and destinationTableName"
+        ))),
+    }
 }
 
 fn describe_table(table: &TableTarget) -> TableConfiguration {

@@ -3,13 +3,14 @@
 
 use super::constraint::{self, required};
 use super::destination::{
-    self, bucket_arn, buffering, check_error_prefix, compression, describe_buffering,
+    self, bucket_arn, buffering, check_error_prefix, compile, compression, describe_buffering,
     describe_compression, describe_logging, describe_no_encryption, describe_processing,
     encryption, logging, prefix_form, processing, retry,
 };
 use super::error::{invalid, unsupported};
 use super::shapes::{DynamicPartitioning, ExtendedS3, FormatConversion, Retry, S3};
 use alluvium_delivery::prefix::BadPrefix;
+use alluvium_delivery::processing::Purpose;
 use alluvium_delivery::s3::S3Plan;
 use alluvium_delivery::stream::{
     BufferingHints, DynamicPartitioning as StoredPartitioning, S3Backup, S3Destination, S3Output,
@@ -285,13 +286,15 @@ fn check(made: &S3Destination) -> Result<(), Problem> {
             "CustomTimeZone '{zone}' is not a time zone: use an IANA name such as Asia/Tokyo"
         )));
     }
-    S3Plan::new(made).map_err(|error| invalid(format!("Prefix cannot be used: {error}")))?;
+    let plan =
+        S3Plan::new(made).map_err(|error| invalid(format!("Prefix cannot be used: {error}")))?;
     check_error_prefix(prefix, error_prefix)?
         .in_zone(made.time_zone.as_deref())
         .map_err(|error| invalid(format!("ErrorOutputPrefix cannot be used: {error}")))?;
     if made.dynamic_partitioning.is_some() && error_prefix.unwrap_or_default().is_empty() {
         return Err(invalid(BadPrefix::ErrorPrefixOfPartitions.to_string()));
     }
+    check_processing(made, &plan)?;
     if let Some(backup) = &made.backup {
         let wrong = |error| invalid(format!("S3BackupConfiguration.Prefix: {error}"));
         S3Plan::backup(made).transpose().map_err(wrong)?;
@@ -299,6 +302,30 @@ fn check(made: &S3Destination) -> Result<(), Problem> {
         destination::check_error_prefix(None, backup.output.error_prefix.as_deref())?;
     }
     Ok(())
+}
+
+/// Processors, and the partition keys that they must give.
+fn check_processing(made: &S3Destination, plan: &S3Plan) -> Result<(), Problem> {
+    let dynamic_partitioning = made.dynamic_partitioning.is_some();
+    let pipeline = compile(&made.processing, Purpose::S3 { dynamic_partitioning })?;
+    if !dynamic_partitioning {
+        return Ok(());
+    }
+    if pipeline.is_identity() || !pipeline.extracts() {
+        return Err(invalid(
+            "Processing Configuration is not enabled when Dynamic Partitioning is enabled: give \
+             ProcessingConfiguration a MetadataExtraction processor, which yields the partition keys",
+        ));
+    }
+    let Some(names) = pipeline.partition_key_names() else { return Ok(()) };
+    match plan.partition_keys().find(|key| !names.iter().any(|name| name == key)) {
+        Some(absent) => Err(invalid(format!(
+            "Prefix names the partition key '{absent}', which the MetadataExtractionQuery does not \
+             yield: it yields {}",
+            names.join(", ")
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn bad_zone(made: &S3Destination) -> Option<BadPrefix> {
