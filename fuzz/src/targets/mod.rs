@@ -2,6 +2,7 @@
 
 mod aws_chunked;
 mod calls;
+mod inference;
 mod kinesis_put_body;
 mod log_block;
 mod log_segment;
@@ -33,6 +34,7 @@ const fn of(name: &'static str, run: fn(&[u8])) -> Target {
 pub const TARGETS: &[Target] = &[
     of("aws_chunked", aws_chunked::run),
     of("calls", calls::run),
+    of("inference", inference::run),
     of("kinesis_put_body", kinesis_put_body::run),
     of("log_block", log_block::run),
     of("log_segment", log_segment::run),
