@@ -13,7 +13,7 @@ use alluvium_lake::catalog::Catalog;
 use alluvium_lake::{Lake, LakeOptions};
 use alluvium_log::{Journal, JournalOptions, Observer};
 use alluvium_services::athena::{AthenaDependencies, AthenaService};
-use alluvium_services::firehose::FirehoseService;
+use alluvium_services::firehose::{FirehoseParts, FirehoseService};
 use alluvium_services::glue::GlueService;
 use alluvium_services::iceberg_rest::IcebergRest;
 use alluvium_services::kinesis::{Figures, KinesisService};
@@ -269,11 +269,13 @@ impl Engines {
             protocol: Protocol::AwsJson11,
             body_bytes_max: limits::FIREHOSE_BODY_BYTES_MAX,
             accepts_unsigned: false,
-            service: Arc::new(FirehoseService::new(
-                self.streams.clone(),
-                Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
-                ground.account.clone(),
-            )),
+            service: Arc::new(FirehoseService::new(FirehoseParts {
+                streams: self.streams.clone(),
+                intake: Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
+                data_streams: self.data_streams.clone(),
+                lake: self.lake.clone(),
+                account: ground.account.clone(),
+            })),
         });
         registry.add(Registered {
             signing_name: "kinesis",
