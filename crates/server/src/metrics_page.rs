@@ -112,6 +112,9 @@ pub(crate) fn streams(figures: &[StreamFigures]) -> String {
     page
 }
 
+/// A series of each data stream: its name, what it means, and its value.
+type OfDataStreams = (&'static str, &'static str, fn(&DataStreamFigures) -> f64);
+
 /// The series of the data streams.
 pub(crate) fn data_streams(figures: &[DataStreamFigures]) -> String {
     let mut page = String::new();
@@ -125,7 +128,7 @@ pub(crate) fn data_streams(figures: &[DataStreamFigures]) -> String {
             }
         };
     #[allow(clippy::cast_precision_loss)] // samples are f64
-    const COUNTED: &[(&str, &str, fn(&DataStreamFigures) -> f64)] = &[
+    const COUNTED: &[OfDataStreams] = &[
         ("incoming_records", "Records put", |s| s.incoming_records as f64),
         ("incoming_bytes", "Bytes put, partition keys included", |s| s.incoming_bytes as f64),
         ("throttled_records", "Records that a shard's quota refused", |s| {
@@ -141,7 +144,7 @@ pub(crate) fn data_streams(figures: &[DataStreamFigures]) -> String {
         family_of("counter", &format!("alluvium_kinesis_{name}_total"), meaning, *value);
     }
     #[allow(clippy::cast_precision_loss)] // samples are f64
-    const NOW: &[(&str, &str, fn(&DataStreamFigures) -> f64)] = &[
+    const NOW: &[OfDataStreams] = &[
         ("open_shards", "Shards that take records", |s| s.open_shards as f64),
         ("subscriptions", "Subscriptions that go on", |s| s.subscriptions as f64),
         ("iterator_age_seconds", "How far the last read was behind its shard's newest", |s| {
