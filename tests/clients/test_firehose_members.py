@@ -45,11 +45,9 @@ WORKS = {
 }
 
 REFUSED = {
-    "DestinationTableConfigurationList.UniqueKeys": ["id"],
     "DestinationTableConfigurationList.PartitionSpec.Identity.SourceName": "id",
     "SchemaEvolutionConfiguration.Enabled": True,
     "TableCreationConfiguration.Enabled": True,
-    "ProcessingConfiguration.Enabled": True,
     "ProcessingConfiguration.Processors.Type": "Lambda",
     "ProcessingConfiguration.Processors.Parameters.ParameterName": "LambdaArn",
     "ProcessingConfiguration.Processors.Parameters.ParameterValue": "x",
@@ -180,7 +178,8 @@ def other_members(operation, works):
         "CreateDeliveryStream",
         {
             "DeliveryStreamName", "DeliveryStreamType", "DirectPutSourceConfiguration", "Tags",
-            "IcebergDestinationConfiguration",
+            "IcebergDestinationConfiguration", "S3DestinationConfiguration",
+            "ExtendedS3DestinationConfiguration",
         },
     ),
 )
@@ -200,7 +199,7 @@ def test_another_source_or_destination_is_refused_by_its_name(firehose, base, un
         "UpdateDestination",
         {
             "DeliveryStreamName", "CurrentDeliveryStreamVersionId", "DestinationId",
-            "IcebergDestinationUpdate",
+            "IcebergDestinationUpdate", "S3DestinationUpdate", "ExtendedS3DestinationUpdate",
         },
     ),
 )

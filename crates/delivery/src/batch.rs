@@ -186,6 +186,9 @@ pub struct PartDocument {
     pub size_bytes: u64,
     /// Rows in the data files.
     pub rows: u64,
+    /// Keys whose rows it deletes.
+    #[serde(default)]
+    pub deleted_keys: u64,
     /// Keys of the error objects that name the files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub error_objects: Vec<String>,
@@ -240,6 +243,7 @@ impl PartDocument {
             paths: prepared.paths.clone(),
             size_bytes: 0,
             rows: prepared.counts.rows,
+            deleted_keys: 0,
             error_objects: prepared.error_objects.clone(),
             failure: failed.then(|| batch.failure.clone().unwrap_or_else(unknown)),
         })

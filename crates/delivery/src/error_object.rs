@@ -85,6 +85,14 @@ struct RecordLine<'a> {
     stage: Stage,
     batch: u64,
     sequence_number: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub_sequence_number: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kpl_sub_sequence: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,6 +116,30 @@ struct FileLine<'a> {
     /// All ranges, where the batch is of several lanes: lane, after, last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ranges: Vec<(u64, String, String)>,
+}
+
+/// A sequence number in a line.
+#[derive(Debug, Clone, Copy)]
+pub enum LineSequence<'a> {
+    /// Of a record in the log.
+    Log(SequenceNumber),
+    /// As an earlier line had it, of a record that is replayed.
+    Told(&'a str),
+}
+
+/// Where a record is from, for a line.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// When it arrived.
+    pub arrival_ms: i64,
+    /// Its sequence.
+    pub sequence: LineSequence<'a>,
+    /// Which sub-record of it this is, where records are processed.
+    pub sub_sequence: Option<u32>,
+    /// Which user record of a KPL aggregate.
+    pub aggregated: Option<u32>,
+    /// The database and the table that it was for, where it said so.
+    pub table: Option<(&'a str, &'a str)>,
 }
 
 /// What failed, for a line.
@@ -146,27 +178,28 @@ impl ErrorLines {
     }
 
     /// Adds a record.
-    pub fn record(
-        &mut self,
-        arrival_ms: i64,
-        sequence: SequenceNumber,
-        raw: &[u8],
-        failure: Failure<'_>,
-    ) {
+    pub fn record(&mut self, origin: &Origin<'_>, stage: Stage, raw: &[u8], failure: Failure<'_>) {
         match self.records.get_mut(failure.code) {
             Some(count) => *count += 1,
             None => drop(self.records.insert(failure.code.to_string(), 1)),
         }
         self.push(&RecordLine {
             attempts_made: failure.attempts,
-            arrival_timestamp: arrival_ms,
+            arrival_timestamp: origin.arrival_ms,
             error_code: failure.code,
             error_message: failure.message,
             attempt_ending_timestamp: failure.ended_ms,
             raw_data: STANDARD.encode(raw),
-            stage: Stage::Convert,
+            stage,
             batch: self.batch,
-            sequence_number: sequence.to_string(),
+            sequence_number: match origin.sequence {
+                LineSequence::Log(sequence) => sequence.to_string(),
+                LineSequence::Told(text) => text.to_string(),
+            },
+            sub_sequence_number: origin.sub_sequence,
+            kpl_sub_sequence: origin.aggregated,
+            database: origin.table.map(|(database, _)| database),
+            table: origin.table.map(|(_, table)| table),
         });
     }
 

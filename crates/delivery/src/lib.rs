@@ -23,6 +23,7 @@ mod convert;
 mod data_files;
 pub mod destination;
 pub mod engine;
+pub mod error_groups;
 pub mod error_object;
 pub mod failed_batches;
 pub mod figures;

@@ -93,6 +93,10 @@ pub struct KinesisSource {
     pub started_ms: i64,
 }
 
+/// A batch that is partitioned spans so many size hints: more than that would keep records of quiet
+/// partitions waiting for those of busy ones.
+const PARTITIONS_SPAN: u64 = 8;
+
 /// Where a stream's records go. Told apart by their members: the first releases stored an Iceberg
 /// destination bare.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +114,16 @@ impl Destination {
         match self {
             Self::Iceberg(iceberg) => iceberg.buffering,
             Self::S3(s3) => s3.buffering,
+        }
+    }
+
+    /// How much of the log makes a batch due.
+    pub fn batch_size_bytes(&self) -> u64 {
+        let size_bytes = self.buffering().size_bytes();
+        match self.s3() {
+            // Each partition has a buffer of its own.
+            Some(s3) if s3.dynamic_partitioning.is_some() => size_bytes * PARTITIONS_SPAN,
+            _ => size_bytes,
         }
     }
 

@@ -7,16 +7,17 @@ use crate::metrics_page;
 use alluvium_base::{AccountId, Clock, Random, SequenceNumber};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
+use alluvium_delivery::s3::SpoolDir;
 use alluvium_delivery::streams::Streams;
 use alluvium_delivery::{Engine, EngineOptions, EngineParts, Intake, recovery};
 use alluvium_lake::catalog::Catalog;
 use alluvium_lake::{Lake, LakeOptions};
 use alluvium_log::{Journal, JournalOptions, Observer};
 use alluvium_services::athena::{AthenaDependencies, AthenaService};
-use alluvium_services::firehose::{FirehoseParts, FirehoseService};
+use alluvium_services::firehose::FirehoseService;
 use alluvium_services::glue::GlueService;
 use alluvium_services::iceberg_rest::IcebergRest;
-use alluvium_services::kinesis::{Figures, KinesisService};
+use alluvium_services::kinesis::KinesisService;
 use alluvium_services::s3::{S3Dependencies, S3Gateway};
 use alluvium_services::s3tables::S3TablesService;
 use alluvium_services::sts::StsService;
@@ -50,7 +51,6 @@ pub(crate) struct Engines {
     journal: Journal,
     streams: Arc<Streams>,
     data_streams: DataStreams,
-    data_stream_figures: Arc<Figures>,
     delivery: Engine,
     log: Arc<dyn LaneLog>,
     athena: AthenaService,
@@ -124,7 +124,7 @@ impl Engines {
             pending,
             lake: lake.clone(),
             clock: clock.clone(),
-            options: delivery_options(configuration.delivery_memory_bytes),
+            options: delivery_options(configuration)?,
         };
         let delivery = Engine::start(parts).await.map_err(text)?;
         let athena = AthenaService::open(AthenaDependencies {
@@ -143,7 +143,6 @@ impl Engines {
             journal,
             streams,
             data_streams,
-            data_stream_figures: Arc::default(),
             delivery,
             log,
             athena,
@@ -172,11 +171,7 @@ impl Engines {
     /// part of it is damaged.
     pub(crate) fn show(&self, admin: &mut Admin) {
         let delivery = self.delivery.clone();
-        let (figures, streams) = (self.data_stream_figures.clone(), self.data_streams.clone());
-        admin.ask(move || {
-            metrics_page::streams(&delivery.figures())
-                + &metrics_page::data_streams(&figures.look(&streams))
-        });
+        admin.ask(move || metrics_page::streams(&delivery.figures()));
         let journal = self.journal.clone();
         admin.check("log", move || {
             if let Some(why) = journal.failure() {
@@ -269,13 +264,11 @@ impl Engines {
             protocol: Protocol::AwsJson11,
             body_bytes_max: limits::FIREHOSE_BODY_BYTES_MAX,
             accepts_unsigned: false,
-            service: Arc::new(FirehoseService::new(FirehoseParts {
-                streams: self.streams.clone(),
-                intake: Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
-                data_streams: self.data_streams.clone(),
-                lake: self.lake.clone(),
-                account: ground.account.clone(),
-            })),
+            service: Arc::new(FirehoseService::new(
+                self.streams.clone(),
+                Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
+                ground.account.clone(),
+            )),
         });
         registry.add(Registered {
             signing_name: "kinesis",
@@ -283,11 +276,7 @@ impl Engines {
             protocol: Protocol::AwsJson11,
             body_bytes_max: limits::KINESIS_BODY_BYTES_MAX,
             accepts_unsigned: false,
-            service: Arc::new(KinesisService::new(
-                self.data_streams.clone(),
-                self.data_stream_figures.clone(),
-                closing.clone(),
-            )),
+            service: Arc::new(KinesisService::new(self.data_streams.clone(), closing.clone())),
         });
     }
 
@@ -311,10 +300,13 @@ fn lake_options(configuration: &Configuration) -> LakeOptions {
 }
 
 /// As many batches at once as the memory allows.
-fn delivery_options(memory_bytes: u64) -> EngineOptions {
+fn delivery_options(configuration: &Configuration) -> Result<EngineOptions, String> {
     let usual = EngineOptions::default();
+    let memory_bytes = configuration.delivery_memory_bytes;
+    let spool = SpoolDir::open(&configuration.data_dir.join("spill").join("s3"));
+    let spool = Some(spool.map_err(text)?);
     let batches = usize::try_from(memory_bytes / usual.batch_bytes_max).unwrap_or(usize::MAX);
-    EngineOptions { batches_max: batches.max(1), ..usual }
+    Ok(EngineOptions { batches_max: batches.max(1), spool, ..usual })
 }
 
 /// The engine of SQL; what it spills lies in the data directory and is of no use after the process.

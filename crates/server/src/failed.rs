@@ -158,6 +158,7 @@ fn as_json(batch: &FailedBatch) -> serde_json::Value {
         "table": part.table.to_string(),
         "tableName": part.name.to_string(),
         "rows": part.rows,
+        "deletedKeys": part.deleted_keys,
         "files": part.paths,
         "errorBucket": part.errors.bucket,
         "errorObjects": part.error_objects,

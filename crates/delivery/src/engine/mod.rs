@@ -33,6 +33,7 @@ use crate::convert::Converter;
 use crate::figures::StreamFigures;
 use crate::lane_log::LaneLog;
 use crate::pending::Pending;
+use crate::s3::SpoolDir;
 use crate::streams::{Stream, Streams, StreamsError};
 use alluvium_base::{Clock, ErrorKind, LaneId};
 use alluvium_lake::Lake;
@@ -59,6 +60,8 @@ pub struct EngineOptions {
     pub retry_pause: Duration,
     /// The longest pause between two tries.
     pub retry_pause_max: Duration,
+    /// Where objects of S3 destinations wait until they are whole; without it none are written.
+    pub spool: Option<SpoolDir>,
 }
 
 impl Default for EngineOptions {
@@ -72,6 +75,7 @@ impl Default for EngineOptions {
             batch_bytes_max: 128 << 20,
             retry_pause: Duration::from_millis(100),
             retry_pause_max: Duration::from_secs(10),
+            spool: None,
         }
     }
 }
@@ -234,6 +238,8 @@ impl Inner {
             log: log.clone(),
             lake: lake.clone(),
             cpu: Arc::new(Semaphore::new(options.conversion_threads.max(1))),
+            spool: options.spool.clone(),
+            pipelines: Arc::default(),
         }
     }
 

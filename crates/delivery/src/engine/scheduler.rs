@@ -88,10 +88,12 @@ impl Inner {
         let states = self.states.lock();
         for lane in waiting {
             let Some(state) = states.get(&lane.lane) else { continue };
-            let hints = state.stream.document().destination.buffering();
-            self.pending.set_hint(lane.lane, hints.size_bytes());
+            let document = state.stream.document();
+            let hints = document.destination.buffering();
+            let hint_bytes = self.size_hint(&document.destination);
+            self.pending.set_hint(lane.lane, hint_bytes);
             let urgent = state.ending() || pinning == Some(lane.lane);
-            let full = lane.size_bytes >= hints.size_bytes();
+            let full = lane.size_bytes >= hint_bytes;
             let due_ms = lane.oldest_arrival_ms.saturating_add(hints.interval_ms());
             // A clock that stepped back must not hold what came before its step.
             let stepped_back = lane.oldest_arrival_ms > now_ms;

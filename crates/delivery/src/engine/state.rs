@@ -3,6 +3,7 @@
 use super::{Inner, StreamHealth};
 use crate::batch::{BatchDocument, PartDocument, ProgressDocument};
 use crate::figures::{StreamFigures, TableFigures};
+use crate::stream::Destination;
 use crate::streams::Stream;
 use alluvium_base::{BatchNumber, SequenceNumber, TableId};
 use iceberg::spec::DataFile;
@@ -173,9 +174,14 @@ impl StreamState {
 }
 
 impl Inner {
+    /// How much of the log makes a batch due: no more than a batch may span.
+    pub(crate) fn size_hint(&self, destination: &Destination) -> u64 {
+        destination.batch_size_bytes().min(self.options.batch_bytes_max)
+    }
+
     /// Makes a stream known to the scheduler.
     pub(crate) fn track(&self, stream: &Arc<Stream>) {
-        let hint_bytes = stream.document().destination.buffering().size_bytes();
+        let hint_bytes = self.size_hint(&stream.document().destination);
         let mut states = self.states.lock();
         states.entry(stream.lane).or_insert_with(|| {
             let progress = ProgressDocument {

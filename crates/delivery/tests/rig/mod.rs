@@ -6,8 +6,10 @@
 use alluvium_base::{Clock, Epoch, LaneId, ManualClock, OsRandom, Random, Region, TableId};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
+use alluvium_delivery::s3::SpoolDir;
 use alluvium_delivery::stream::{
-    BufferingHints, Destination, ErrorOutput, IcebergDestination, Processing, Source, TableTarget,
+    BufferingHints, Destination, ErrorOutput, IcebergDestination, Processing, Processor, Source,
+    TableTarget,
 };
 use alluvium_delivery::streams::{NewStream, Stream, Streams};
 use alluvium_delivery::{Engine, EngineOptions, EngineParts, Intake, intake, recovery};
@@ -130,6 +132,7 @@ impl World {
                 batches_max: self.batches_max,
                 retry_pause: Duration::from_millis(1),
                 retry_pause_max: Duration::from_millis(5),
+                spool: Some(SpoolDir::open(&self.dir.path().join("spool")).unwrap()),
                 ..EngineOptions::default()
             },
         })
@@ -195,6 +198,33 @@ pub(crate) fn destination(table: &str, buffering: BufferingHints) -> Destination
     })
 }
 
+/// As [`destination`], into the tables that the jq filter of each record names; each table of the
+/// list has an error prefix of its own.
+pub(crate) fn routed(tables: &[&str], query: &str, buffering: BufferingHints) -> Destination {
+    let Destination::Iceberg(mut iceberg) = destination("t", buffering) else { unreachable!() };
+    let target = |table: &&str| TableTarget {
+        database: "ns".into(),
+        table: (*table).into(),
+        error_prefix: Some(format!("{table}-e/!{{firehose:error-output-type}}/")),
+        unique_keys: Vec::new(),
+        partition_by: Vec::new(),
+    };
+    iceberg.tables = tables.iter().map(target).collect();
+    iceberg.processing = extraction(query);
+    Destination::Iceberg(iceberg)
+}
+
+pub(crate) fn extraction(query: &str) -> Processing {
+    let parameters = vec![
+        ("MetadataExtractionQuery".to_string(), query.to_string()),
+        ("JsonParsingEngine".to_string(), "JQ-1.6".to_string()),
+    ];
+    Processing {
+        enabled: true,
+        processors: vec![Processor { kind: "MetadataExtraction".into(), parameters }],
+    }
+}
+
 pub(crate) const AT_ONCE: BufferingHints = BufferingHints { size_mib: 1, interval_s: 0 };
 
 pub(crate) fn record(id: i64) -> Vec<u8> {
@@ -235,13 +265,21 @@ impl Run {
         table: &str,
         hints: BufferingHints,
     ) -> Arc<Stream> {
+        self.create_stream_to(name, destination(table, hints)).await
+    }
+
+    pub(crate) async fn create_stream_to(
+        &self,
+        name: &str,
+        destination: Destination,
+    ) -> Arc<Stream> {
         let new = NewStream {
             region: region(),
             name: name.into(),
             throughput_hint_mbs: None,
             tags: BTreeMap::new(),
             source: Source::DirectPut,
-            destination: destination(table, hints),
+            destination,
         };
         let stream = self.streams.create(new).await.unwrap();
         self.engine.stream_changed(&stream);
@@ -315,15 +353,61 @@ impl Run {
         ids
     }
 
-    pub(crate) async fn ids_of(&self, path: &str) -> Vec<i64> {
+    /// As [`Self::ids`], without rows that position deletes name.
+    pub(crate) async fn live_ids(&self, table: TableId) -> Vec<i64> {
+        use iceberg::spec::DataContentType;
+        let loaded = self.lake.load(table).await.unwrap();
+        let Some(snapshot) = loaded.metadata.current_snapshot() else { return Vec::new() };
+        let (mut data, mut deleted) = (Vec::new(), std::collections::HashSet::new());
+        for file in self.lake.manifest_list(&loaded.metadata, snapshot).await.unwrap().iter() {
+            let manifest = self.lake.manifests().manifest(file).await.unwrap();
+            for entry in manifest.entries().iter().filter(|entry| entry.is_alive()) {
+                match entry.content_type() {
+                    DataContentType::Data => data.push(entry.file_path().to_string()),
+                    DataContentType::PositionDeletes => {
+                        deleted.extend(self.positions_of(entry.file_path()).await);
+                    }
+                    DataContentType::EqualityDeletes => panic!("staged keys are in no table"),
+                }
+            }
+        }
+        let mut ids = Vec::new();
+        for path in data {
+            for (position, id) in (0..).zip(self.ids_of(&path).await) {
+                if !deleted.contains(&(path.clone(), position)) {
+                    ids.push(id);
+                }
+            }
+        }
+        ids.sort_unstable();
+        ids
+    }
+
+    async fn positions_of(&self, path: &str) -> Vec<(String, i64)> {
+        let mut positions = Vec::new();
+        for batch in self.batches_of(path).await {
+            let paths = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8);
+            let paths = paths.unwrap();
+            let paths = paths.as_any().downcast_ref::<arrow::array::StringArray>().unwrap();
+            let at = batch.column(1).as_any().downcast_ref::<Int64Array>().unwrap();
+            let rows = 0..batch.num_rows();
+            positions.extend(rows.map(|row| (paths.value(row).to_string(), at.value(row))));
+        }
+        positions
+    }
+
+    async fn batches_of(&self, path: &str) -> Vec<arrow::array::RecordBatch> {
         let (bucket, key) = path.strip_prefix("s3://").unwrap().split_once('/').unwrap();
         let size = self.objects.head(bucket, key).await.unwrap().size_bytes;
         let whole = std::slice::from_ref(&(0..size)).to_vec();
         let bytes = self.objects.get_ranges(bucket, key, &whole).await.unwrap().remove(0);
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
+        reader.map(Result::unwrap).collect()
+    }
+
+    pub(crate) async fn ids_of(&self, path: &str) -> Vec<i64> {
         let mut ids = Vec::new();
-        for batch in reader {
-            let batch = batch.unwrap();
+        for batch in self.batches_of(path).await {
             let column = batch.column_by_name("id").unwrap().clone();
             let column = column.as_any().downcast_ref::<Int64Array>().unwrap();
             ids.extend((0..column.len()).map(|row| column.value(row)));

@@ -9,8 +9,8 @@ use super::model::{
     EncryptionInput, EncryptionStatus, ListInput, ListOutput, ListTagsInput, ListTagsOutput,
     NameInput, Tag, TagInput, UntagInput, UpdateInput,
 };
-use super::{iceberg, source, unbuilt};
-use alluvium_delivery::stream::{Destination, StreamDocument, StreamStatus};
+use super::{source, unbuilt};
+use alluvium_delivery::stream::{StreamDocument, StreamStatus};
 use alluvium_delivery::streams::{NewStream, Stream, StreamsError};
 use alluvium_wire::json_protocol::{self, EpochSeconds};
 use alluvium_wire::{Call, Problem, Reply};
@@ -81,10 +81,8 @@ impl FirehoseService {
         unbuilt::refuse_create(&input)?;
         let source = source::create(&input, home, call.arrival_ms)?;
         let given = destination::configuration(&input)?;
-        source::check_there(&source.source, &self.data_streams)?;
         let destination = destination::create(given, home)?;
         unbuilt::refuse(&destination)?;
-        self.check_tables(&destination, home).await?;
         if let Some(tags) = &input.tags {
             constraint::length("[…]", tags.len(), "tags", 1, TAGS_MAX)?;
         }
@@ -96,15 +94,6 @@ impl FirehoseService {
         self.intake.stream_changed(&stream);
         let delivery_stream_arn = stream.document().arn().to_string();
         Ok(json_protocol::reply(call, &CreateOutput { delivery_stream_arn }))
-    }
-
-    /// Tables with unique keys must be there, and have them (Firehose guide, "Set up an Apache
-    /// Iceberg destination").
-    async fn check_tables(&self, made: &Destination, home: Home<'_>) -> Result<(), Problem> {
-        match made.iceberg() {
-            Some(made) => iceberg::check_unique_keys(made, &self.lake, home).await,
-            None => Ok(()),
-        }
     }
 
     pub(super) fn describe(&self, call: &Call) -> Result<Reply, Problem> {
@@ -153,9 +142,8 @@ impl FirehoseService {
         let expected = constraint::version_id(&version)?;
         let id = required(input.destination_id.clone(), "destinationId")?;
         constraint::destination_id(&id)?;
-        unbuilt::refuse_update(&input)?;
         let given = destination::update(&input)?;
-        let stream = self.found(call, &name)?;
+        self.found(call, &name)?;
         if id != DESTINATION_ID {
             return Err(invalid(format!(
                 "destination '{id}' does not exist in delivery stream '{name}': it is \
@@ -163,11 +151,6 @@ impl FirehoseService {
             )));
         }
         let home = Home { region: &call.region, account: &self.account };
-        let before = stream.document();
-        if before.version == expected {
-            let merged = destination::merge(&before.destination, given, home)?;
-            self.check_tables(&merged, home).await?;
-        }
         // The merge's own refusal, which the engine's error cannot carry whole.
         let refusal = parking_lot::Mutex::new(None);
         let merged = self

@@ -1,0 +1,409 @@
+//! A batch from the log into files: rows to Parquet of each table, or records to objects of a bucket,
+//! the rest to error objects.
+//!
+//! `work` is what happens to records, on the CPU; `tables` the tables that they name.
+//!
+//! The range is read in chunks and files are published as they fill, so a batch needs the memory of
+//! a chunk and of its open files, not of its range (I8). CPU work runs on blocking threads, never on
+//! those that answer requests. Nothing here is seen by a reader until the batch is committed, so
+//! any failure leaves nothing behind but files that a next try finds or that upkeep removes.
+
+mod tables;
+mod work;
+
+use crate::batch::{BatchDocument, Counts, LaneRange, PartDocument};
+use crate::data_files::BadDataFile;
+use crate::error_groups::ErrorWriters;
+use crate::error_object::{ErrorOutputError, Failure};
+use crate::lane_log::{LaneLog, LaneReadError};
+use crate::processing::{Pipeline, Purpose};
+use crate::s3::{self, BatchIdentity, S3Plan, S3Writer, SpoolDir};
+use crate::stream::{Destination, StreamDocument};
+use alluvium_base::{ErrorKind, SequenceNumber, StreamIncarnation, kill_point};
+use alluvium_lake::Lake;
+use alluvium_lake::catalog::CatalogError;
+use alluvium_lake::lake::LoadError;
+use alluvium_lake::write::{PublishError, publish};
+use alluvium_log::LaneBlock;
+use iceberg::spec::DataFile;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tables::Tables;
+use tokio::sync::Semaphore;
+use work::{Body, Finished, Framing, Reason, Sink, Work};
+
+/// Read from the log at once.
+const CHUNK_BYTES: u64 = 8 << 20;
+/// Files published side by side.
+const PUBLISH_PARALLEL: usize = 4;
+
+/// A batch whose files are durable.
+#[derive(Debug)]
+pub(crate) struct Converted {
+    /// One for each table that gets something.
+    pub(crate) parts: Vec<ConvertedPart>,
+    pub(crate) counts: Counts,
+    /// Records in error objects, by their code.
+    pub(crate) errors: BTreeMap<String, u64>,
+}
+
+/// What one table gets.
+#[derive(Debug)]
+pub(crate) struct ConvertedPart {
+    pub(crate) document: PartDocument,
+    pub(crate) files: Vec<DataFile>,
+}
+
+/// Why a batch was not converted.
+#[derive(Debug, Clone)]
+pub(crate) enum ConvertError {
+    /// The table is not there or cannot be written: tried until `RetryOptions` ends, then the
+    /// records go to the error bucket with this code.
+    Table { code: &'static str, message: String },
+    /// A store or the log does not work: the batch is held and tried until it does.
+    Held(String),
+    /// Files of an earlier try, which saw another schema, have our names.
+    NamesTaken,
+}
+
+impl From<LaneReadError> for ConvertError {
+    fn from(error: LaneReadError) -> Self {
+        Self::Held(error.to_string())
+    }
+}
+
+impl From<ErrorOutputError> for ConvertError {
+    fn from(error: ErrorOutputError) -> Self {
+        Self::Held(error.to_string())
+    }
+}
+
+impl From<BadDataFile> for ConvertError {
+    fn from(error: BadDataFile) -> Self {
+        Self::Held(error.to_string())
+    }
+}
+
+impl From<PublishError> for ConvertError {
+    fn from(error: PublishError) -> Self {
+        match &error {
+            PublishError::Different { .. } => Self::NamesTaken,
+            // The warehouse goes with its table.
+            PublishError::Objects { .. } if error.kind() == ErrorKind::NotFound => {
+                Self::Table { code: NO_TABLE, message: error.to_string() }
+            }
+            PublishError::Objects { .. } => Self::Held(error.to_string()),
+        }
+    }
+}
+
+/// AWS's code for a table that is not there or is of a version that is not written.
+pub(crate) const NO_TABLE: &str = "Iceberg.NoSuchTable";
+/// Ours, for a table whose schema or properties cannot be written.
+const UNSUPPORTED: &str = "Iceberg.UnsupportedTable";
+
+fn of_catalog(error: &CatalogError) -> ConvertError {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::Invalid => {
+            ConvertError::Table { code: NO_TABLE, message: error.to_string() }
+        }
+        ErrorKind::Conflict
+        | ErrorKind::Denied
+        | ErrorKind::Unsupported
+        | ErrorKind::Unavailable
+        | ErrorKind::Unknown
+        | ErrorKind::Fenced
+        | ErrorKind::Corrupt
+        | ErrorKind::Internal => ConvertError::Held(error.to_string()),
+    }
+}
+
+fn of_load(error: &LoadError) -> ConvertError {
+    match error {
+        LoadError::Catalog(error) => of_catalog(error),
+        LoadError::NoMetadata(_) | LoadError::Corrupt(_) => {
+            ConvertError::Table { code: NO_TABLE, message: error.to_string() }
+        }
+        LoadError::Unavailable(_) => ConvertError::Held(error.to_string()),
+    }
+}
+
+fn unsupported(error: impl std::fmt::Display) -> ConvertError {
+    ConvertError::Table { code: UNSUPPORTED, message: error.to_string() }
+}
+
+/// What conversions share.
+#[derive(Debug, Clone)]
+pub(crate) struct Converter {
+    pub(crate) log: Arc<dyn LaneLog>,
+    pub(crate) lake: Lake,
+    /// One permit a conversion step on the CPU.
+    pub(crate) cpu: Arc<Semaphore>,
+    /// Where objects of S3 destinations wait until they are whole.
+    pub(crate) spool: Option<SpoolDir>,
+    /// Compiled processors, by stream and version.
+    pub(crate) pipelines: Arc<Mutex<HashMap<StreamIncarnation, (u64, Option<Pipeline>)>>>,
+}
+
+/// Compiled pipelines that are kept; more are compiled again.
+const PIPELINES_MAX: usize = 4096;
+
+/// What of a try is not in the batch's document.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Try<'a> {
+    pub(crate) stream: &'a StreamDocument,
+    /// Other than zero when [`ConvertError::NamesTaken`] came before.
+    pub(crate) salt: u32,
+    /// An earlier try may have written objects.
+    pub(crate) again: bool,
+}
+
+impl Converter {
+    /// Converts a batch by the tables that its destination and its records name now.
+    pub(crate) async fn convert(
+        &self,
+        batch: &BatchDocument,
+        attempt: Try<'_>,
+    ) -> Result<Converted, ConvertError> {
+        let pipeline = self.pipeline(batch)?;
+        let sink = match &batch.destination {
+            Destination::Iceberg(destination) => {
+                let mut tables = Tables::new(&self.lake, batch, destination, attempt)?;
+                if !pipeline.as_ref().is_some_and(Pipeline::extracts) {
+                    tables = tables.open_sole().await?;
+                }
+                Sink::Tables(Box::new(tables))
+            }
+            Destination::S3(destination) => {
+                let plan = S3Plan::new(destination).map_err(held)?;
+                Sink::Objects(Box::new(self.s3_writer(&plan, batch, attempt)?))
+            }
+        };
+        self.run(batch, attempt, pipeline, sink).await
+    }
+
+    /// Puts every record of a batch into error objects.
+    pub(crate) async fn give_up(
+        &self,
+        batch: &BatchDocument,
+        attempt: Try<'_>,
+        failure: Failure<'_>,
+    ) -> Result<Converted, ConvertError> {
+        let reason = Reason {
+            code: failure.code.to_string(),
+            message: failure.message.to_string(),
+            attempts: failure.attempts,
+            ended_ms: failure.ended_ms,
+        };
+        self.run(batch, attempt, self.pipeline(batch)?, Sink::Refused(reason)).await
+    }
+
+    /// The processors of the batch's configuration; none when records go through as they are.
+    fn pipeline(&self, batch: &BatchDocument) -> Result<Option<Pipeline>, ConvertError> {
+        let processing = batch.destination.processing();
+        if !processing.enabled || processing.processors.is_empty() {
+            return Ok(None);
+        }
+        let mut known = self.pipelines.lock();
+        if let Some((version, pipeline)) = known.get(&batch.incarnation)
+            && *version == batch.stream_version
+        {
+            return Ok(pipeline.clone());
+        }
+        let purpose = Purpose::of(&batch.destination);
+        let compiled = Pipeline::compile(processing, purpose).map_err(held)?;
+        let pipeline = (!compiled.is_identity()).then_some(compiled);
+        if known.len() >= PIPELINES_MAX {
+            known.clear();
+        }
+        known.insert(batch.incarnation, (batch.stream_version, pipeline.clone()));
+        Ok(pipeline)
+    }
+
+    fn s3_writer(
+        &self,
+        plan: &S3Plan,
+        batch: &BatchDocument,
+        attempt: Try<'_>,
+    ) -> Result<S3Writer, ConvertError> {
+        let spool = self.spool.as_ref().ok_or_else(|| held("there is no place for objects"))?;
+        let identity = BatchIdentity { incarnation: batch.incarnation, batch: batch.number };
+        let (name, version) = (&attempt.stream.name, batch.stream_version);
+        Ok(S3Writer::new(plan, spool, identity, name, version))
+    }
+
+    async fn run(
+        &self,
+        batch: &BatchDocument,
+        attempt: Try<'_>,
+        pipeline: Option<Pipeline>,
+        sink: Sink,
+    ) -> Result<Converted, ConvertError> {
+        let framing = match attempt.stream.source.is_direct_put() {
+            true => Framing::Plain,
+            false => Framing::Shard,
+        };
+        let backup = batch.destination.s3().and_then(S3Plan::backup).transpose().map_err(held)?;
+        let copies = match &backup {
+            Some(plan) => Some(self.s3_writer(plan, batch, attempt)?),
+            None => None,
+        };
+        let mut work = Box::new(Work::new(batch, framing, pipeline, copies, sink));
+        let mut out = Output {
+            errors: ErrorWriters::new(batch, &attempt.stream.name),
+            backup,
+            in_objects: 0,
+        };
+        for range in &batch.ranges {
+            let mut after = range.after;
+            while let Some(blocks) = self.blocks(batch, range, after).await? {
+                after = blocks.last().map_or(range.to, |block| block.last);
+                work = self.on_cpu(work, move |work| work.take(&blocks)).await?.0;
+                self.put(batch, &mut work, &mut out).await?;
+            }
+        }
+        loop {
+            let (ended, done) = self.on_cpu(work, Work::finish).await?;
+            work = ended;
+            self.put(batch, &mut work, &mut out).await?;
+            if done {
+                break;
+            }
+        }
+        kill_point("delivery-files-written");
+        let objects = self.lake.objects().as_ref();
+        for (group, lines) in work.body.errors.take_all() {
+            out.errors.write(objects, group, lines).await?;
+        }
+        if attempt.again {
+            out.errors.remove_left_over(objects).await?;
+        }
+        kill_point("delivery-errors-written");
+        accounted(batch, work.body, out.in_objects)
+    }
+
+    /// The next blocks of a range; none at its end.
+    async fn blocks(
+        &self,
+        batch: &BatchDocument,
+        range: &LaneRange,
+        after: SequenceNumber,
+    ) -> Result<Option<Vec<LaneBlock>>, ConvertError> {
+        if after >= range.to {
+            return Ok(None);
+        }
+        let blocks = self.log.read(range.lane, after, Some(range.to), CHUNK_BYTES).await?;
+        let Some(last) = blocks.last().map(|block| block.last) else {
+            if self.log.held(range.lane, after).loss_accepted {
+                gone(batch, range, after);
+                return Ok(None);
+            }
+            let reason = format!("the log has nothing after {after}, before {}", range.to);
+            return Err(ConvertError::Held(reason));
+        };
+        if last > range.to {
+            let reason = format!("a block ends at {last}, past the batch's end {}", range.to);
+            return Err(ConvertError::Held(reason));
+        }
+        Ok(Some(blocks))
+    }
+
+    async fn put(
+        &self,
+        batch: &BatchDocument,
+        work: &mut Work,
+        out: &mut Output,
+    ) -> Result<(), ConvertError> {
+        let objects = self.lake.objects().as_ref();
+        let Finished { files, objects: whole, copies } = work.take_finished();
+        for (place, finished) in files {
+            publish(objects, &finished, PUBLISH_PARALLEL).await?;
+            if let Sink::Tables(tables) = &mut work.body.sink {
+                tables.open[place].files.extend(finished.into_iter().map(|file| file.data_file));
+            }
+        }
+        if let Some(s3) = batch.destination.s3() {
+            for object in &whole {
+                s3::publish(objects, s3.output.bucket(), object).await.map_err(held)?;
+                out.in_objects += object.records;
+            }
+        }
+        if let Some(backup) = &out.backup {
+            for object in &copies {
+                s3::publish(objects, backup.bucket(), object).await.map_err(held)?;
+            }
+        }
+        for (group, lines) in work.body.errors.take_full() {
+            out.errors.write(objects, group, lines).await?;
+        }
+        Ok(())
+    }
+
+    async fn on_cpu<T: Send + 'static>(
+        &self,
+        mut work: Box<Work>,
+        step: impl FnOnce(&mut Work) -> Result<T, ConvertError> + Send + 'static,
+    ) -> Result<(Box<Work>, T), ConvertError> {
+        let permit = self.cpu.clone().acquire_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            step(&mut work).map(|answer| (work, answer))
+        });
+        done.await.map_err(|gone| ConvertError::Held(format!("conversion ended: {gone}")))?
+    }
+}
+
+/// What is written beside the tables' files.
+struct Output {
+    errors: ErrorWriters,
+    /// The place of raw copies.
+    backup: Option<S3Plan>,
+    /// Records in published objects.
+    in_objects: u64,
+}
+
+/// The batch as it is prepared, if every sub-record is in exactly one place (I2): otherwise that is
+/// a defect, and the batch goes nowhere with it.
+fn accounted(
+    batch: &BatchDocument,
+    body: Body,
+    in_objects: u64,
+) -> Result<Converted, ConvertError> {
+    let Body { sink, errors, mut counts, .. } = body;
+    counts.errors = errors.lines();
+    if let Sink::Tables(tables) = &sink {
+        counts.operations = tables.operations()?;
+    }
+    if !counts.balance() || in_objects != counts.objects {
+        return Err(held(format!(
+            "the counts do not balance: {counts:?}, {in_objects} in objects"
+        )));
+    }
+    let parts = match sink {
+        Sink::Tables(tables) => tables.into_parts(batch)?,
+        Sink::Objects(_) | Sink::Refused(_) => Vec::new(),
+    };
+    Ok(Converted { parts, counts, errors: errors.into_counts() })
+}
+
+fn held(error: impl std::fmt::Display) -> ConvertError {
+    ConvertError::Held(error.to_string())
+}
+
+/// The rest of a range is missing from the log and an operator accepted that (`alluvium log
+/// repair`, `--accept-log-loss`): the batch is what is left of it. How many records are gone nobody
+/// can tell.
+fn gone(batch: &BatchDocument, range: &LaneRange, after: SequenceNumber) {
+    metrics::counter!("alluvium_delivery_lost_ranges_total").increment(1);
+    tracing::error!(
+        stream = %batch.incarnation,
+        batch = batch.number.0,
+        "the log has nothing after {after} up to {}: delivery goes on without it, as was accepted",
+        range.to
+    );
+}
+
+fn broken(error: impl std::fmt::Display) -> ConvertError {
+    ConvertError::Held(format!("the log's records are damaged: {error}"))
+}
