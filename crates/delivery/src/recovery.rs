@@ -28,7 +28,7 @@ pub async fn floors(records: &dyn Records) -> Result<Floors, StreamsError> {
     let mut newest = 0;
     for document in scan_all(records, PROGRESS, "").await? {
         let progress: ProgressDocument = decode(&document)?;
-        let floor = LaneFloor { released: progress.cut_to, highest: progress.cut_to };
+        let floor = LaneFloor { released: progress.cut_to, highest: progress.cut_to, kept: false };
         floors.lanes.insert(progress.lane, floor);
         if document.version > newest && progress.log_id.is_some() {
             newest = document.version;

@@ -11,6 +11,7 @@ use crate::SegmentId;
 use crate::chain::{Chains, Finished, Gap};
 use crate::device::Device;
 use crate::directory::{Directory, Link, Step};
+use crate::homes::{Homes, Look};
 use crate::identity::{AcceptedDamage, AcceptedGap, BadIdentity, Identity, Repairs};
 use crate::options::{LaneFloor, OpenError};
 use crate::scan::{Damage, Event, Limit, ScanError, Walk};
@@ -29,6 +30,8 @@ pub struct Report {
     pub segments: Vec<SegmentReport>,
     /// Lanes that have records in the log.
     pub lanes: BTreeMap<LaneId, LaneReport>,
+    /// Lanes that were moved to lane segments.
+    pub lane_segments: BTreeMap<LaneId, LaneSegmentsReport>,
     /// What is not as it was written and was not accepted.
     pub findings: Vec<Finding>,
     /// Lanes that the next start will quarantine, and why.
@@ -70,6 +73,19 @@ pub struct LaneReport {
     /// none.
     pub before_first: SequenceNumber,
     /// The last record's sequence.
+    pub last: SequenceNumber,
+}
+
+/// The lane segments of one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LaneSegmentsReport {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub size_bytes: u64,
+    /// Sound records, released ones among them.
+    pub records: u64,
+    /// The last record.
     pub last: SequenceNumber,
 }
 
@@ -162,12 +178,17 @@ pub fn check(
     let identity = Identity::load(&**device).map_err(unreadable)?.ok_or(CheckError::Missing)?;
     let repairs = Repairs::load(&**device).map_err(unreadable)?;
     let directory = Directory::load(&**device, identity.seed())?;
+    let look =
+        Look { device: &**device, seed: identity.seed(), floors, repairs: &repairs, verify: true };
+    let homes = look.load(&directory.names)?;
+    let raised = homes.floors(floors, true);
     let mut checker = Checker {
-        chains: Chains::new(floors, &repairs),
+        chains: Chains::new(&raised, &repairs),
         report: Report {
             log_id: identity.log_id,
             segments: Vec::new(),
             lanes: BTreeMap::new(),
+            lane_segments: BTreeMap::new(),
             findings: Vec::new(),
             quarantined: BTreeMap::new(),
         },
@@ -181,10 +202,45 @@ pub fn check(
     let Checker { chains, mut report } = checker;
     let Finished { quarantined, gaps, .. } = chains.finish();
     report.quarantined = quarantined;
+    let gaps = gaps.into_iter().chain(at_home(homes, floors, &repairs, &mut report));
+    // The journal may break where a lane segment does: that is one gap.
+    let mut gaps: Vec<Gap> = gaps.collect();
+    gaps.sort_by_key(|gap| (gap.lane, gap.previous));
+    gaps.dedup_by_key(|gap| (gap.lane, gap.previous));
     report.findings.extend(gaps.into_iter().map(|Gap { lane, previous, last_seen }| {
         Finding::Gap { lane, after: last_seen, up_to: previous }
     }));
     Ok(report)
+}
+
+/// Reports the lane segments; returns what is missing in them.
+fn at_home(
+    homes: Homes,
+    floors: &BTreeMap<LaneId, LaneFloor>,
+    repairs: &Repairs,
+    report: &mut Report,
+) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    for (lane, found) in homes.0 {
+        let released = floors.get(&lane).map_or(SequenceNumber::ZERO, |floor| floor.released);
+        let last_in_journal =
+            report.lanes.get(&lane).map_or(SequenceNumber::ZERO, |held| held.last);
+        let (why, gap) = found.damage(lane, released, last_in_journal, repairs);
+        if let Some(why) = why {
+            report.quarantined.entry(lane).or_insert(why);
+        }
+        gaps.extend(gap);
+        report.lane_segments.insert(
+            lane,
+            LaneSegmentsReport {
+                files: found.home.files.len() as u64,
+                size_bytes: found.home.size_bytes(),
+                records: found.records,
+                last: found.last(),
+            },
+        );
+    }
+    gaps
 }
 
 struct Checker<'a> {

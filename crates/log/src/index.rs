@@ -8,6 +8,8 @@
 
 use crate::block::{HEADER_BYTES, LANE_BYTES};
 use crate::device::DeviceFile;
+use crate::home::Home;
+use crate::lane_segment::{PageHeader, file_name};
 use crate::segment::SegmentId;
 use crate::{CallKey, LaneProgress};
 use alluvium_base::{LaneId, SequenceNumber};
@@ -54,10 +56,14 @@ pub(crate) struct Lane {
     pub(crate) quarantined: Option<String>,
     /// Records of it are missing, and an operator accepted that.
     pub(crate) loss_accepted: bool,
+    /// It lives long: it is moved out of the journal.
+    pub(crate) kept: bool,
+    /// What was moved.
+    pub(crate) home: Option<Box<Home>>,
 }
 
 impl Lane {
-    /// What its unreleased records take of the log, headers included.
+    /// What its unreleased records take of the journal, headers included.
     pub(crate) fn footprint_bytes(&self) -> u64 {
         self.unreleased_bytes + self.parts.len() as u64 * (HEADER_BYTES + LANE_BYTES) as u64
     }
@@ -82,6 +88,17 @@ pub(crate) struct Index {
     pub(crate) lanes: HashMap<LaneId, Lane>,
     pub(crate) segments: BTreeMap<SegmentId, SegmentUse>,
     pub(crate) parts: usize,
+    /// Bytes of all lane segments.
+    pub(crate) homes_bytes: u64,
+    /// Lane segments to be removed.
+    pub(crate) doomed: Vec<String>,
+}
+
+/// Parts that are read, in their order: pages of lane segments, then parts of the journal.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    pub(crate) pages: Vec<PageHeader>,
+    pub(crate) parts: Vec<(Part, Arc<dyn DeviceFile>)>,
 }
 
 impl Index {
@@ -104,20 +121,14 @@ impl Index {
             return false;
         }
         known.released = known.released.max(up_to);
-        let mut freed = false;
-        while let Some(part) = known.parts.front() {
-            if part.last() > known.released {
-                break;
-            }
-            known.unreleased_bytes -= u64::from(part.size_bytes);
-            self.parts -= 1;
-            if let Some(segment) = self.segments.get_mut(&part.segment) {
-                segment.live -= 1;
-                freed |= segment.live == 0;
-            }
-            known.parts.pop_front();
+        let released = known.released;
+        if let Some(home) = &mut known.home {
+            let before = home.size_bytes();
+            let (doomed, _) = home.release(lane, released);
+            self.homes_bytes -= before - home.size_bytes();
+            self.doomed.extend(doomed);
         }
-        freed
+        self.drop_parts(lane, released)
     }
 
     /// Drops a lane with everything in it.
@@ -126,7 +137,12 @@ impl Index {
             known.quarantined = None;
         }
         let freed = self.release(lane, SequenceNumber::new(u32::MAX, u64::MAX));
-        self.lanes.remove(&lane);
+        let home = self.lanes.remove(&lane).and_then(|known| known.home);
+        if let Some(home) = home {
+            // A page that is being written: whoever writes it finds the lane gone.
+            self.homes_bytes -= home.size_bytes();
+            self.doomed.extend(home.files.keys().map(|number| file_name(lane, *number)));
+        }
         freed
     }
 
@@ -160,18 +176,23 @@ impl Index {
         after: SequenceNumber,
         up_to: Option<SequenceNumber>,
         max_bytes: u64,
-    ) -> Vec<(Part, Arc<dyn DeviceFile>)> {
+    ) -> Pieces {
+        let (pages, mut bytes) =
+            lane.home.as_ref().map_or((Vec::new(), 0), |home| home.find(after, up_to, max_bytes));
+        let mut found = Pieces { pages, parts: Vec::new() };
+        if !found.pages.is_empty() && bytes >= max_bytes {
+            return found;
+        }
         let from = lane.parts.partition_point(|part| part.last() <= after);
-        let mut bytes = 0;
-        let mut found = Vec::new();
         for part in lane.parts.range(from..) {
             bytes += u64::from(part.size_bytes);
             let beyond = up_to.is_some_and(|up_to| part.first > up_to);
-            if beyond || (bytes > max_bytes && !found.is_empty()) {
+            let is_first = found.pages.is_empty() && found.parts.is_empty();
+            if beyond || (bytes > max_bytes && !is_first) {
                 break;
             }
             let Some(segment) = self.segments.get(&part.segment) else { break };
-            found.push((*part, segment.file.clone()));
+            found.parts.push((*part, segment.file.clone()));
         }
         found
     }

@@ -9,10 +9,11 @@
 use crate::block::{HEADER_BYTES, LANE_BYTES, LANES_MAX, align};
 use crate::device::Device;
 use crate::device::local::LocalDevice;
-use crate::index::entries_max;
+use crate::index::{Pieces, entries_max};
 use crate::invocations::Admission;
+use crate::mover::{Mover, Moves};
 use crate::options::{JournalOptions, OpenError, OpenReport};
-use crate::reading::{BadRead, read_parts};
+use crate::reading::{BadPiece, read_pieces};
 use crate::recovery::{Recovered, recover};
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::spares::{Keeper, Spares};
@@ -48,6 +49,8 @@ pub struct LaneState {
     pub oldest_unreleased_arrival_ms: Option<i64>,
     /// Why the lane is quarantined.
     pub quarantined: Option<String>,
+    /// It has lane segments.
+    pub has_files: bool,
     /// Records of the lane are missing and an operator accepted that, by `alluvium log repair` or
     /// `--accept-log-loss`.
     pub loss_accepted: bool,
@@ -123,6 +126,9 @@ impl Journal {
             index: Mutex::new(index),
             invocations: Mutex::new(invocations),
             spares: Spares::new(spares),
+            moves: Moves::default(),
+            homes_budget_bytes: options.homes_budget_bytes,
+            page_bytes: options.page_bytes,
             queue: Mutex::new(Queue::default()),
             queue_changed: Condvar::new(),
             durable: AtomicU64::new(durable),
@@ -133,14 +139,20 @@ impl Journal {
         let keeper = Keeper { shared: shared.clone(), carried };
         let thread = |name: &str| std::thread::Builder::new().name(name.to_string());
         let keeper_shared = shared.clone();
+        let mover = Mover { shared: shared.clone() };
+        shared.moves.nudge();
         let threads = vec![
             thread("log-keeper")
                 .spawn(move || keeper.run())
+                .map_err(OpenError::io("start of a thread"))?,
+            thread("log-mover")
+                .spawn(move || mover.run())
                 .map_err(OpenError::io("start of a thread"))?,
             thread("log-writer")
                 .spawn(move || {
                     writer.run();
                     keeper_shared.spares.close();
+                    keeper_shared.moves.close();
                 })
                 .map_err(OpenError::io("start of a thread"))?,
         ];
@@ -288,8 +300,17 @@ impl Journal {
         let (bytes_max, parts_max) =
             (shared.budget_bytes() / 2, entries_max(shared.budget_bytes) / 2);
         let index = shared.index.lock();
+        let homes_full = index.homes_bytes >= shared.homes_budget_bytes;
         for lane in &append.lanes {
             let Some(known) = index.lanes.get(&lane.lane) else { continue };
+            if known.kept && homes_full {
+                metrics::counter!("alluvium_log_appends_over_homes_budget_total").increment(1);
+                return Err(AppendError::Full(format!(
+                    "data streams hold {} bytes, the limit of --streams-budget is {}; delete one, or \
+                     keep its records for a shorter time",
+                    index.homes_bytes, shared.homes_budget_bytes
+                )));
+            }
             let (bytes, parts) = (known.footprint_bytes(), known.parts.len());
             if bytes >= bytes_max || parts >= parts_max {
                 metrics::counter!("alluvium_log_appends_over_share_total").increment(1);
@@ -314,34 +335,49 @@ impl Journal {
         up_to: Option<SequenceNumber>,
         max_bytes: u64,
     ) -> Result<Vec<LaneBlock>, ReadError> {
-        let parts = {
-            let index = self.0.shared.index.lock();
-            let Some(known) = index.lanes.get(&lane) else { return Ok(Vec::new()) };
-            if let Some(why) = &known.quarantined {
-                return Err(ReadError::Quarantined { lane, why: why.clone() });
+        loop {
+            let (pieces, after) = {
+                let index = self.0.shared.index.lock();
+                let Some(known) = index.lanes.get(&lane) else { return Ok(Vec::new()) };
+                if let Some(why) = &known.quarantined {
+                    return Err(ReadError::Quarantined { lane, why: why.clone() });
+                }
+                // A page is released whole, what is in it part by part.
+                let after = after.max(known.released);
+                (index.find(known, after, up_to, max_bytes), after)
+            };
+            // A file that was released meanwhile is not among what is found the next time.
+            if let Some(read) = self.read_pieces(lane, pieces, (after, up_to, max_bytes)).await {
+                return read;
             }
-            index.find(known, after, up_to, max_bytes)
-        };
-        if parts.is_empty() {
-            return Ok(Vec::new());
         }
-        let read = tokio::task::spawn_blocking(move || read_parts(&parts)).await;
-        match read {
+    }
+
+    /// Reads what was found; none when nothing was read because it was released meanwhile.
+    async fn read_pieces(
+        &self,
+        lane: LaneId,
+        pieces: Pieces,
+        (after, up_to, max_bytes): (SequenceNumber, Option<SequenceNumber>, u64),
+    ) -> Option<Result<Vec<LaneBlock>, ReadError>> {
+        if pieces.pages.is_empty() && pieces.parts.is_empty() {
+            return Some(Ok(Vec::new()));
+        }
+        let device = self.0.shared.device.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            read_pieces(&*device, &pieces, after, up_to, max_bytes)
+        });
+        let read = match read.await {
             Ok(Ok(blocks)) => Ok(blocks),
-            Ok(Err(BadRead::Io(error))) => Err(ReadError::Io(Arc::new(error))),
-            Ok(Err(BadRead::Crc(part))) => {
-                let why = format!(
-                    "segment {}, byte {}: the checksum of records {} to {} does not match",
-                    part.segment,
-                    part.frames_at,
-                    part.first,
-                    part.last()
-                );
+            Ok(Err(BadPiece::Gone)) => return None,
+            Ok(Err(BadPiece::Io(error))) => Err(ReadError::Io(Arc::new(error))),
+            Ok(Err(BadPiece::Damaged(why))) => {
                 self.quarantine(lane, why.clone());
                 Err(ReadError::Quarantined { lane, why })
             }
             Err(gone) => Err(ReadError::Io(Arc::new(std::io::Error::other(gone)))),
-        }
+        };
+        Some(read)
     }
 
     fn quarantine(&self, lane: LaneId, why: String) {
@@ -357,32 +393,63 @@ impl Journal {
         index.lanes.get(&lane).map(|known| LaneState {
             last: known.last,
             released: known.released,
-            unreleased_bytes: known.unreleased_bytes,
-            unreleased_parts: known.parts.len() as u64,
-            oldest_unreleased_arrival_ms: known.parts.front().map(|part| part.arrival_ms),
+            unreleased_bytes: known.unreleased_bytes
+                + known.home.as_ref().map_or(0, |home| home.payload_bytes),
+            unreleased_parts: known.parts.len() as u64
+                + known.home.as_ref().map_or(0, |home| home.parts),
+            oldest_unreleased_arrival_ms: known
+                .home
+                .as_ref()
+                .and_then(|home| home.pages.front().map(|page| page.arrival_min_ms))
+                .or(known.parts.front().map(|part| part.arrival_ms)),
             quarantined: known.quarantined.clone(),
+            has_files: known.home.as_ref().is_some_and(|home| !home.files.is_empty()),
             loss_accepted: known.loss_accepted,
         })
     }
 
     /// Bytes of a lane's frames in calls after a sequence, and when the oldest of those calls
-    /// arrived. A call that the sequence lies within counts whole.
+    /// arrived. A call that the sequence lies within counts whole, and so does a page of a lane that
+    /// was moved out of the journal.
     pub fn held_after(&self, lane: LaneId, after: SequenceNumber) -> (u64, Option<i64>) {
         let index = self.0.shared.index.lock();
         let Some(known) = index.lanes.get(&lane) else { return (0, None) };
         let from = known.parts.partition_point(|part| part.last() <= after);
         let later = known.parts.range(from..);
-        let size_bytes = later.clone().map(|part| u64::from(part.size_bytes)).sum();
-        (size_bytes, later.map(|part| part.arrival_ms).min())
+        let size_bytes: u64 = later.clone().map(|part| u64::from(part.size_bytes)).sum();
+        let oldest = later.map(|part| part.arrival_ms).min();
+        let Some(home) = &known.home else { return (size_bytes, oldest) };
+        let from = home.pages.partition_point(|page| page.last <= after);
+        let pages = home.pages.range(from..);
+        let at_home: u64 = pages.clone().map(|page| page.payload_bytes).sum();
+        let oldest_at_home = pages.map(|page| page.arrival_min_ms).min();
+        (size_bytes + at_home, oldest.into_iter().chain(oldest_at_home).min())
     }
 
-    /// The sequence after which a lane's records begin that arrived at or after a moment, up to the
-    /// first of them exactly; `None` when all arrived before it.
+    /// A sequence after which all records of a lane lie that arrived at or after a moment: just
+    /// before the first of them in the journal, or before its page if the lane was moved; `None`
+    /// when all arrived before it.
     pub fn seek_arrival(&self, lane: LaneId, at_ms: i64) -> Option<SequenceNumber> {
         let index = self.0.shared.index.lock();
+        let known = index.lanes.get(&lane)?;
+        let mut pages = known.home.iter().flat_map(|home| &home.pages);
+        let page = pages.find(|page| page.arrival_max_ms >= at_ms).map(|page| page.first);
         // Arrivals of calls at the same time may lie in another order: no binary search.
-        let part = index.lanes.get(&lane)?.parts.iter().find(|part| part.arrival_ms >= at_ms)?;
-        Some(SequenceNumber::new(part.first.generation, part.first.offset.saturating_sub(1)))
+        let first = page.or_else(|| {
+            let part = known.parts.iter().find(|part| part.arrival_ms >= at_ms)?;
+            Some(part.first)
+        })?;
+        Some(SequenceNumber::new(first.generation, first.offset.saturating_sub(1)))
+    }
+
+    /// The lane lives long: from now on it is moved out of the journal, in the background.
+    pub fn keep_lane(&self, lane: LaneId) {
+        self.0.shared.index.lock().lanes.entry(lane).or_default().kept = true;
+    }
+
+    /// Bytes of lane segments, and the most there may be.
+    pub fn homes_bytes(&self) -> (u64, u64) {
+        (self.0.shared.index.lock().homes_bytes, self.0.shared.homes_budget_bytes)
     }
 
     /// All lanes the log knows.
@@ -413,8 +480,15 @@ impl Journal {
     /// Records up to and including `up_to` are not needed any more. Durable at the next start only
     /// through [`crate::LaneFloor::released`]: call it after the batch is recorded.
     pub fn release(&self, lane: LaneId, up_to: SequenceNumber) {
-        if self.0.shared.index.lock().release(lane, up_to) {
+        let (freed, doomed) = {
+            let mut index = self.0.shared.index.lock();
+            (index.release(lane, up_to), !index.doomed.is_empty())
+        };
+        if freed {
             self.0.shared.spares.nudge();
+        }
+        if doomed {
+            self.0.shared.moves.nudge();
         }
     }
 
@@ -424,6 +498,7 @@ impl Journal {
         let freed = self.0.shared.index.lock().forget(lane);
         self.0.shared.queue.lock().forgotten.push(lane);
         self.0.shared.queue_changed.notify_one();
+        self.0.shared.moves.nudge();
         if freed {
             self.0.shared.spares.nudge();
         }

@@ -10,6 +10,8 @@
 //! - [`block`], [`segment`], `carried`, [`identity`]: the formats on disk. Their module
 //!   documentation is the specification; their decoders are pure functions.
 //! - `directory`, `scan`, `chain`, `recovery`, `transfer`: opening a log.
+//! - [`lane_segment`]: the long home of a lane's records, and its format. `home`: what is in memory of
+//!   it; `mover`: the thread that copies there; `homes`: lane segments at open.
 //! - `index`: where every unreleased part lies. `reading`: parts from their files.
 //! - [`invocations`]: calls that SDKs repeat.
 //! - [`check`]: what is sound in a stopped log, and what an operator accepts as lost.
@@ -24,18 +26,21 @@
 //! | `<20 digits>.segment` | a segment in use | [`segment`], [`block`] |
 //! | `<20 digits>.free` | a spare | [`segment`] |
 //! | `<20 digits>.carried` | ids of repeatable calls | `carried` |
+//! | `<20 digits>-<10 digits>.lane` | a lane segment | [`lane_segment`] |
 //! | `*.tmp` | unfinished; removed at open | |
 //!
-//! Lanes that must live long would get segment files of their own, into which the journal is
-//! copied; the names above leave room for them and nothing here assumes that a lane is in the journal only.
+//! Lanes that must live long ([`options::LaneFloor::kept`], [`Journal::keep_lane`]) are copied out of
+//! the journal to lane segments in the background, so that the journal stays within its budget. Who
+//! reads a lane does not see where its records lie.
 //!
 //! # Invariants
 //!
 //! 1. Acknowledged means `fdatasync` returned (I1); visible means acknowledged.
 //! 2. Sequences of a lane grow for ever, over restarts, recycling and lost logs.
 //! 3. A torn end is cut, corruption never is: its lanes are quarantined until an operator decides.
-//! 4. A failed write or sync ends the log; only making room for more is tried again.
-//! 5. Every queue and table is bounded (I8): bytes under way, segments, index entries, calls.
+//! 4. The journal lets go of a moved record only when it is on stable storage in its lane segment.
+//! 5. A failed write or sync ends the log; only making room for more is tried again.
+//! 6. Every queue and table is bounded (I8): bytes under way, segments, index entries, calls.
 //!
 //! # What it leaves to others
 //!
@@ -46,7 +51,10 @@
 mod carried;
 mod chain;
 mod directory;
+mod home;
+mod homes;
 mod index;
+mod mover;
 mod reading;
 mod recovery;
 mod scan;
@@ -61,6 +69,7 @@ pub mod device;
 pub mod identity;
 pub mod invocations;
 pub mod journal;
+pub mod lane_segment;
 pub mod options;
 pub mod segment;
 

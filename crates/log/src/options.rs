@@ -1,6 +1,7 @@
 //! How a journal is opened, and what opening tells.
 
 use crate::SegmentId;
+use crate::mover::PAGE_BYTES;
 use crate::segment::SEGMENT_BYTES;
 use alluvium_base::{Clock, Epoch, ErrorKind, LaneId, Random, SequenceNumber};
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use uuid::Uuid;
 
 /// 4 GiB: half a minute of a million records a second, a day of a modest stream.
 pub const BUDGET_BYTES: u64 = 4 << 30;
+/// 256 GiB: a day of 3 MB a second.
+pub const HOMES_BUDGET_BYTES: u64 = 256 << 30;
 /// 64 MiB of records between the door and the disk: half a second at full speed.
 pub const IN_FLIGHT_BYTES: u64 = 64 << 20;
 /// Shorter than the shortest default time-out of an SDK, so that the caller hears of it.
@@ -30,6 +33,8 @@ pub struct LaneFloor {
     pub released: SequenceNumber,
     /// The highest sequence that any checkpoint or batch of the lane names.
     pub highest: SequenceNumber,
+    /// The lane lives long: it is moved out of the journal to lane segments.
+    pub kept: bool,
 }
 
 /// How to open a journal.
@@ -41,6 +46,10 @@ pub struct JournalOptions {
     pub segment_bytes: u64,
     /// The most the log's files may take; at least three segments are allowed.
     pub budget_bytes: u64,
+    /// The most bytes of lane segments; at the limit appends to kept lanes are refused.
+    pub homes_budget_bytes: u64,
+    /// So much of a kept lane in the journal is moved at once.
+    pub page_bytes: u64,
     /// The most bytes of appends that may be under way.
     pub in_flight_bytes: u64,
     /// How long an append waits for that before it is refused as [`crate::AppendError::Full`].
@@ -83,6 +92,8 @@ impl JournalOptions {
             epoch,
             segment_bytes: SEGMENT_BYTES,
             budget_bytes: BUDGET_BYTES,
+            homes_budget_bytes: HOMES_BUDGET_BYTES,
+            page_bytes: PAGE_BYTES,
             in_flight_bytes: IN_FLIGHT_BYTES,
             append_wait: APPEND_WAIT,
             lanes: BTreeMap::new(),
@@ -108,8 +119,10 @@ pub struct OpenReport {
     pub segments: usize,
     /// Blocks found.
     pub blocks: u64,
-    /// Bytes of unreleased records.
+    /// Bytes of unreleased records in the journal.
     pub unreleased_bytes: u64,
+    /// Bytes of lane segments.
+    pub homes_bytes: u64,
     /// Bytes that were moved to a fresh segment because their sync could not be known.
     pub moved_bytes: u64,
     /// True when the end was torn: a block that nobody was told of was cut off.

@@ -26,16 +26,17 @@ use crate::carried::Carried;
 use crate::chain::{Chains, Finished};
 use crate::device::Device;
 use crate::directory::{Directory, Link, Step};
+use crate::homes::Look;
 use crate::identity::{Identity, Repairs, bad_identity, identify};
 use crate::index::{Index, Part, SegmentUse};
 use crate::invocations::{CALLS_MAX, Call, Invocations, Outcome, REMEMBER_MS, key_of};
-use crate::options::{JournalOptions, OpenError, OpenReport};
+use crate::options::{JournalOptions, LaneFloor, OpenError, OpenReport};
 use crate::scan::{Damage, Event, Limit, ScanError, Walk};
 use crate::segment::{SEGMENT_BYTES_MAX, SegmentId};
 use crate::transfer::{Transfer, transfer};
 use crate::writer::Active;
 use alluvium_base::{LaneId, SequenceNumber};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What a fresh segment names as its predecessor.
@@ -93,6 +94,7 @@ struct Gathered<'a> {
     generation: u32,
     last_blocks: Vec<LastBlock>,
     last_damaged: bool,
+    homes_quarantined: BTreeMap<LaneId, String>,
 }
 
 /// Opens the log in `device`.
@@ -112,9 +114,15 @@ pub(crate) fn recover(
         tracing::warn!(file = name, "a file of carried invocations is torn or damaged at its end");
     }
     let repairs = Repairs::load(&**device).map_err(bad_identity)?;
+    let look =
+        Look { device: &**device, seed, floors: &options.lanes, repairs: &repairs, verify: false };
+    let homes = look.load(&directory.names)?;
+    // What is at home is not needed in the journal.
+    let (real, with_last) = (&options.lanes, homes.floors(&options.lanes, true));
+    let options = &JournalOptions { lanes: homes.floors(real, false), ..options.clone() };
     let mut gathered = Gathered {
         options,
-        chains: Chains::new(&options.lanes, &repairs),
+        chains: Chains::new(&with_last, &repairs),
         repairs: &repairs,
         index: Index::default(),
         invocations: Invocations::new(CALLS_MAX),
@@ -124,6 +132,7 @@ pub(crate) fn recover(
         generation: 0,
         last_blocks: Vec::new(),
         last_damaged: false,
+        homes_quarantined: BTreeMap::new(),
     };
     for call in calls {
         gathered.remember(call);
@@ -141,7 +150,8 @@ pub(crate) fn recover(
         transfer(to, plan, &mut start, &mut gathered.index, &mut carried, &gathered.invocations)?;
     }
     let torn_tail = scanned_last.is_some_and(|last| last.torn);
-    Ok(gathered.finish(identity, created, carried, start, spares, moved_bytes, torn_tail))
+    gathered.homes_quarantined = homes.settle(&**device, real, &repairs, &mut gathered.index)?;
+    Ok(gathered.finish(identity, created, carried, start, spares, moved_bytes, torn_tail, real))
 }
 
 /// The scan of the last segment.
@@ -393,24 +403,29 @@ impl Gathered<'_> {
         spares: Vec<u64>,
         moved_bytes: u64,
         torn_tail: bool,
+        real: &BTreeMap<LaneId, LaneFloor>,
     ) -> Recovered {
-        let Finished { quarantined, loss_accepted, .. } = self.chains.finish();
+        let Finished { mut quarantined, loss_accepted, .. } = self.chains.finish();
+        for (lane, why) in std::mem::take(&mut self.homes_quarantined) {
+            quarantined.entry(lane).or_insert(why);
+        }
         for (lane, why) in &quarantined {
             tracing::error!(lane = lane.0, why, "the lane is quarantined");
             self.index.lanes.entry(*lane).or_default().quarantined = Some(why.clone());
         }
-        for (lane, floor) in &self.options.lanes {
+        for (lane, floor) in real {
             let known = self.index.lanes.entry(*lane).or_default();
+            known.kept |= floor.kept;
             known.released = known.released.max(floor.released);
             known.last = known.last.max(floor.released);
         }
         for (lane, known) in &mut self.index.lanes {
-            known.loss_accepted = self.options.accept_log_loss || loss_accepted.contains(lane);
+            known.loss_accepted |= self.options.accept_log_loss || loss_accepted.contains(lane);
         }
         let lanes = &self.index.lanes;
         start.tails = lanes.iter().map(|(lane, known)| (*lane, known.last)).collect();
         let mut unknown_lanes: Vec<LaneId> =
-            lanes.keys().filter(|lane| !self.options.lanes.contains_key(lane)).copied().collect();
+            lanes.keys().filter(|lane| !real.contains_key(lane)).copied().collect();
         unknown_lanes.sort_unstable();
         let report = OpenReport {
             log_id: identity.log_id,
@@ -418,6 +433,7 @@ impl Gathered<'_> {
             segments: self.index.segments.len(),
             blocks: self.blocks,
             unreleased_bytes: lanes.values().map(|lane| lane.unreleased_bytes).sum(),
+            homes_bytes: self.index.homes_bytes,
             moved_bytes,
             torn_tail,
             unknown_lanes,

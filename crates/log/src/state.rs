@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::identity::Identity;
 use crate::index::Index;
 use crate::invocations::{Invocations, Waiter};
+use crate::mover::Moves;
 use crate::options::{CheckRoom, Reserve};
 use crate::spares::{SEGMENTS_LEAST, Spares};
 use crate::{Append, AppendError, LaneProgress};
@@ -54,6 +55,9 @@ pub(crate) struct Shared {
     pub(crate) index: Mutex<Index>,
     pub(crate) invocations: Mutex<Invocations>,
     pub(crate) spares: Spares,
+    pub(crate) moves: Moves,
+    pub(crate) homes_budget_bytes: u64,
+    pub(crate) page_bytes: u64,
     pub(crate) queue: Mutex<Queue>,
     pub(crate) queue_changed: Condvar,
     /// Logical position below which all is on stable storage.
@@ -97,6 +101,7 @@ impl Shared {
         };
         self.queue_changed.notify_all();
         self.spares.close();
+        self.moves.close();
         for submission in waiting {
             self.refuse(submission, AppendError::Unknown(why.clone()));
         }

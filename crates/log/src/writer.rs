@@ -225,6 +225,7 @@ impl Writer {
         self.shared.durable.store(active.position(), Ordering::Release);
         self.start.active = Some(active);
         self.shared.spares.arrived();
+        self.shared.moves.nudge();
         if let Some(old) = self.start.superseded.take() {
             self.shared.spares.retire(old);
         }
@@ -313,11 +314,13 @@ impl Writer {
         metrics::histogram!("alluvium_log_group_blocks").record(written.len() as f64);
         metrics::gauge!("alluvium_log_durable_offset").set(durable as f64);
         let mut progress = Vec::with_capacity(written.len());
+        let mut to_move = false;
         {
             let mut index = self.shared.index.lock();
             for block in &written {
                 for (lane, part) in parts_of(segment, block.offset, &block.header) {
                     index.add(lane, part);
+                    to_move |= index.is_ready_to_move(lane, self.shared.page_bytes);
                     progress.push(Index::progress(lane, &part));
                 }
                 if let Some(invocation) = &block.header.invocation
@@ -330,6 +333,9 @@ impl Writer {
             metrics::gauge!("alluvium_log_size_bytes").set(size as f64);
         }
         self.shared.durable.store(durable, Ordering::Release);
+        if to_move {
+            self.shared.moves.nudge();
+        }
         let others = self.remember(&written);
         (self.shared.observer)(&progress);
         for (waiter, appended) in others {

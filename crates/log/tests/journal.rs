@@ -415,7 +415,7 @@ async fn released_log_reopens_empty_and_keeps_its_end() {
     let first = journal.append(append_of(1, 1, 4)).await.unwrap().first[0].1;
     let last = SequenceNumber::new(0, first.offset + 3);
     journal.close().await;
-    disk.options.lanes.insert(LaneId(1), LaneFloor { released: last, highest: last });
+    disk.options.lanes.insert(LaneId(1), LaneFloor { released: last, highest: last, kept: false });
     for _ in 0..3 {
         let (journal, report) = disk.open().unwrap();
         assert_eq!((report.unreleased_bytes, report.moved_bytes), (0, 0));

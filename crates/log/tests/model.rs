@@ -15,6 +15,8 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 
 const LANES: u64 = 3;
+/// These live long: they are moved out of the journal meanwhile.
+const KEPT: [u64; 2] = [1, 2];
 
 /// One life of the process.
 #[derive(Debug, Clone)]
@@ -186,7 +188,8 @@ fn release(life: &Life, model: &mut Model, disk: &mut Disk) {
         *released = (*released).max(last);
     }
     for (lane, released) in &model.released {
-        let floor = LaneFloor { released: *released, highest: *released };
+        let kept = KEPT.contains(lane);
+        let floor = LaneFloor { released: *released, highest: *released, kept };
         disk.options.lanes.insert(LaneId(*lane), floor);
     }
 }
@@ -195,6 +198,9 @@ fn run(lives: &[Life]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut disk = Disk::new();
+        for lane in KEPT {
+            disk.keep(lane);
+        }
         let mut model = Model::default();
         for life in lives {
             live(life, &mut model, &mut disk).await;

@@ -53,7 +53,7 @@ impl Inner {
     }
 
     fn remember(&self, document: StreamDocument, version: u64) -> Arc<Stream> {
-        self.arrivals.add_shards(document.shards.iter().map(|shard| shard.lane));
+        self.take_up(&document);
         let stream = Arc::new(Stream::new(document, version));
         self.known.write().insert(stream.clone());
         stream

@@ -330,6 +330,14 @@ impl Known {
 }
 
 impl Inner {
+    /// The lanes of its shards are shards', and live long.
+    pub(crate) fn take_up(&self, document: &StreamDocument) {
+        self.arrivals.add_shards(document.shards.iter().map(|shard| shard.lane));
+        for shard in &document.shards {
+            self.journal.keep_lane(shard.lane);
+        }
+    }
+
     pub(crate) fn no_stream(&self, name: &str) -> StreamError {
         let account = &self.account;
         StreamError::ResourceNotFound(format!("Stream {name} under account {account} not found."))
@@ -364,7 +372,7 @@ impl Inner {
         match self.records.get(&key).await? {
             Some(found) => {
                 let document: StreamDocument = decode(&found)?;
-                self.arrivals.add_shards(document.shards.iter().map(|shard| shard.lane));
+                self.take_up(&document);
                 stream.publish(document, found.version);
             }
             None => {
@@ -395,7 +403,7 @@ impl Inner {
         }
         match self.written(transaction, &key, &document).await {
             Ok(Written::At(version)) => {
-                self.arrivals.add_shards(document.shards.iter().map(|shard| shard.lane));
+                self.take_up(&document);
                 stream.publish(document, version);
                 Ok(Wrote::Done)
             }
@@ -477,12 +485,13 @@ impl Inner {
 
     /// Lanes whose shards are gone: the log lets go of them, and their tombstones go when it has.
     async fn forget_retired(&self) -> Result<(), StreamError> {
-        let known = self.journal.lanes();
         let mut gone = Transaction::default();
         for document in scan_all(self.records.as_ref(), RETIRED).await? {
             let lane: LaneId = decode(&document)?;
             self.arrivals.add_shards(std::iter::once(lane));
-            if known.binary_search(&lane).is_ok() {
+            // The floors name it, so it is known; what counts is whether anything is left of it.
+            let state = self.journal.lane_state(lane);
+            if state.is_some_and(|state| state.unreleased_parts > 0 || state.has_files) {
                 self.journal.forget_lane(lane);
             } else {
                 gone.operations.push(Operation::Delete(retired_key(lane)));

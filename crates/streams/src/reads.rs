@@ -100,12 +100,23 @@ pub struct GetOutcome {
     pub child_shards: Vec<ChildShard>,
 }
 
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Nothing up to here is wanted.
+    pub(crate) after: SequenceNumber,
+    /// Nor anything before the first record that arrived at or after this moment.
+    pub(crate) from_ms: Option<i64>,
+}
+
 /// What was read of a shard.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) records: Vec<Record>,
     /// All up to here is read.
     pub(crate) after: SequenceNumber,
+    /// The first record that is wanted is still to come.
+    pub(crate) from_ms: Option<i64>,
     pub(crate) millis_behind_latest: i64,
     /// The shard is closed, and nothing of it is left.
     pub(crate) drained: bool,
@@ -123,8 +134,9 @@ impl DataStreams {
         let inner = &self.0;
         let document = stream.document();
         let shard = inner.shard(&document, shard)?;
-        let after = inner.start(&document, shard, position)?;
-        let position = Position { incarnation: stream.incarnation, lane: shard.lane, after };
+        let Start { after, from_ms } = inner.start(&document, shard, position)?;
+        let (incarnation, lane) = (stream.incarnation, shard.lane);
+        let position = Position { incarnation, lane, after, from_ms };
         Ok(inner.sealer.seal(Kind::Iterator, inner.clock.now_ms(), &position.encode()))
     }
 
@@ -182,9 +194,10 @@ impl DataStreams {
             });
         };
         inner.begin_read(&stream, &document, shard, now_ms)?;
-        let page = inner.page(&document, shard, position.after, limit, PAGE_BYTES_MAX).await?;
+        let start = Start { after: position.after, from_ms: position.from_ms };
+        let page = inner.page(&document, shard, start, limit, PAGE_BYTES_MAX).await?;
         inner.end_read(&stream, shard.lane, page.size_bytes, now_ms);
-        let next = Position { after: page.after, ..position };
+        let next = Position { after: page.after, from_ms: page.from_ms, ..position };
         let sealed = || inner.sealer.seal(Kind::Iterator, inner.clock.now_ms(), &next.encode());
         Ok(GetOutcome {
             next_iterator: (!page.drained).then(sealed),
@@ -234,16 +247,19 @@ impl Inner {
         document: &StreamDocument,
         shard: &Shard,
         position: &StartingPosition,
-    ) -> Result<SequenceNumber, StreamError> {
+    ) -> Result<Start, StreamError> {
+        let at = |after| Ok(Start { after, from_ms: None });
         // Before it is looked for: what arrives meanwhile is wanted.
         let newest = self.newest(shard);
         match position {
-            StartingPosition::TrimHorizon => Ok(SequenceNumber::ZERO),
-            StartingPosition::Latest => Ok(newest),
+            StartingPosition::TrimHorizon => at(SequenceNumber::ZERO),
+            StartingPosition::Latest => at(newest),
             StartingPosition::AtSequenceNumber(text) => {
-                Ok(before(self.sequence(document, shard, text)?))
+                at(before(self.sequence(document, shard, text)?))
             }
-            StartingPosition::AfterSequenceNumber(text) => self.sequence(document, shard, text),
+            StartingPosition::AfterSequenceNumber(text) => {
+                at(self.sequence(document, shard, text)?)
+            }
             StartingPosition::AtTimestamp { at_ms } => {
                 let now_ms = self.clock.now_ms();
                 if *at_ms > now_ms {
@@ -251,7 +267,8 @@ impl Inner {
                         "The timestamp {at_ms} (milliseconds) is later than now, {now_ms}."
                     )));
                 }
-                Ok(self.journal.seek_arrival(shard.lane, *at_ms).unwrap_or(newest))
+                let after = self.journal.seek_arrival(shard.lane, *at_ms).unwrap_or(newest);
+                Ok(Start { after, from_ms: Some(*at_ms) })
             }
         }
     }
@@ -321,7 +338,7 @@ impl Inner {
         &self,
         document: &StreamDocument,
         shard: &Shard,
-        after: SequenceNumber,
+        start: Start,
         limit: usize,
         bytes_max: usize,
     ) -> Result<Page, StreamError> {
@@ -329,7 +346,8 @@ impl Inner {
         let (lane, newest) = (shard.lane, self.newest(shard));
         let mut page = Page {
             records: Vec::new(),
-            after,
+            after: start.after,
+            from_ms: start.from_ms,
             millis_behind_latest: 0,
             drained: false,
             size_bytes: 0,
@@ -344,7 +362,8 @@ impl Inner {
             };
             next_arrival_ms = Some(last.arrival_ms);
             for block in blocks {
-                if block.arrival_ms < horizon_ms {
+                let too_early = page.from_ms.is_some_and(|from_ms| block.arrival_ms < from_ms);
+                if block.arrival_ms < horizon_ms || too_early {
                     page.after = page.after.max(block.last);
                 } else if !self.take(lane, &block, &mut page, limit, bytes_max)? {
                     break;
@@ -373,6 +392,7 @@ impl Inner {
         bytes_max: usize,
     ) -> Result<bool, StreamError> {
         let LaneBlock { arrival_ms, first, .. } = *block;
+        page.from_ms = None;
         for (frame, more) in Frames::of(block.frames.clone()).zip(0..) {
             let sequence = SequenceNumber::new(first.generation, first.offset + more);
             if sequence <= page.after {

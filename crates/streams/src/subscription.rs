@@ -9,7 +9,7 @@ use crate::arrivals::Listening;
 use crate::data_streams::{DataStreams, Inner};
 use crate::error::StreamError;
 use crate::quotas::READ_BYTES;
-use crate::reads::{ChildShard, PAGE_RECORDS_MAX, Record, StartingPosition, children};
+use crate::reads::{ChildShard, PAGE_RECORDS_MAX, Record, Start, StartingPosition, children};
 use crate::sequence_text::SequenceText;
 use crate::shard::Shard;
 use crate::stream::{Consumer, Stream};
@@ -159,7 +159,7 @@ struct Subscription {
     guard: Guard,
     stream: Arc<Stream>,
     lane: LaneId,
-    after: SequenceNumber,
+    start: Start,
     notify: Arc<Notify>,
     _listening: Listening,
     end: watch::Receiver<Option<End>>,
@@ -181,7 +181,7 @@ impl DataStreams {
         let inner = self.0.clone();
         let document = stream.document();
         let shard = inner.shard(&document, shard)?;
-        let after = inner.start(&document, shard, position)?.max(shard.starting);
+        let start = inner.start(&document, shard, position)?;
         let name = (stream.incarnation, consumer.name.clone(), shard.lane);
         let (id, end) = inner.subscriptions.begin(&name, inner.clock.now_ms())?;
         let notify = Arc::new(Notify::new());
@@ -193,7 +193,7 @@ impl DataStreams {
             lane: shard.lane,
             guard: Guard { inner, name, id },
             stream: stream.clone(),
-            after,
+            start,
             notify,
             _listening: listening,
             end,
@@ -267,8 +267,8 @@ impl Subscription {
         };
         let inner = &self.guard.inner;
         let page =
-            inner.page(&document, shard, self.after, PAGE_RECORDS_MAX, EVENT_BYTES_MAX).await?;
-        self.after = self.after.max(page.after);
+            inner.page(&document, shard, self.start, PAGE_RECORDS_MAX, EVENT_BYTES_MAX).await?;
+        self.start = Start { after: page.after, from_ms: page.from_ms };
         if page.records.is_empty() && !page.drained && now < self.heartbeat {
             return Ok(None);
         }
@@ -279,7 +279,7 @@ impl Subscription {
         }
         self.finished = page.drained;
         Ok(Some(ShardEvent {
-            continuation: inner.sequences.encode(self.lane, continuation(shard, self.after)),
+            continuation: inner.sequences.encode(self.lane, continuation(shard, page.after)),
             child_shards: if page.drained { children(&document, shard.id) } else { Vec::new() },
             records: page.records,
             millis_behind_latest: page.millis_behind_latest,

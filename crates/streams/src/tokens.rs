@@ -120,9 +120,11 @@ pub(crate) struct Position {
     pub(crate) lane: LaneId,
     /// All up to here is read, or not wanted.
     pub(crate) after: SequenceNumber,
+    /// Until the first record that arrived at or after this moment, none is wanted.
+    pub(crate) from_ms: Option<i64>,
 }
 
-const POSITION_BYTES: usize = 36;
+const POSITION_BYTES: usize = 44;
 
 impl Position {
     pub(crate) fn encode(&self) -> [u8; POSITION_BYTES] {
@@ -130,7 +132,8 @@ impl Position {
         bytes[..16].copy_from_slice(self.incarnation.0.as_bytes());
         bytes[16..24].copy_from_slice(&self.lane.0.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.after.generation.to_le_bytes());
-        bytes[28..].copy_from_slice(&self.after.offset.to_le_bytes());
+        bytes[28..36].copy_from_slice(&self.after.offset.to_le_bytes());
+        bytes[36..].copy_from_slice(&self.from_ms.unwrap_or(i64::MIN).to_le_bytes());
         bytes
     }
 
@@ -139,11 +142,13 @@ impl Position {
         let incarnation = Uuid::from_slice(bytes.get(..16)?).ok()?;
         let lane = u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?);
         let generation = u32::from_le_bytes(bytes.get(24..28)?.try_into().ok()?);
-        let offset = u64::from_le_bytes(bytes.get(28..)?.try_into().ok()?);
+        let offset = u64::from_le_bytes(bytes.get(28..36)?.try_into().ok()?);
+        let from_ms = i64::from_le_bytes(bytes.get(36..)?.try_into().ok()?);
         Some(Self {
             incarnation: StreamIncarnation(incarnation),
             lane: LaneId(lane),
             after: SequenceNumber::new(generation, offset),
+            from_ms: (from_ms != i64::MIN).then_some(from_ms),
         })
     }
 }
@@ -169,11 +174,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn positions_round_trip(uuid: u128, lane: u64, generation: u32, offset: u64) {
+        fn positions_round_trip(
+            uuid: u128, lane: u64, generation: u32, offset: u64, from_ms: Option<u32>
+        ) {
             let position = Position {
                 incarnation: StreamIncarnation(Uuid::from_u128(uuid)),
                 lane: LaneId(lane),
                 after: SequenceNumber::new(generation, offset),
+                from_ms: from_ms.map(i64::from),
             };
             prop_assert_eq!(Position::decode(&position.encode()), Some(position));
         }

@@ -31,6 +31,7 @@ impl Disk {
         let mut options = JournalOptions::new(epoch, Arc::new(clock.clone()), Arc::new(OsRandom));
         options.segment_bytes = SEGMENT_BYTES;
         options.budget_bytes = 6 * SEGMENT_BYTES;
+        options.page_bytes = 2 << 10;
         let reserved = Arc::new(Mutex::new(SequenceNumber::ZERO));
         let mark = reserved.clone();
         options.reserve = Some(Arc::new(move |up_to| {
@@ -66,7 +67,13 @@ impl Disk {
     }
 
     pub fn floor(&mut self, lane: u64, released: SequenceNumber, highest: SequenceNumber) {
-        self.options.lanes.insert(LaneId(lane), LaneFloor { released, highest });
+        let kept = self.options.lanes.get(&LaneId(lane)).is_some_and(|floor| floor.kept);
+        self.options.lanes.insert(LaneId(lane), LaneFloor { released, highest, kept });
+    }
+
+    /// The lane lives long.
+    pub fn keep(&mut self, lane: u64) {
+        self.options.lanes.entry(LaneId(lane)).or_default().kept = true;
     }
 
     pub fn replace_by_empty(&mut self) {
@@ -110,6 +117,14 @@ pub async fn read_all(journal: &Journal, lane: u64, after: SequenceNumber) -> Ve
 pub fn segments(device: &MemoryDevice) -> Vec<String> {
     let mut names = device.list().unwrap();
     names.retain(|name| name.ends_with(".segment"));
+    names.sort();
+    names
+}
+
+/// The names of a lane's segments, oldest first.
+pub fn lane_segments(device: &MemoryDevice, lane: u64) -> Vec<String> {
+    let mut names = device.list().unwrap();
+    names.retain(|name| name.ends_with(".lane") && name.starts_with(&format!("{lane:020}-")));
     names.sort();
     names
 }
