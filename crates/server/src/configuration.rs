@@ -93,6 +93,12 @@ pub(crate) struct ServeOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log_budget: Option<ByteSize>,
 
+    /// Most bytes that the records of Kinesis streams may take outside the log's budget; at the limit
+    /// puts to them are refused [default: 256GiB]
+    #[arg(long, env = "ALLUVIUM_STREAMS_BUDGET", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) streams_budget: Option<ByteSize>,
+
     /// Memory for request bodies, all together; at least 64MiB [default: 256MiB]
     #[arg(long, env = "ALLUVIUM_REQUEST_MEMORY", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,6 +171,7 @@ pub(crate) struct Configuration {
     pub(crate) log_level: String,
     pub(crate) table_commit_interval: Duration,
     pub(crate) log_budget_bytes: u64,
+    pub(crate) streams_budget_bytes: u64,
     pub(crate) request_memory_bytes: u64,
     pub(crate) delivery_memory_bytes: u64,
     pub(crate) query_memory_bytes: u64,
@@ -198,6 +205,8 @@ const REQUEST_MEMORY_MIN: u64 = 64 * MIB;
 const DELIVERY_MEMORY_MIN: u64 = 128 * MIB;
 /// Two segments and a spare, or nothing could be recycled.
 const LOG_BUDGET_MIN: u64 = 256 * MIB;
+/// 256 GiB: a day of 3 MB a second.
+const STREAMS_MIB: u64 = 256 << 10;
 
 /// Options of the file below those of the flags and the environment.
 pub(crate) fn with_file(options: ServeOptions) -> Result<ServeOptions, ConfigurationError> {
@@ -241,6 +250,7 @@ impl Configuration {
                 reason: format!("at least {} are needed", ByteSize(least)),
             })
         };
+        let streams = |given| size("streams-budget", given, STREAMS_MIB, 64 * MIB);
         let ms = |given: Option<u64>, default: u64| Duration::from_millis(given.unwrap_or(default));
         let log_level = options.log_level.unwrap_or_else(|| "info".into());
         telemetry::log_filter(&log_level).map_err(|reason| ConfigurationError::Value {
@@ -260,6 +270,7 @@ impl Configuration {
             log_level,
             table_commit_interval: ms(options.table_commit_interval_ms, 250),
             log_budget_bytes: size("log-budget", options.log_budget, 4096, LOG_BUDGET_MIN)?,
+            streams_budget_bytes: streams(options.streams_budget)?,
             request_memory_bytes: size(
                 "request-memory",
                 options.request_memory,

@@ -390,6 +390,7 @@ pub(crate) async fn journal_options(
     options.expected_log_id = floors.log_id;
     options.accept_log_loss = configuration.accept_log_loss;
     options.budget_bytes = configuration.log_budget_bytes;
+    options.homes_budget_bytes = configuration.streams_budget_bytes;
     options.check_room = Some(check_room(&configuration.log_dir));
     Ok(options)
 }

@@ -104,7 +104,10 @@ async fn floors(configuration: &Configuration, epoch: Epoch) -> Result<recovery:
     let options = SqliteOptions { epoch_floor: epoch, ..SqliteOptions::default() };
     let records = SqliteRecords::open(&configuration.records_path, options).await;
     let records: Arc<dyn Records> = Arc::new(records.map_err(|error| error.to_string())?);
-    recovery::floors(records.as_ref()).await.map_err(|error| error.to_string())
+    let mut floors = recovery::floors(records.as_ref()).await.map_err(|error| error.to_string())?;
+    let of_shards = alluvium_streams::recovery::floors(records.as_ref()).await;
+    floors.lanes.extend(of_shards.map_err(|error| error.to_string())?);
+    Ok(floors)
 }
 
 fn describe(report: &Report) -> String {
@@ -122,6 +125,13 @@ fn describe(report: &Report) -> String {
             out,
             "lane {lane}: {} records, {} bytes, {} to {}",
             found.records, found.size_bytes, found.first, found.last
+        );
+    }
+    for (lane, found) in &report.lane_segments {
+        let _ = writeln!(
+            out,
+            "lane {lane}: {} records, {} bytes in {} lane segments, up to {}",
+            found.records, found.size_bytes, found.files, found.last
         );
     }
     for segment in report.segments.iter().filter(|segment| segment.torn_tail) {
