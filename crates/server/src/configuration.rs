@@ -250,7 +250,6 @@ impl Configuration {
                 reason: format!("at least {} are needed", ByteSize(least)),
             })
         };
-        let streams = |given| size("streams-budget", given, STREAMS_MIB, 64 * MIB);
         let ms = |given: Option<u64>, default: u64| Duration::from_millis(given.unwrap_or(default));
         let log_level = options.log_level.unwrap_or_else(|| "info".into());
         telemetry::log_filter(&log_level).map_err(|reason| ConfigurationError::Value {
@@ -270,7 +269,7 @@ impl Configuration {
             log_level,
             table_commit_interval: ms(options.table_commit_interval_ms, 250),
             log_budget_bytes: size("log-budget", options.log_budget, 4096, LOG_BUDGET_MIN)?,
-            streams_budget_bytes: streams(options.streams_budget)?,
+            streams_budget_bytes: size("streams-budget", options.streams_budget, STREAMS_MIB, MIB)?,
             request_memory_bytes: size(
                 "request-memory",
                 options.request_memory,
