@@ -1,6 +1,7 @@
 //! One Parquet file, while it grows in memory and when it is done.
 
 use super::properties::TableSettings;
+use super::sort::{SORTED_BYTES, Sorter};
 use super::{WriteError, nested, parquet_schema, statistics};
 use arrow::array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -26,6 +27,7 @@ pub(super) struct FileSettings {
     parquet_schema: SchemaDescriptor,
     properties: WriterProperties,
     spec_id: i32,
+    sorter: Option<Sorter>,
 }
 
 impl FileSettings {
@@ -34,6 +36,7 @@ impl FileSettings {
         iceberg_schema: &IcebergRef,
         arrow_schema: SchemaRef,
         spec_id: i32,
+        sorter: Option<Sorter>,
         bloom_columns: &[i32],
     ) -> Result<Self, WriteError> {
         let parquet_schema = parquet_schema::of(&arrow_schema, iceberg_schema)?;
@@ -62,6 +65,7 @@ impl FileSettings {
             parquet_schema,
             properties,
             spec_id,
+            sorter,
         })
     }
 }
@@ -103,6 +107,9 @@ pub(super) struct OpenFile {
     partition: Struct,
     rows: u64,
     nans: HashMap<i32, u64>,
+    /// Rows of a sorted table, until the file is finished.
+    unsorted: Vec<RecordBatch>,
+    unsorted_bytes: usize,
 }
 
 impl std::fmt::Debug for OpenFile {
@@ -137,6 +144,8 @@ impl OpenFile {
             partition,
             rows: 0,
             nans: HashMap::new(),
+            unsorted: Vec::new(),
+            unsorted_bytes: 0,
         })
     }
 
@@ -144,21 +153,37 @@ impl OpenFile {
         for (field, column) in self.settings.arrow_schema.fields().iter().zip(batch.columns()) {
             nested::count_nans(field, column, &mut self.nans);
         }
-        self.writer.write(batch).map_err(WriteError::internal)?;
         self.rows += batch.num_rows() as u64;
-        Ok(())
+        if self.settings.sorter.is_some() {
+            self.unsorted_bytes += batch.get_array_memory_size();
+            self.unsorted.push(batch.clone());
+            return Ok(());
+        }
+        self.writer.write(batch).map_err(WriteError::internal)
     }
 
-    /// About how large the file would be if it were finished now.
-    pub(super) fn size_bytes(&self) -> usize {
+    /// Whether it holds back as much as it may.
+    pub(super) fn is_full(&self, target_file_bytes: usize) -> bool {
+        self.size_bytes() >= target_file_bytes || self.unsorted_bytes >= SORTED_BYTES
+    }
+
+    /// About how large the file would be if it were finished now, what waits to be sorted aside.
+    fn size_bytes(&self) -> usize {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.writer.bytes_written() + self.writer.memory_size()
+        self.writer.bytes_written() + self.writer.memory_size() + self.unsorted_bytes
     }
 
     pub(super) fn finish(mut self) -> Result<PendingFile, WriteError> {
+        let settings = Arc::clone(&self.settings);
+        if let Some(sorter) = &settings.sorter {
+            let writer = &mut self.writer;
+            sorter.sort(&std::mem::take(&mut self.unsorted), |batch| {
+                writer.write(batch).map_err(WriteError::internal)
+            })?;
+        }
         let footer = self.writer.finish().map_err(WriteError::internal)?;
         // `into_inner` would write the footer a second time; `finish` has flushed everything.
         let bytes = std::mem::take(self.writer.inner_mut());
@@ -185,7 +210,7 @@ impl OpenFile {
             .lower_bounds(metrics.lower_bounds)
             .upper_bounds(metrics.upper_bounds)
             .split_offsets(Some(metrics.split_offsets))
-            .sort_order_id(0)
+            .sort_order_id(settings.sorter.as_ref().map_or(0, |sorter| sorter.order_id))
             .build()
             .map_err(WriteError::internal)?;
         let md5 = Md5::digest(&bytes).into();

@@ -18,8 +18,10 @@
 //! The table's identifier fields, and columns that the caller names, get Bloom filters: keys are
 //! looked up in them when rows are updated or deleted.
 //!
-//! Left out: sorting by the table's sort order (files say "unsorted"), layout hints
-//! (`write.distribution-mode`, `write.object-storage.*`), Bloom filters by property, and delete
+//! A table with a sort order gets files whose rows are in it: a file's rows are held back, 64 MiB at
+//! most, and sorted when it is finished.
+//!
+//! Left out: layout hints (`write.distribution-mode`, `write.object-storage.*`), Bloom filters by property, and delete
 //! files, which are [`crate::delta`]'s.
 
 mod file;
@@ -29,6 +31,7 @@ mod partition;
 mod path;
 mod properties;
 mod publish;
+mod sort;
 mod statistics;
 mod transform;
 
@@ -46,6 +49,7 @@ use file::{FileSettings, OpenFile};
 use iceberg::spec::{FormatVersion, Struct, TableMetadata};
 use partition::Partitioner;
 use properties::TableSettings;
+use sort::Sorter;
 use std::sync::Arc;
 
 /// How a [`TableWriter`] names files, and how much it holds.
@@ -151,11 +155,13 @@ impl TableWriter {
         let partitioner =
             Partitioner::new(metadata.default_partition_spec(), iceberg_schema, &schema)?;
         let target_file_bytes = options.target_file_bytes.unwrap_or(table.target_file_bytes).max(1);
+        let sorter = Sorter::new(metadata.default_sort_order(), &schema)?;
         let settings = Arc::new(FileSettings::new(
             table,
             iceberg_schema,
             Arc::clone(&schema),
             metadata.default_partition_spec_id(),
+            sorter,
             &options.bloom_columns,
         )?);
         Ok(Self {
@@ -275,7 +281,7 @@ impl TableWriter {
             }
         };
         file.write(batch)?;
-        if file.size_bytes() >= self.target_file_bytes {
+        if file.is_full(self.target_file_bytes) {
             self.close(partition)?;
         }
         self.shed()

@@ -440,3 +440,61 @@ fn what_cannot_be_written_is_refused() {
     assert_eq!(writer.write(&rows).unwrap_err().kind(), ErrorKind::Invalid);
     assert!(writer.finish().unwrap().is_empty());
 }
+
+#[test]
+fn rows_of_a_sorted_table_are_in_its_order_in_each_file() {
+    use iceberg::spec::{NullOrder, SortDirection, SortField};
+    let fields =
+        [("n", PrimitiveType::Long), ("t", PrimitiveType::String), ("at", PrimitiveType::Long)];
+    let plain = table(&fields, &[], &[]);
+    let field = |source_id, transform, direction, null_order| SortField {
+        source_id,
+        transform,
+        direction,
+        null_order,
+    };
+    let order = SortOrder::builder()
+        .with_sort_field(field(
+            1,
+            Transform::Truncate(10),
+            SortDirection::Descending,
+            NullOrder::Last,
+        ))
+        .with_sort_field(field(2, Transform::Identity, SortDirection::Ascending, NullOrder::First))
+        .build_unbound()
+        .unwrap();
+    let metadata = TableMetadataBuilder::new(
+        plain.current_schema().as_ref().clone(),
+        UnboundPartitionSpec::builder().build(),
+        order,
+        plain.location().to_string(),
+        FormatVersion::V2,
+        HashMap::new(),
+    )
+    .unwrap()
+    .build()
+    .unwrap()
+    .metadata;
+    let rows = |n: Vec<Option<i64>>, t: Vec<Option<&str>>, at: i64| {
+        let count = n.len() as i64;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(n)),
+            Arc::new(StringArray::from(t)),
+            Arc::new(Int64Array::from_iter_values(at..at + count)),
+        ];
+        batch(&metadata, columns)
+    };
+    let first =
+        rows(vec![Some(5), None, Some(25), Some(21)], vec![Some("b"), Some("a"), None, None], 0);
+    let second = rows(vec![Some(1), Some(29), None], vec![None, Some("a"), None], 4);
+    let files = written(&metadata, &[first, second], WriteOptions::new("s"));
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0].data_file.sort_order_id(), Some(metadata.default_sort_order_id() as i32));
+    let read = ParquetRecordBatchReaderBuilder::try_new(files[0].bytes.clone()).unwrap();
+    let read: Vec<RecordBatch> = read.build().unwrap().map(Result::unwrap).collect();
+    let at = read[0].column(2).as_primitive::<arrow::datatypes::Int64Type>();
+    // 20s before 0s, nulls last; within them null texts first, equal rows as they came.
+    assert_eq!(at.values(), &[2, 3, 5, 4, 0, 6, 1]);
+    let unsorted = written(&plain, &[rows(vec![Some(2)], vec![None], 0)], WriteOptions::new("u"));
+    assert_eq!(unsorted[0].data_file.sort_order_id(), Some(0));
+}
