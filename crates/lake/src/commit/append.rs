@@ -12,7 +12,7 @@ use super::summary::{Added, summary_of};
 use super::thinning::{may_thin, snapshots_to_remove};
 use super::{Append, CommitError};
 use crate::catalog::CheckpointMove;
-use crate::delta::write_positions;
+use crate::delta::{Gone, write_positions};
 use crate::lake::{Lake, LoadedTable};
 use crate::manifest_cache::Manifests;
 use crate::write::data_location;
@@ -119,11 +119,14 @@ pub(crate) struct Gathered {
     directory: String,
     random: Arc<dyn Random>,
     pub(crate) files: Vec<(NewFile, &'static str)>,
+    /// What the position delete files among them say.
+    gone: Vec<(String, Gone)>,
 }
 
 impl Gathered {
     pub(crate) fn new(directory: String, random: Arc<dyn Random>) -> Self {
-        Self { memory: FileIO::new_with_memory(), directory, random, files: Vec::new() }
+        let (memory, files, gone) = (FileIO::new_with_memory(), Vec::new(), Vec::new());
+        Self { memory, directory, random, files, gone }
     }
 
     fn fresh(&self, prefix: &str) -> String {
@@ -193,6 +196,8 @@ impl Gathered {
         let location = file.data_file.file_path().to_string();
         let new = NewFile { location, bytes: file.bytes };
         self.files.push((new, "commit-deletes-written"));
+        let gone = positions.iter().map(|(path, list)| (path.clone(), list.clone())).collect();
+        self.gone.push((file.data_file.file_path().to_string(), gone));
         Ok(file.data_file)
     }
 
@@ -396,6 +401,7 @@ fn seal(
         metadata: Arc::new(built.metadata),
         location,
         files: gathered.files,
+        gone: gathered.gone,
         metadata_bytes,
         list: None,
         snapshot_id: None,

@@ -8,6 +8,7 @@ use super::groups::{DeleteCounts, Memo, staged_keys};
 use super::update::{swap, update};
 use super::{CommitError, Committed, TableChange};
 use crate::catalog::{ATTEMPTS_MAX, CatalogError, Found, TableRecord, body_of, table_key};
+use crate::delta::Gone;
 use crate::lake::{Lake, LoadError, LoadedTable};
 use crate::manifest_cache::Manifests;
 use crate::storage::split_location;
@@ -31,6 +32,8 @@ pub(crate) struct Draft {
     pub(crate) location: String,
     /// All files, the metadata itself included.
     pub(crate) files: Vec<(NewFile, &'static str)>,
+    /// What its position delete files say.
+    pub(crate) gone: Vec<(String, Gone)>,
     /// Length of the metadata's JSON.
     pub(crate) metadata_bytes: usize,
     pub(crate) list: Option<(String, Manifests)>,
@@ -379,6 +382,9 @@ fn finish_all(lake: &Lake, parts: Vec<Part>) -> (Vec<Committed>, Vec<(TableId, S
             continue;
         };
         lake.inner.metadata.insert(&draft.location, &draft.metadata, draft.metadata_bytes);
+        for (path, gone) in draft.gone {
+            lake.inner.positions.insert(path, gone);
+        }
         if let Some((location, list)) = draft.list {
             lake.inner.manifests.insert_list(&location, list);
         }

@@ -145,7 +145,7 @@ pub(crate) async fn group(
         let groups = if only.is_empty() { Vec::new() } else { vec![only] };
         return Ok((groups, counts));
     }
-    let mut contents = Contents::of(lake, manifests).await?;
+    let mut contents = Contents::of(lake, table.record.id, manifests).await?;
     let mut deleted: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut groups = vec![Group::default()];
     for (number, step) in steps.into_iter().enumerate() {

@@ -12,16 +12,18 @@ mod scan;
 mod wanted;
 
 use super::KeyColumns;
-use super::position_deletes::PositionCache;
+use super::position_deletes::{PositionCache, TableGone};
 use super::position_file::may_name;
 use crate::lake::{Lake, LoadError};
 use crate::manifest_cache::Manifests;
 use crate::parquet_files::ParquetFiles;
+use alluvium_base::TableId;
 use futures::{StreamExt as _, TryStreamExt as _};
 use iceberg::spec::{
     DataContentType, DataFile, DataFileFormat, ManifestContentType, ManifestEntryRef, Struct,
     TableMetadata,
 };
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 pub(crate) use wanted::WantedKeys;
@@ -90,11 +92,17 @@ pub(crate) struct Contents {
     pub(crate) targets: Vec<Target>,
     /// Position delete files by partition, each with its sequence number.
     deletes: HashMap<(i32, Struct), Vec<(ManifestEntryRef, i64)>>,
+    /// What they say by data file, unless that is too much.
+    gone: Option<Arc<Mutex<TableGone>>>,
 }
 
 impl Contents {
     /// Reads the manifests of a snapshot.
-    pub(crate) async fn of(lake: &Lake, manifests: &Manifests) -> Result<Self, ResolveError> {
+    pub(crate) async fn of(
+        lake: &Lake,
+        table: TableId,
+        manifests: &Manifests,
+    ) -> Result<Self, ResolveError> {
         let mut contents = Self::default();
         for manifest in manifests.iter() {
             let loaded = lake.manifests().manifest(manifest).await?;
@@ -119,6 +127,10 @@ impl Contents {
                 }
             }
         }
+        let deletes = contents.deletes.values().flatten();
+        let deletes = deletes.map(|(entry, sequence)| (entry.data_file(), *sequence));
+        let inner = &lake.inner;
+        contents.gone = inner.positions.table(&inner.parquet, table, deletes).await?;
         Ok(contents)
     }
 
@@ -128,13 +140,17 @@ impl Contents {
         target: &Target,
         files: &ParquetFiles,
         cache: &PositionCache,
-    ) -> Result<Vec<u64>, LoadError> {
-        let partition = (target.spec_id, target.partition().clone());
+    ) -> Result<Arc<Vec<u64>>, LoadError> {
         let path = target.file().file_path();
+        let Some(of_file) = target.sequence else { return Ok(Arc::default()) };
+        let known = self.gone.as_ref().and_then(|gone| gone.lock().of(path, of_file));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let partition = (target.spec_id, target.partition().clone());
         let mut gone: Vec<u64> = Vec::new();
         for (delete, sequence) in self.deletes.get(&partition).into_iter().flatten() {
-            let applies = target.sequence.is_some_and(|of_file| *sequence >= of_file);
-            if !applies || !may_name(delete.data_file(), path) {
+            if *sequence < of_file || !may_name(delete.data_file(), path) {
                 continue;
             }
             if let Some(list) = cache.read(files, delete.data_file()).await?.get(path) {
@@ -142,7 +158,8 @@ impl Contents {
             }
         }
         gone.sort_unstable();
-        Ok(gone)
+        gone.dedup();
+        Ok(Arc::new(gone))
     }
 }
 
@@ -184,12 +201,18 @@ pub(crate) async fn resolve(
         if found.contains_key(path) {
             continue;
         }
-        match chooser.candidates(target) {
-            candidates if candidates.is_empty() => {
-                found.insert(path.to_string(), Arc::default());
-            }
-            candidates => scans.push((target.clone(), candidates)),
+        let candidates = chooser.candidates(target);
+        if candidates.is_empty() {
+            found.insert(path.to_string(), Arc::default());
+            continue;
         }
+        // Of a table that is updated all the time most files have no row left.
+        let inner = &lake.inner;
+        let gone = contents.gone(target, &inner.parquet, &inner.positions).await?;
+        if gone.len() as u64 >= target.file().record_count() {
+            continue;
+        }
+        scans.push((target.clone(), candidates));
     }
     metrics::histogram!("alluvium_resolve_files").record(scans.len() as f64);
     let scans = scans.into_iter().map(|(target, candidates)| {
