@@ -110,6 +110,7 @@ pub struct Stream {
     /// Its lane.
     pub lane: LaneId,
     state: RwLock<(u64, Arc<StreamDocument>)>,
+    direct_put: bool,
     closing: AtomicBool,
     puts: AtomicU64,
     /// What the exporter shows of it.
@@ -131,11 +132,17 @@ impl Stream {
         Self {
             incarnation: document.incarnation,
             lane: document.lane,
+            direct_put: document.source.is_direct_put(),
             closing: AtomicBool::new(document.status == StreamStatus::Deleting),
             puts: AtomicU64::new(0),
             counters: Counters::default(),
             state: RwLock::new((version, Arc::new(document))),
         }
+    }
+
+    /// Whether records are put to the stream itself; its source never changes.
+    pub fn is_direct_put(&self) -> bool {
+        self.direct_put
     }
 
     /// The stream as it is now.

@@ -5,6 +5,7 @@
 //! - [`Lake`] loads tables and is where commits begin; [`commit`] is the one commit path.
 //! - [`storage`] lets the `iceberg` library read and write `store::objects`.
 //! - [`metadata_cache`] and [`manifest_cache`] keep immutable files by location, bounded (I8).
+//! - [`evolve`] makes and grows schemas from records.
 //! - [`decode`], [`delta`] and [`write`] turn records into data files and the keys of rows to be
 //!   deleted.
 
@@ -13,6 +14,7 @@ pub mod catalog;
 pub mod commit;
 pub mod decode;
 pub mod delta;
+pub mod evolve;
 pub mod lake;
 pub mod manifest_cache;
 pub mod metadata_cache;

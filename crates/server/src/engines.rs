@@ -14,10 +14,10 @@ use alluvium_lake::catalog::Catalog;
 use alluvium_lake::{Lake, LakeOptions};
 use alluvium_log::{Journal, JournalOptions, Observer};
 use alluvium_services::athena::{AthenaDependencies, AthenaService};
-use alluvium_services::firehose::FirehoseService;
+use alluvium_services::firehose::{FirehoseParts, FirehoseService};
 use alluvium_services::glue::GlueService;
 use alluvium_services::iceberg_rest::IcebergRest;
-use alluvium_services::kinesis::KinesisService;
+use alluvium_services::kinesis::{Figures, KinesisService};
 use alluvium_services::s3::{S3Dependencies, S3Gateway};
 use alluvium_services::s3tables::S3TablesService;
 use alluvium_services::sts::StsService;
@@ -51,6 +51,7 @@ pub(crate) struct Engines {
     journal: Journal,
     streams: Arc<Streams>,
     data_streams: DataStreams,
+    data_stream_figures: Arc<Figures>,
     delivery: Engine,
     log: Arc<dyn LaneLog>,
     athena: AthenaService,
@@ -143,6 +144,7 @@ impl Engines {
             journal,
             streams,
             data_streams,
+            data_stream_figures: Arc::default(),
             delivery,
             log,
             athena,
@@ -171,7 +173,11 @@ impl Engines {
     /// part of it is damaged.
     pub(crate) fn show(&self, admin: &mut Admin) {
         let delivery = self.delivery.clone();
-        admin.ask(move || metrics_page::streams(&delivery.figures()));
+        let (figures, streams) = (self.data_stream_figures.clone(), self.data_streams.clone());
+        admin.ask(move || {
+            metrics_page::streams(&delivery.figures())
+                + &metrics_page::data_streams(&figures.look(&streams))
+        });
         let journal = self.journal.clone();
         admin.check("log", move || {
             if let Some(why) = journal.failure() {
@@ -264,11 +270,13 @@ impl Engines {
             protocol: Protocol::AwsJson11,
             body_bytes_max: limits::FIREHOSE_BODY_BYTES_MAX,
             accepts_unsigned: false,
-            service: Arc::new(FirehoseService::new(
-                self.streams.clone(),
-                Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
-                ground.account.clone(),
-            )),
+            service: Arc::new(FirehoseService::new(FirehoseParts {
+                streams: self.streams.clone(),
+                intake: Arc::new(Intake::new(self.log.clone(), self.delivery.clone())),
+                data_streams: self.data_streams.clone(),
+                lake: self.lake.clone(),
+                account: ground.account.clone(),
+            })),
         });
         registry.add(Registered {
             signing_name: "kinesis",
@@ -276,7 +284,11 @@ impl Engines {
             protocol: Protocol::AwsJson11,
             body_bytes_max: limits::KINESIS_BODY_BYTES_MAX,
             accepts_unsigned: false,
-            service: Arc::new(KinesisService::new(self.data_streams.clone(), closing.clone())),
+            service: Arc::new(KinesisService::new(
+                self.data_streams.clone(),
+                self.data_stream_figures.clone(),
+                closing.clone(),
+            )),
         });
     }
 

@@ -1,11 +1,12 @@
 //! `/_alluvium/metrics`: the process's metrics, and each stream's, as Prometheus reads them.
 //!
 //! What is counted of the process is in the recorder of [`metrics`]. What is counted of a stream is
-//! asked of the streams that there are (see [`alluvium_delivery::figures`]): so a deleted stream's
-//! series end.
+//! asked of the streams that there are (see [`alluvium_delivery::figures`] and
+//! [`alluvium_services::kinesis::Figures`]): so a deleted stream's series end.
 
 use alluvium_delivery::batch::EMPTY;
 use alluvium_delivery::figures::{StreamFigures, TableFigures, VISIBLE_BOUNDS_MS};
+use alluvium_services::kinesis::DataStreamFigures;
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use std::fmt::Write;
 
@@ -108,6 +109,51 @@ pub(crate) fn streams(figures: &[StreamFigures]) -> String {
     gauges(&mut page, figures);
     tables(&mut page, figures);
     put_to_visible(&mut page, figures);
+    page
+}
+
+/// A series of each data stream: its name, what it means, and its value.
+type OfDataStreams = (&'static str, &'static str, fn(&DataStreamFigures) -> f64);
+
+/// The series of the data streams.
+pub(crate) fn data_streams(figures: &[DataStreamFigures]) -> String {
+    let mut page = String::new();
+    let mut family_of =
+        |kind: &str, name: &str, meaning: &str, value: fn(&DataStreamFigures) -> f64| {
+            family(&mut page, name, kind, meaning);
+            for stream in figures {
+                let (region, name_of) = (escaped(stream.region.as_str()), escaped(&stream.stream));
+                let labels = format!("region=\"{region}\",stream=\"{name_of}\"");
+                let _ = writeln!(page, "{name}{{{labels}}} {}", value(stream));
+            }
+        };
+    #[allow(clippy::cast_precision_loss)] // samples are f64
+    const COUNTED: &[OfDataStreams] = &[
+        ("incoming_records", "Records put", |s| s.incoming_records as f64),
+        ("incoming_bytes", "Bytes put, partition keys included", |s| s.incoming_bytes as f64),
+        ("throttled_records", "Records that a shard's quota refused", |s| {
+            s.throttled_records as f64
+        }),
+        ("outgoing_records", "Records read", |s| s.outgoing_records as f64),
+        ("outgoing_bytes", "Bytes read, partition keys included", |s| s.outgoing_bytes as f64),
+        ("throttled_reads", "Reads of a named stream that a shard's quota refused", |s| {
+            s.throttled_reads as f64
+        }),
+    ];
+    for (name, meaning, value) in COUNTED {
+        family_of("counter", &format!("alluvium_kinesis_{name}_total"), meaning, *value);
+    }
+    #[allow(clippy::cast_precision_loss)] // samples are f64
+    const NOW: &[OfDataStreams] = &[
+        ("open_shards", "Shards that take records", |s| s.open_shards as f64),
+        ("subscriptions", "Subscriptions that go on", |s| s.subscriptions as f64),
+        ("iterator_age_seconds", "How far the last read was behind its shard's newest", |s| {
+            s.iterator_age_ms as f64 / 1000.0
+        }),
+    ];
+    for (name, meaning, value) in NOW {
+        family_of("gauge", &format!("alluvium_kinesis_{name}"), meaning, *value);
+    }
     page
 }
 

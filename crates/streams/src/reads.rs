@@ -90,6 +90,8 @@ pub struct ChildShard {
 /// A page of records.
 #[derive(Debug, Clone)]
 pub struct GetOutcome {
+    /// The iterator's stream.
+    pub stream: Arc<Stream>,
     /// The records.
     pub records: Vec<Record>,
     /// Where to go on; none when a closed shard is read to its end.
@@ -187,6 +189,7 @@ impl DataStreams {
         let Some(shard) = shard else {
             // It is closed and older than all that is kept: read to its end.
             return Ok(GetOutcome {
+                stream,
                 records: Vec::new(),
                 next_iterator: None,
                 millis_behind_latest: 0,
@@ -200,6 +203,7 @@ impl DataStreams {
         let next = Position { after: page.after, from_ms: page.from_ms, ..position };
         let sealed = || inner.sealer.seal(Kind::Iterator, inner.clock.now_ms(), &next.encode());
         Ok(GetOutcome {
+            stream,
             next_iterator: (!page.drained).then(sealed),
             child_shards: if page.drained { children(&document, shard.id) } else { Vec::new() },
             records: page.records,

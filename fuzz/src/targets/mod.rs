@@ -2,12 +2,15 @@
 
 mod aws_chunked;
 mod calls;
+mod inference;
 mod kinesis_put_body;
+mod kpl;
 mod log_block;
 mod log_segment;
 mod manifest_names;
 mod names;
 mod prefixes;
+mod processing;
 mod put_body;
 mod records;
 mod signature;
@@ -33,12 +36,15 @@ const fn of(name: &'static str, run: fn(&[u8])) -> Target {
 pub const TARGETS: &[Target] = &[
     of("aws_chunked", aws_chunked::run),
     of("calls", calls::run),
+    of("inference", inference::run),
     of("kinesis_put_body", kinesis_put_body::run),
+    of("kpl", kpl::run),
     of("log_block", log_block::run),
     of("log_segment", log_segment::run),
     of("manifest_names", manifest_names::run),
     of("names", names::run),
     of("prefixes", prefixes::run),
+    of("processing", processing::run),
     of("put_body", put_body::run),
     of("records", records::run),
     of("signature", signature::run),

@@ -9,8 +9,8 @@ use super::model::{
     EncryptionInput, EncryptionStatus, ListInput, ListOutput, ListTagsInput, ListTagsOutput,
     NameInput, Tag, TagInput, UntagInput, UpdateInput,
 };
-use super::{source, unbuilt};
-use alluvium_delivery::stream::{StreamDocument, StreamStatus};
+use super::{iceberg, source, unbuilt};
+use alluvium_delivery::stream::{Destination, StreamDocument, StreamStatus};
 use alluvium_delivery::streams::{NewStream, Stream, StreamsError};
 use alluvium_wire::json_protocol::{self, EpochSeconds};
 use alluvium_wire::{Call, Problem, Reply};
@@ -81,8 +81,10 @@ impl FirehoseService {
         unbuilt::refuse_create(&input)?;
         let source = source::create(&input, home, call.arrival_ms)?;
         let given = destination::configuration(&input)?;
+        source::check_there(&source.source, &self.data_streams)?;
         let destination = destination::create(given, home)?;
         unbuilt::refuse(&destination)?;
+        self.check_tables(&destination, home).await?;
         if let Some(tags) = &input.tags {
             constraint::length("[…]", tags.len(), "tags", 1, TAGS_MAX)?;
         }
@@ -94,6 +96,15 @@ impl FirehoseService {
         self.intake.stream_changed(&stream);
         let delivery_stream_arn = stream.document().arn().to_string();
         Ok(json_protocol::reply(call, &CreateOutput { delivery_stream_arn }))
+    }
+
+    /// Tables with unique keys must be there, and have them (Firehose guide, "Set up an Apache
+    /// Iceberg destination").
+    async fn check_tables(&self, made: &Destination, home: Home<'_>) -> Result<(), Problem> {
+        match made.iceberg() {
+            Some(made) => iceberg::check_unique_keys(made, &self.lake, home).await,
+            None => Ok(()),
+        }
     }
 
     pub(super) fn describe(&self, call: &Call) -> Result<Reply, Problem> {
@@ -143,7 +154,7 @@ impl FirehoseService {
         let id = required(input.destination_id.clone(), "destinationId")?;
         constraint::destination_id(&id)?;
         let given = destination::update(&input)?;
-        self.found(call, &name)?;
+        let stream = self.found(call, &name)?;
         if id != DESTINATION_ID {
             return Err(invalid(format!(
                 "destination '{id}' does not exist in delivery stream '{name}': it is \
@@ -151,6 +162,11 @@ impl FirehoseService {
             )));
         }
         let home = Home { region: &call.region, account: &self.account };
+        let before = stream.document();
+        if before.version == expected {
+            let merged = destination::merge(&before.destination, given, home)?;
+            self.check_tables(&merged, home).await?;
+        }
         // The merge's own refusal, which the engine's error cannot carry whole.
         let refusal = parking_lot::Mutex::new(None);
         let merged = self

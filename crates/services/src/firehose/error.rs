@@ -30,6 +30,15 @@ pub(super) fn no_stream(name: &str, account: &str) -> Problem {
     )
 }
 
+/// AWS's words for a put to a stream that reads a Kinesis stream.
+pub(super) fn not_direct_put() -> Problem {
+    Problem::new(
+        "InvalidSourceException",
+        StatusCode::BAD_REQUEST,
+        "This operation is not permitted on KinesisStreamAsSource delivery stream type.",
+    )
+}
+
 fn in_use(message: String) -> Problem {
     Problem::new("ResourceInUseException", StatusCode::BAD_REQUEST, message)
 }

@@ -6,15 +6,18 @@ use super::destination::{
     describe_compression, describe_logging, describe_no_encryption, describe_processing,
     encryption, logging, prefix_form, processing, retry,
 };
-use super::error::{invalid, unsupported};
+use super::error::{invalid, unavailable, unsupported};
 use super::shapes::{
     CatalogConfiguration, Iceberg, PartitionField, PartitionSpec, Retry, S3, Switch,
     TableConfiguration,
 };
-use alluvium_delivery::destination::CatalogName;
+use alluvium_base::ErrorKind;
+use alluvium_delivery::destination::{CatalogName, resolve};
 use alluvium_delivery::prefix::{BadPrefix, Prefix};
 use alluvium_delivery::processing::Purpose;
 use alluvium_delivery::stream::{BufferingHints, ErrorOutput, IcebergDestination, TableTarget};
+use alluvium_lake::Lake;
+use alluvium_lake::delta::KeyColumns;
 use alluvium_wire::Problem;
 use std::collections::BTreeSet;
 
@@ -245,6 +248,43 @@ fn check_routing(made: &IcebergDestination) -> Result<(), Problem> {
              processor that yields destinationDatabaseName and destinationTableName"
         ))),
     }
+}
+
+/// Refuses unique keys of a table that is not there or has no such columns. A table that the stream
+/// may make is looked at when it is there.
+pub(super) async fn check_unique_keys(
+    made: &IcebergDestination,
+    lake: &Lake,
+    home: Home<'_>,
+) -> Result<(), Problem> {
+    let catalog = CatalogName::parse(&made.catalog_arn, home.region, home.account)
+        .map_err(|error| invalid(error.to_string()))?;
+    for target in made.tables.iter().filter(|table| !table.unique_keys.is_empty()) {
+        let (database, name) = (&target.database, &target.table);
+        let found = resolve(lake, &catalog, home.region, database, name).await;
+        let record = match found {
+            Ok(record) => record,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if made.table_creation {
+                    continue;
+                }
+                return Err(invalid(format!(
+                    "Role {} is not authorized to perform: glue:GetTable for the given table or \
+                     the table does not exist: {database}.{name} ({error}); with UniqueKeys the \
+                     table must be there",
+                    made.role_arn
+                )));
+            }
+            Err(error) => return Err(unavailable(error.to_string())),
+        };
+        let table = lake.load(record.id).await.map_err(|error| match error.kind() {
+            ErrorKind::Unavailable | ErrorKind::Unknown => unavailable(error.to_string()),
+            _ => invalid(format!("UniqueKeys of {database}.{name}: {error}")),
+        })?;
+        KeyColumns::of(table.metadata.current_schema(), &target.unique_keys)
+            .map_err(|error| invalid(format!("UniqueKeys of {database}.{name}: {error}")))?;
+    }
+    Ok(())
 }
 
 fn describe_table(table: &TableTarget) -> TableConfiguration {

@@ -23,6 +23,8 @@ mod unbuilt;
 use alluvium_base::AccountId;
 use alluvium_delivery::intake::Intake;
 use alluvium_delivery::streams::Streams;
+use alluvium_lake::Lake;
+use alluvium_streams::DataStreams;
 use alluvium_wire::{Call, Reply, Service, json_protocol};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -35,14 +37,31 @@ const TARGET: &str = "Firehose_20150804";
 pub struct FirehoseService {
     streams: Arc<Streams>,
     intake: Arc<Intake>,
+    data_streams: DataStreams,
+    lake: Lake,
     account: AccountId,
 }
 
+/// What the service stands on.
+#[derive(Debug)]
+pub struct FirehoseParts {
+    /// The delivery streams.
+    pub streams: Arc<Streams>,
+    /// Takes the records; a stream that is deleted is handed to the engine through it.
+    pub intake: Arc<Intake>,
+    /// The Kinesis streams, which may be sources.
+    pub data_streams: DataStreams,
+    /// The tables, which may have to be there.
+    pub lake: Lake,
+    /// Whose streams they are.
+    pub account: AccountId,
+}
+
 impl FirehoseService {
-    /// A service over these streams. `intake` takes the records; a stream that is deleted is
-    /// handed to the engine through it.
-    pub fn new(streams: Arc<Streams>, intake: Arc<Intake>, account: AccountId) -> Self {
-        Self { streams, intake, account }
+    /// A service over these.
+    pub fn new(parts: FirehoseParts) -> Self {
+        let FirehoseParts { streams, intake, data_streams, lake, account } = parts;
+        Self { streams, intake, data_streams, lake, account }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `PutRecord` and `PutRecordBatch`: body, log, answer.
 
 use super::FirehoseService;
-use super::error::{no_stream, of_put};
+use super::error::{no_stream, not_direct_put, of_put};
 use super::scan::{self, Shape};
 use alluvium_base::{SequenceNumber, StreamIncarnation};
 use alluvium_delivery::intake::Records;
@@ -103,6 +103,9 @@ impl FirehoseService {
             .streams
             .get(&call.region, &put.stream)
             .ok_or_else(|| no_stream(&put.stream, account))?;
+        if !stream.is_direct_put() {
+            return Err(not_direct_put());
+        }
         let records = Records {
             frames: Bytes::from(put.frames),
             count: put.count,

@@ -2,12 +2,13 @@
 
 use super::constraint::{self, required};
 use super::destination::Home;
-use super::error::{invalid, unsupported};
+use super::error::{invalid, unavailable, unsupported};
 use super::model::{
     CreateInput, DirectPutSource, KinesisSource, KinesisSourceDescription, SourceDescription,
 };
-use alluvium_base::Arn;
+use alluvium_base::{Arn, ErrorKind};
 use alluvium_delivery::stream::{KinesisSource as StoredKinesis, Source, StreamDocument};
+use alluvium_streams::DataStreams;
 use alluvium_wire::Problem;
 use alluvium_wire::json_protocol::EpochSeconds;
 
@@ -115,6 +116,22 @@ fn kinesis(
         )));
     }
     Ok(StoredKinesis { stream_arn: text, role_arn, started_ms })
+}
+
+/// Refuses a source that is not there.
+pub(super) fn check_there(source: &Source, data_streams: &DataStreams) -> Result<(), Problem> {
+    let Source::Kinesis(stored) = source else { return Ok(()) };
+    let found = stored.stream_arn.parse().ok().map(|arn: Arn| data_streams.find_arn(&arn));
+    match found {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) if error.kind() != ErrorKind::NotFound => {
+            Err(unavailable(error.to_string()))
+        }
+        Some(Err(_)) | None => Err(invalid(format!(
+            "the Kinesis stream '{}' does not exist: create it first",
+            stored.stream_arn
+        ))),
+    }
 }
 
 /// `SourceDescription`; none where there is nothing to say.

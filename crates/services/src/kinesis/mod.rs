@@ -2,7 +2,8 @@
 //!
 //! Parts: [`model`] AWS's shapes; [`constraint`] the limits of those shapes; [`scan`], [`records`] and
 //! [`answer`] the data plane, the hot path; [`subscribe`] enhanced fan-out; [`streams`], [`shards`],
-//! [`consumers`] and [`resources`] the control plane; [`error`] the map to Kinesis's codes. Streams
+//! [`consumers`] and [`resources`] the control plane; [`error`] the map to Kinesis's codes;
+//! [`figures`] what the exporter shows. Streams
 //! themselves are `alluvium_streams`'s. What AWS accepts here and this release does not do is
 //! refused by its name (I7): encryption, billing commitments, `StreamId`.
 
@@ -10,6 +11,7 @@ mod answer;
 mod constraint;
 mod consumers;
 mod error;
+mod figures;
 mod model;
 mod records;
 mod resources;
@@ -17,6 +19,8 @@ pub mod scan;
 mod shards;
 mod streams;
 mod subscribe;
+
+pub use figures::{DataStreamFigures, Figures};
 
 use alluvium_base::{AccountId, Arn};
 use alluvium_streams::{DataStreams, Stream};
@@ -39,14 +43,15 @@ const ARN_LENGTH_MAX: usize = 2048;
 #[derive(Debug)]
 pub struct KinesisService {
     streams: DataStreams,
+    figures: Arc<Figures>,
     /// Ends subscriptions when the server ends.
     closing: CancellationToken,
 }
 
 impl KinesisService {
-    /// A service over these streams; `closing` ends its subscriptions.
-    pub fn new(streams: DataStreams, closing: CancellationToken) -> Self {
-        Self { streams, closing }
+    /// A service over these streams, counted in `figures`; `closing` ends its subscriptions.
+    pub fn new(streams: DataStreams, figures: Arc<Figures>, closing: CancellationToken) -> Self {
+        Self { streams, figures, closing }
     }
 
     /// The stream that an input means.

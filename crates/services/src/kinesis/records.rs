@@ -7,7 +7,7 @@ use super::model::{GetRecordsInput, IteratorInput, IteratorOutput};
 use super::scan::{self, Shape};
 use super::{KinesisService, parse, refuse_stream_id};
 use alluvium_log::Invocation;
-use alluvium_streams::{PutEntry, PutOutcome, PutResult, StartingPosition, Stream};
+use alluvium_streams::{PutEntry, PutOutcome, PutResult, StartingPosition, Stream, StreamError};
 use alluvium_wire::constraint::{length, range, required};
 use alluvium_wire::json_protocol::{self, Encoding};
 use alluvium_wire::member::Timestamp;
@@ -85,6 +85,8 @@ impl KinesisService {
             metrics::counter!("alluvium_put_calls_without_invocation_id_total").increment(1);
         }
         let outcome = self.streams.put(&stream, &entries, invocation).await.map_err(of_stream)?;
+        let sizes = entries.iter().map(|entry| entry.partition_key.len() + entry.data.len());
+        self.figures.of(&stream).put(&outcome, sizes);
         if outcome.repeated {
             metrics::counter!("alluvium_put_repeats_total").increment(1);
         }
@@ -119,9 +121,9 @@ impl KinesisService {
                 let answer = answer::put_one(&shard.to_string(), sequence.as_str(), encoding);
                 Ok(json_protocol::reply_bytes(call, answer))
             }
-            Some(PutResult::Throttled { message, .. }) => Err(of_stream(
-                alluvium_streams::StreamError::ProvisionedThroughputExceeded(message),
-            )),
+            Some(PutResult::Throttled { message, .. }) => {
+                Err(of_stream(StreamError::ProvisionedThroughputExceeded(message)))
+            }
             None => Err(Problem::internal("a record was put and has no result")),
         }
     }
@@ -150,16 +152,17 @@ impl KinesisService {
         refuse_stream_id(input.stream_id.as_deref())?;
         let expected =
             input.stream_arn.as_deref().map(|arn| self.found_arn(call, arn)).transpose()?;
-        let got = self
-            .streams
-            .get_records(
-                &call.region,
-                iterator,
-                limit.map(|limit| limit as usize),
-                expected.as_ref(),
-            )
-            .await
-            .map_err(of_stream)?;
+        let limit = limit.map(|limit| limit as usize);
+        let got = self.streams.get_records(&call.region, iterator, limit, expected.as_ref()).await;
+        let got = got.map_err(|error| {
+            if let (StreamError::ProvisionedThroughputExceeded(_), Some(stream)) =
+                (&error, &expected)
+            {
+                self.figures.of(stream).throttled_read();
+            }
+            of_stream(error)
+        })?;
+        self.figures.of(&got.stream).read(&got.records, got.millis_behind_latest);
         let page = Page {
             records: &got.records,
             text: got.next_iterator.as_deref().map(|next| ("NextShardIterator", next)),

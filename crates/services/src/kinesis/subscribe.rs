@@ -5,6 +5,7 @@
 
 use super::answer::{self, Page};
 use super::error::of_stream;
+use super::figures::Counters;
 use super::model::SubscribeInput;
 use super::records::position;
 use super::{KinesisService, constraint, parse, refuse_stream_id};
@@ -14,6 +15,7 @@ use alluvium_wire::event_stream::{self, HungUp, Sender};
 use alluvium_wire::json_protocol::Encoding;
 use alluvium_wire::{Call, Problem, Reply};
 use futures::StreamExt;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 impl KinesisService {
@@ -36,18 +38,28 @@ impl KinesisService {
             self.streams.subscribe(&stream, &consumer, shard, &position).map_err(of_stream)?;
         let encoding = Encoding::of(&call.head.headers);
         let (sender, reply) = event_stream::channel(encoding, call.request_id);
-        tokio::spawn(feed(events, sender, self.closing.clone()));
+        let counters = self.figures.of(&stream);
+        tokio::spawn(feed(events, sender, counters, self.closing.clone()));
         Ok(reply)
     }
 }
 
 /// Sends events until there are no more, or nobody to send them to.
-async fn feed(mut events: Events, sender: Sender, closing: CancellationToken) {
+async fn feed(
+    mut events: Events,
+    sender: Sender,
+    counters: Arc<Counters>,
+    closing: CancellationToken,
+) {
+    let _subscribed = counters.subscribed();
     let feeding = async {
         sender.initial_response(&serde_json::json!({})).await?;
         while let Some(event) = events.next().await {
             match event {
-                Ok(event) => send(&sender, &event).await?,
+                Ok(event) => {
+                    counters.read(&event.records, event.millis_behind_latest);
+                    send(&sender, &event).await?;
+                }
                 Err(error) => return sender.exception(&of_stream(error)).await,
             }
         }

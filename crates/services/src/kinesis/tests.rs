@@ -43,7 +43,7 @@ impl House {
         };
         let streams = DataStreams::open(parts).await.unwrap();
         let closing = CancellationToken::new();
-        let service = KinesisService::new(streams, closing.clone());
+        let service = KinesisService::new(streams, Arc::default(), closing.clone());
         let house = Self { service, clock, closing };
         house.done("CreateStream", json!({"StreamName": "s", "ShardCount": 2})).await;
         house
