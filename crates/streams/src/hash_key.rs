@@ -1,6 +1,6 @@
 //! The space that shards divide: MD5 of a partition key, as a number of 128 bits.
 
-use md5::{Digest, Md5};
+use crate::md5_lanes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,14 @@ pub struct BadHashKey(String);
 impl HashKey {
     /// Where a partition key lies.
     pub fn of(partition_key: &str) -> Self {
-        Self(u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into()))
+        Self(md5_lanes::one(partition_key.as_bytes()))
+    }
+
+    /// Where many partition keys lie, in their order.
+    pub fn of_many<'a>(partition_keys: impl Iterator<Item = &'a str>) -> Vec<Self> {
+        let mut hashes = Vec::with_capacity(partition_keys.size_hint().0);
+        md5_lanes::many(partition_keys.map(str::as_bytes), &mut hashes);
+        hashes.into_iter().map(Self).collect()
     }
 }
 

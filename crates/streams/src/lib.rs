@@ -11,7 +11,7 @@
 //! - `creation`, `resharding`, `settings`, `consumers`, `listing`: the rest of what a client asks for.
 //! - [`source`]: a stream as whoever delivers it sees it.
 //! - [`arrivals`]: who waits for a lane. [`lane_counter`]: lanes for all.
-//! - [`sequence_text`], `tokens`: what clients hold for us. `quotas`: AWS's, when enforced.
+//! - `md5_lanes`: where keys lie. [`sequence_text`], `tokens`: what clients hold for us. `quotas`: AWS's, when enforced.
 //! - [`recovery`]: what the log must know before it is opened. `retention`: what ages goes.
 //!
 //! # Invariants
@@ -30,6 +30,7 @@ mod consumers;
 mod creation;
 mod documents;
 mod listing;
+mod md5_lanes;
 mod puts;
 mod quotas;
 mod reads;

@@ -9,11 +9,10 @@ use crate::data_streams::{DataStreams, Inner, refuse_deleting};
 use crate::error::StreamError;
 use crate::hash_key::{HashKey, HashRange};
 use crate::quotas::ShardQuotas;
-use crate::record::push_frame;
-use crate::sequence_text::SequenceText;
+use crate::record::{HEADER_BYTES, push_frame};
+use crate::sequence_text::{SequenceRun, SequenceText};
 use crate::shard::{Routing, ShardId};
 use crate::stream::{Stream, StreamDocument};
-use alluvium_base::{LaneId, SequenceNumber};
 use alluvium_log::{Append, Appended, Invocation, LaneAppend};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -68,19 +67,20 @@ pub enum PutResult {
 /// A shard's part of a call, while it is gathered.
 #[derive(Debug, Default)]
 struct Part {
+    /// Of all its frames.
+    size_bytes: usize,
     frames: Vec<u8>,
     count: u32,
     throttled: bool,
 }
 
 /// A shard's part of a call, as it was appended.
-#[derive(Debug, Clone, Copy)]
 struct Placed {
     range: HashRange,
     shard: ShardId,
-    lane: LaneId,
-    first: SequenceNumber,
-    count: u32,
+    /// The texts of its records that are not answered yet.
+    texts: SequenceRun,
+    left: u32,
 }
 
 impl DataStreams {
@@ -98,12 +98,7 @@ impl DataStreams {
         let (document, routing) = stream.routed();
         refuse_deleting(&document)?;
         check(&document, entries)?;
-        let keys: Vec<HashKey> = entries
-            .iter()
-            .map(|entry| {
-                entry.explicit_hash_key.unwrap_or_else(|| HashKey::of(entry.partition_key))
-            })
-            .collect();
+        let keys = hash_keys(entries);
         let invocation = invocation.map(|call| of_stream(call, stream));
         if let Some(call) = &invocation
             && let Some(known) = inner.journal.known(call).await
@@ -136,6 +131,20 @@ impl DataStreams {
         };
         inner.outcome(&document, &routing, &keys, &appended)
     }
+}
+
+/// Where each record goes.
+fn hash_keys(entries: &[PutEntry<'_>]) -> Vec<HashKey> {
+    let mut keys = HashKey::of_many(entries.iter().map(|entry| match entry.explicit_hash_key {
+        Some(_) => "",
+        None => entry.partition_key,
+    }));
+    for (key, entry) in keys.iter_mut().zip(entries) {
+        if let Some(explicit) = entry.explicit_hash_key {
+            *key = explicit;
+        }
+    }
+    keys
 }
 
 /// A stream that is created again is another one, also to a call that is repeated.
@@ -195,11 +204,19 @@ impl Inner {
     ) -> Result<Vec<Part>, StreamError> {
         let mut parts: Vec<Part> = Vec::new();
         parts.resize_with(routing.routes().len(), Part::default);
-        let mut quotas = self.options.enforce_quotas.then(|| stream.quotas.lock());
+        let mut indices = Vec::with_capacity(entries.len());
         for (entry, key) in entries.iter().zip(keys) {
             let Some(index) = routing.find(*key) else {
                 return Err(StreamError::Corrupt(format!("no open shard has hash key {key}")));
             };
+            parts[index].size_bytes += HEADER_BYTES + entry.partition_key.len() + entry.data.len();
+            indices.push(index);
+        }
+        for part in &mut parts {
+            part.frames.reserve_exact(part.size_bytes);
+        }
+        let mut quotas = self.options.enforce_quotas.then(|| stream.quotas.lock());
+        for (entry, index) in entries.iter().zip(indices) {
             let part = &mut parts[index];
             if let Some(quotas) = &mut quotas {
                 let lane = routing.routes()[index].2;
@@ -232,21 +249,19 @@ impl Inner {
                     "the first attempt of this call wrote to lane {lane}, whose shard is gone"
                 )));
             };
-            placed.push(Placed { range: shard.range, shard: shard.id, lane, first, count });
+            let texts = SequenceRun::new(self.sequences, lane, first);
+            placed.push(Placed { range: shard.range, shard: shard.id, texts, left: count });
         }
         placed.sort_unstable_by_key(|part| part.range.start);
-        let mut taken = vec![0; placed.len()];
         let mut records = Vec::with_capacity(keys.len());
         for key in keys {
             let after = placed.partition_point(|part| part.range.start <= *key);
             let found = after.checked_sub(1).filter(|at| placed[*at].range.contains(*key));
             let record = match found {
-                Some(at) if taken[at] < placed[at].count => {
-                    let Placed { shard, lane, first, .. } = placed[at];
-                    let offset = first.offset + u64::from(taken[at]);
-                    taken[at] += 1;
-                    let sequence = SequenceNumber::new(first.generation, offset);
-                    PutResult::Done { shard, sequence: self.sequences.encode(lane, sequence) }
+                Some(at) if placed[at].left > 0 => {
+                    let part = &mut placed[at];
+                    part.left -= 1;
+                    PutResult::Done { shard: part.shard, sequence: part.texts.take_text() }
                 }
                 Some(at) => self.throttled(document, placed[at].shard),
                 None => {

@@ -5,7 +5,7 @@
 //! A number of 186 bits, from the highest: `2` (two bits, so that it has 56 digits, as AWS's have),
 //! generation (32), offset (64), lane (48), check (32), version (8, zero). It grows with the
 //! sequence; two of the same sequence, at the bounds of parents and children, grow with the
-//! lane, and a child's lane is always greater. The check is a CRC-32C of all before it, seeded with a secret of
+//! lane, and a child's lane is always greater. The check is a CRC-32C of lane, generation and offset, seeded with a secret of
 //! this installation, so that made-up numbers and those of other shards are refused.
 //!
 //! # Invariants
@@ -71,36 +71,19 @@ impl SequenceCodec {
         Self { seed: crc32c(0, secret) }
     }
 
+    /// The check of a lane and a generation, to go on from with an offset.
+    fn prefix(self, lane: LaneId, generation: u32) -> u32 {
+        crc32c(crc32c(self.seed, &lane.0.to_le_bytes()), &generation.to_le_bytes())
+    }
+
     fn check(self, lane: LaneId, sequence: SequenceNumber) -> u32 {
-        let mut bytes = [0; 20];
-        bytes[..4].copy_from_slice(&sequence.generation.to_le_bytes());
-        bytes[4..12].copy_from_slice(&sequence.offset.to_le_bytes());
-        bytes[12..].copy_from_slice(&lane.0.to_le_bytes());
-        crc32c(self.seed, &bytes)
+        let prefix = self.prefix(lane, sequence.generation);
+        crc32c(prefix, &sequence.offset.to_le_bytes())
     }
 
     /// The text of a sequence of a lane.
     pub fn encode(self, lane: LaneId, sequence: SequenceNumber) -> SequenceText {
-        let check = self.check(lane, sequence);
-        // From bit 0: version 8, check 32, lane 48, offset 64, generation 32, leading 2.
-        let lane = lane.0 & ((1 << LANE_BITS) - 1);
-        let low = (lane << 40) | (u64::from(check) << 8);
-        let middle = (lane >> 24) | (sequence.offset << 24);
-        let high =
-            (sequence.offset >> 40) | (u64::from(sequence.generation) << 24) | (LEADING << 56);
-        let mut words = [low, middle, high];
-        let mut digits = [b'0'; DIGITS];
-        let mut end = DIGITS;
-        while end > 0 {
-            let mut rest = divide(&mut words);
-            let start = end.saturating_sub(CHUNK_DIGITS);
-            for digit in digits[start..end].iter_mut().rev() {
-                *digit = b'0' + (rest % 10) as u8;
-                rest /= 10;
-            }
-            end = start;
-        }
-        SequenceText(digits)
+        SequenceRun::new(self, lane, sequence).take_text()
     }
 
     /// The lane and the sequence of a text.
@@ -128,6 +111,106 @@ impl SequenceCodec {
             && low & 0xff == 0
             && (low >> 8) as u32 == self.check(lane, sequence);
         if sound { Ok((lane, sequence)) } else { Err(BadSequenceText) }
+    }
+}
+
+/// The texts of sequences of one lane, one after another, as the records of a put need them.
+///
+/// The number is kept in three parts of 19 decimal digits. The next sequence adds a constant and the
+/// difference of two checks to it, so there is nothing to divide.
+#[derive(Clone)]
+pub(crate) struct SequenceRun {
+    /// The check up to the offset.
+    prefix: u32,
+    offset: u64,
+    check: u32,
+    /// From the lowest.
+    parts: [u64; 3],
+    text: [u8; DIGITS],
+}
+
+/// What a step of the offset adds: `2^88`, in two parts.
+const STEP: [u64; 2] = [9_821_345_068_724_781_056, 30_948_500];
+/// Where the parts begin in the text.
+const MIDDLE: usize = DIGITS - 2 * CHUNK_DIGITS;
+const LOW: usize = DIGITS - CHUNK_DIGITS;
+
+impl SequenceRun {
+    /// From this sequence on.
+    pub(crate) fn new(codec: SequenceCodec, lane: LaneId, first: SequenceNumber) -> Self {
+        let prefix = codec.prefix(lane, first.generation);
+        let offset = first.offset;
+        let check = crc32c(prefix, &offset.to_le_bytes());
+        // From bit 0: version 8, check 32, lane 48, offset 64, generation 32, leading 2.
+        let lane = lane.0 & ((1 << LANE_BITS) - 1);
+        let low = (lane << 40) | (u64::from(check) << 8);
+        let middle = (lane >> 24) | (offset << 24);
+        let high = (offset >> 40) | (u64::from(first.generation) << 24) | (LEADING << 56);
+        let mut words = [low, middle, high];
+        let parts = [divide(&mut words), divide(&mut words), divide(&mut words)];
+        let mut text = [b'0'; DIGITS];
+        write_digits(&mut text[..MIDDLE], parts[2]);
+        Self { prefix, offset, check, parts, text }
+    }
+
+    /// The text of the sequence that is next.
+    pub(crate) fn take_text(&mut self) -> SequenceText {
+        write_digits(&mut self.text[MIDDLE..LOW], self.parts[1]);
+        write_digits(&mut self.text[LOW..], self.parts[0]);
+        let text = SequenceText(self.text);
+        self.step();
+        text
+    }
+
+    fn step(&mut self) {
+        self.offset = self.offset.wrapping_add(1);
+        let check = crc32c(self.prefix, &self.offset.to_le_bytes());
+        let sum = u128::from(self.parts[0]) + u128::from(STEP[0]) + (u128::from(check) << 8)
+            - (u128::from(self.check) << 8);
+        self.check = check;
+        // Less than three times a part.
+        let mut carry = 0;
+        let mut low = sum;
+        while low >= u128::from(CHUNK) {
+            low -= u128::from(CHUNK);
+            carry += 1;
+        }
+        self.parts[0] = low as u64;
+        let middle = u128::from(self.parts[1]) + u128::from(STEP[1]) + carry;
+        if middle < u128::from(CHUNK) {
+            self.parts[1] = middle as u64;
+        } else {
+            self.parts[1] = (middle - u128::from(CHUNK)) as u64;
+            self.parts[2] += 1;
+            write_digits(&mut self.text[..MIDDLE], self.parts[2]);
+        }
+    }
+}
+
+/// Two digits of each number below a hundred.
+const PAIRS: [u8; 200] = pairs();
+
+const fn pairs() -> [u8; 200] {
+    let mut pairs = [b'0'; 200];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number * 2] += (number / 10) as u8;
+        pairs[number * 2 + 1] += (number % 10) as u8;
+        number += 1;
+    }
+    pairs
+}
+
+/// A number in decimal, with zeroes before it.
+fn write_digits(out: &mut [u8], mut number: u64) {
+    let (odd, pairs) = out.split_at_mut(out.len() % 2);
+    for pair in pairs.rchunks_exact_mut(2) {
+        let at = (number % 100) as usize * 2;
+        number /= 100;
+        pair.copy_from_slice(&PAIRS[at..at + 2]);
+    }
+    if let Some(digit) = odd.first_mut() {
+        *digit = b'0' + number as u8;
     }
 }
 
@@ -198,6 +281,21 @@ mod tests {
             prop_assert_eq!(codec().decode(text.as_str()), Ok((lane, first)));
             prop_assert_eq!((first, lane).cmp(&(second, other)), text.cmp(&text_2));
             prop_assert!(!text.as_str().starts_with('0'));
+        }
+
+        #[test]
+        fn sequences_one_after_another_have_the_texts_that_they_have_alone(
+            generation in any::<u32>(), offset in 0u64..u64::MAX - 300, lane in 0u64..1 << 48
+        ) {
+            let lane = LaneId(lane);
+            let first = SequenceNumber::new(generation, offset);
+            let mut run = SequenceRun::new(codec(), lane, first);
+            for more in 0..300 {
+                let sequence = SequenceNumber::new(generation, offset + more);
+                let text = run.take_text();
+                prop_assert_eq!(text, codec().encode(lane, sequence));
+                prop_assert_eq!(codec().decode(text.as_str()), Ok((lane, sequence)));
+            }
         }
 
         #[test]
