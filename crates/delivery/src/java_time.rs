@@ -68,7 +68,7 @@ pub enum BadPattern {
 /// How often each letter may be repeated, as in Java.
 fn most_of(letter: char) -> Option<usize> {
     Some(match letter {
-        'y' | 'u' | 'Y' => 9,
+        'y' | 'u' | 'Y' => 19,
         'M' | 'L' | 'E' | 'Q' | 'q' | 'G' | 'e' | 'c' => 5,
         'D' => 3,
         'd' | 'h' | 'K' | 'k' | 'H' | 'm' | 's' | 'w' => 2,
@@ -329,7 +329,8 @@ fn field(out: &mut String, letter: char, count: usize, time: &DateTime<Tz>) {
             let offset = i64::from(first.weekday().num_days_from_sunday());
             number(out, (i64::from(time.day0()) + offset) / 7 + 1, 1);
         }
-        'F' => number(out, i64::from(time.day0()) / 7 + 1, 1),
+        // Java 8 to 18 print the aligned day here, whatever their documentation says.
+        'F' => number(out, i64::from(time.day0()) % 7 + 1, 1),
         'M' | 'L' => named(out, time.month0() as usize, &MONTHS, count),
         'Q' | 'q' => quarter(out, time, count),
         'D' => number(out, i64::from(time.ordinal()), count),
@@ -453,6 +454,20 @@ mod tests {
         let full = TimePattern::parse("zzzz").unwrap();
         assert_eq!(full.check_zone(Tz::UTC), Ok(()));
         assert_eq!(full.check_zone(zone("Asia/Tokyo").unwrap()), Err(BadPattern::ZoneName));
+    }
+
+    /// Lines of ZONE|PATTERN|EPOCH MILLISECONDS|TEXT, printed by OpenJDK 17 in Locale.US.
+    const JAVA: &str = include_str!("java_time_17.txt");
+
+    #[test]
+    fn java_prints_the_same() {
+        assert!(JAVA.lines().count() > 25);
+        for line in JAVA.lines() {
+            let cells: Vec<&str> = line.split('|').collect();
+            let pattern = TimePattern::parse(cells[1]).unwrap();
+            let found = pattern.format_in(cells[2].parse().unwrap(), zone(cells[0]).unwrap());
+            assert_eq!(found, cells[3], "{line}");
+        }
     }
 
     #[test]
