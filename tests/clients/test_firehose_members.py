@@ -1,4 +1,4 @@
-"""Every member of a delivery stream's input, from botocore's model: it works, or is refused by name."""
+"""Every member of a delivery stream's input, from botocore's model: what `docs/firehose.md` says of it is so."""
 
 import copy
 import json
@@ -9,91 +9,135 @@ import pytest
 import service_models
 from test_firehose import FIELDS, destination
 
-# Members that may be there and change nothing else than what a description shows (the README's
-# list), or that work. A value for each, as the sample systems send it.
-WORKS = {
-    "DestinationTableConfigurationList.DestinationTableName": None,
-    "DestinationTableConfigurationList.DestinationDatabaseName": None,
-    "DestinationTableConfigurationList.S3ErrorOutputPrefix": "errors/!{firehose:error-output-type}/",
-    "DestinationTableConfigurationList.UniqueKeys": [],
-    "SchemaEvolutionConfiguration.Enabled": False,
-    "TableCreationConfiguration.Enabled": False,
+CREATE, UPDATE = "CreateDeliveryStream", "UpdateDestination"
+ROWS = {operation: service_models.documented("firehose.md", f"`{operation}`") for operation in (CREATE, UPDATE)}
+DESTINATION_ID = "destinationId-000000000001"
+ROLE = "arn:aws:iam::000000000000:role/another"
+
+# A value for each member that works or is kept, by the longest end of its path.
+VALUES = {
+    "RoleARN": ROLE,
+    "BucketARN": "arn:aws:s3:::members-other",
+    "Prefix": "p/!{timestamp:yyyy}/",
+    "ErrorOutputPrefix": "e/!{firehose:error-output-type}/!{timestamp:yyyy}/",
     "BufferingHints.SizeInMBs": 128,
     "BufferingHints.IntervalInSeconds": 900,
+    "CompressionFormat": "GZIP",
+    "EncryptionConfiguration.NoEncryptionConfig": "NoEncryption",
     "CloudWatchLoggingOptions.Enabled": True,
     "CloudWatchLoggingOptions.LogGroupName": "/aws/kinesisfirehose/x",
     "CloudWatchLoggingOptions.LogStreamName": "DestinationDelivery",
-    "ProcessingConfiguration.Enabled": False,
-    "ProcessingConfiguration.Processors": [],
-    "S3BackupMode": "FailedDataOnly",
+    "ProcessingConfiguration.Enabled": True,
+    "Processors.Type": "AppendDelimiterToRecord",
+    "Parameters.ParameterName": "Delimiter",
+    "Parameters.ParameterValue": "\\n",
+    **{
+        f"Iceberg{end}.ProcessingConfiguration.Processors.{member}": value
+        for end in ("DestinationConfiguration", "DestinationUpdate")
+        for member, value in (
+            ("Type", "RecordDeAggregation"),
+            ("Parameters.ParameterName", "SubRecordType"),
+            ("Parameters.ParameterValue", "JSON"),
+        )
+    },
     "RetryOptions.DurationInSeconds": 7200,
-    "RoleARN": None,
-    "AppendOnly": True,
-    "CatalogConfiguration.CatalogARN": None,
-    "CatalogConfiguration.WarehouseLocation": "s3://warehouse/place",
-    "S3Configuration.RoleARN": None,
-    "S3Configuration.BucketARN": None,
-    "S3Configuration.Prefix": "failed/",
-    "S3Configuration.ErrorOutputPrefix": "e/!{firehose:error-output-type}/!{timestamp:yyyy}/",
-    "S3Configuration.BufferingHints.SizeInMBs": 5,
-    "S3Configuration.BufferingHints.IntervalInSeconds": 300,
-    "S3Configuration.CompressionFormat": "GZIP",
-    "S3Configuration.EncryptionConfiguration.NoEncryptionConfig": "NoEncryption",
-    "S3Configuration.CloudWatchLoggingOptions.Enabled": True,
-    "S3Configuration.CloudWatchLoggingOptions.LogGroupName": "g",
-    "S3Configuration.CloudWatchLoggingOptions.LogStreamName": "BackupDelivery",
-}
-
-REFUSED = {
-    "DestinationTableConfigurationList.PartitionSpec.Identity.SourceName": "id",
+    "S3BackupMode": "Enabled",
+    "IcebergDestinationConfiguration.S3BackupMode": "FailedDataOnly",
+    "IcebergDestinationUpdate.S3BackupMode": "FailedDataOnly",
+    "DataFormatConversionConfiguration.Enabled": False,
+    "DynamicPartitioningConfiguration.Enabled": True,
+    "FileExtension": ".json",
+    "CustomTimeZone": "Asia/Tokyo",
+    "DestinationTableName": "t2",
+    "DestinationDatabaseName": "ns2",
+    "UniqueKeys": ["id"],
+    "SourceName": "id",
+    "S3ErrorOutputPrefix": "errors/!{firehose:error-output-type}/",
     "SchemaEvolutionConfiguration.Enabled": True,
     "TableCreationConfiguration.Enabled": True,
-    "ProcessingConfiguration.Processors.Type": "Lambda",
-    "ProcessingConfiguration.Processors.Parameters.ParameterName": "LambdaArn",
-    "ProcessingConfiguration.Processors.Parameters.ParameterValue": "x",
-    "S3BackupMode": "AllData",
-    "S3Configuration.EncryptionConfiguration.KMSEncryptionConfig.AWSKMSKeyARN": (
-        "arn:aws:kms:us-east-1:000000000000:key/k"
-    ),
+    "AppendOnly": True,
+    "CatalogARN": "arn:aws:glue:us-east-1:000000000000:catalog/s3tablescatalog/members-other",
+    "WarehouseLocation": "s3://warehouse/place",
+}
+
+# What is refused of a member whose other values work.
+REFUSED_VALUES = {
+    "DeliveryStreamType": ["MSKAsSource", "DatabaseAsSource"],
+    "Processors.Type": ["Lambda"],
+    "DataFormatConversionConfiguration.Enabled": [True],
+    "IcebergDestinationConfiguration.S3BackupMode": ["AllData"],
+    "IcebergDestinationUpdate.S3BackupMode": ["AllData"],
+}
+
+PARTITIONED = {
+    "Prefix": "k=!{partitionKeyFromQuery:k}/",
+    "ErrorOutputPrefix": "e/!{firehose:error-output-type}/",
+    "ProcessingConfiguration": {
+        "Enabled": True,
+        "Processors": [
+            {
+                "Type": "MetadataExtraction",
+                "Parameters": [
+                    {"ParameterName": "MetadataExtractionQuery", "ParameterValue": "{k: .k}"},
+                    {"ParameterName": "JsonParsingEngine", "ParameterValue": "JQ-1.6"},
+                ],
+            }
+        ],
+    },
 }
 
 
-def leaves(shape, path=()):
-    if shape.type_name == "structure":
-        for name, member in shape.members.items():
-            yield from leaves(member, (*path, name))
-    elif shape.type_name == "list" and shape.member.type_name == "structure":
-        yield from leaves(shape.member, path)
-    else:
-        yield ".".join(path)
+def by_end(values, path):
+    """The value of the longest key that the path ends in."""
+    ends = [end for end in values if path == end or path.endswith("." + end)]
+    return values[max(ends, key=len)] if ends else None
 
 
-def iceberg(operation, member):
-    return service_models.model("firehose").operation_model(operation).input_shape.members[member]
+def rows(operation, *beginnings):
+    return [path for path, text in ROWS[operation].items() if text.startswith(beginnings)]
 
 
-def with_member(given, path, value, shape):
-    """A copy of the destination in which one leaf is set, its partners filled in."""
-    made = copy.deepcopy(given)
-    place, names = made, path.split(".")
-    for name in names[:-1]:
-        shape = shape.members[name]
-        is_list = shape.type_name == "list"
-        place = place.setdefault(name, [{}] if is_list else {})
-        if is_list:
-            place, shape = place or [{}], shape.member
-            place = place[0]
-    place[names[-1]] = value
-    if "Processors" in names[:-1]:
-        processor = made[names[0]]["Processors"][0]
-        processor.setdefault("Type", "Lambda")
-        for parameter in processor.get("Parameters", []):
-            parameter.setdefault("ParameterName", "LambdaArn")
-            parameter.setdefault("ParameterValue", "x")
-    if names[-2:-1] == ["BufferingHints"]:
-        place.setdefault("SizeInMBs", 5)
-        place.setdefault("IntervalInSeconds", 300)
-    return made
+def input_shape(operation):
+    return service_models.model("firehose").operation_model(operation).input_shape
+
+
+def complete(given, operation, path):
+    """Fills in what a member needs beside it."""
+    root = path.split(".")[0]
+    place = given[root]
+    for holder in [place, *(place.get(name, {}) for name in place if name.startswith("S3"))]:
+        if isinstance(holder, dict) and "BufferingHints" in holder:
+            holder["BufferingHints"].setdefault("SizeInMBs", 5)
+            holder["BufferingHints"].setdefault("IntervalInSeconds", 300)
+    if ".ProcessingConfiguration." in path:
+        processors = f"{root}.ProcessingConfiguration.Processors."
+        for processor in place["ProcessingConfiguration"].get("Processors", []):
+            processor.setdefault("Type", by_end(VALUES, processors + "Type"))
+            for parameter in processor.setdefault("Parameters", [{}]):
+                for name in ("ParameterName", "ParameterValue"):
+                    parameter.setdefault(name, by_end(VALUES, processors + "Parameters." + name))
+    backup = "S3BackupConfiguration" if operation == CREATE else "S3BackupUpdate"
+    if backup in place or place.get("S3BackupMode") == "Enabled":
+        bucket = {"RoleARN": ROLE, "BucketARN": "arn:aws:s3:::members-backup"}
+        place[backup] = {**bucket, **place.get(backup, {})}
+    if path.endswith(("Prefix",)) and ".S3Configuration" not in path and "ErrorOutputPrefix" not in place:
+        if root.startswith(("S3", "Extended")) and "Backup" not in path:
+            place["ErrorOutputPrefix"] = VALUES["ErrorOutputPrefix"]
+    if "DynamicPartitioningConfiguration" in path:
+        if operation == CREATE:
+            place.update(copy.deepcopy(PARTITIONED))
+        place["DynamicPartitioningConfiguration"].setdefault("Enabled", True)
+    return given
+
+
+def described(stream, path):
+    """What the description says of a member of a configuration or an update."""
+    root, rest = path.split(".", 1)
+    name = root.replace("Configuration", "Description").replace("Update", "Description")
+    for given in ("S3BackupConfiguration", "S3BackupUpdate"):
+        rest = rest.replace(given, "S3BackupDescription")
+    rest = rest.replace("S3Configuration", "S3DestinationDescription")
+    return service_models.get_at(stream["Destinations"][0][name], rest)
 
 
 @pytest.fixture(scope="module")
@@ -110,112 +154,351 @@ def base(lake_server):
         tableBucketARN=arn, namespace="ns", name="t", format="ICEBERG",
         metadata={"iceberg": {"schema": {"fields": FIELDS}}},
     )
+    s3tables.create_namespace(tableBucketARN=arn, namespace=["ns2"])
+    s3tables.create_table_bucket(name="members-other")
     s3.create_bucket(Bucket="members-errors")
+    lake_server.client("kinesis").create_stream(StreamName="members-source", ShardCount=1)
     catalog_arn = "arn:aws:glue:us-east-1:000000000000:catalog/s3tablescatalog/members"
     table = {"catalog_arn": catalog_arn, "namespace": "ns", "table": "t"}
     return destination(table, "members-errors")
 
 
-def test_the_lists_above_name_every_member_of_the_model():
-    for operation, member in (
-        ("CreateDeliveryStream", "IcebergDestinationConfiguration"),
-        ("UpdateDestination", "IcebergDestinationUpdate"),
-    ):
-        modelled = set(leaves(iceberg(operation, member)))
-        assert modelled <= set(WORKS) | set(REFUSED)
+@pytest.fixture(scope="module")
+def bases(base):
+    """The least of each kind of destination."""
+    s3 = {"RoleARN": base["RoleARN"], "BucketARN": "arn:aws:s3:::members-errors"}
+    return {"Iceberg": base, "ExtendedS3": s3, "S3": s3}
 
 
-@pytest.mark.parametrize("path", [path for path, value in WORKS.items() if value is not None])
-def test_a_member_that_works_is_described(firehose, base, unique, path):
-    shape = iceberg("CreateDeliveryStream", "IcebergDestinationConfiguration")
-    given = with_member(base, path, WORKS[path], shape)
-    name = unique("works")
-    firehose.create_delivery_stream(DeliveryStreamName=name, IcebergDestinationConfiguration=given)
-    stream = firehose.describe_delivery_stream(DeliveryStreamName=name)
-    stream = stream["DeliveryStreamDescription"]
-    found = stream["Destinations"][0]["IcebergDestinationDescription"]
-    for step in path.replace("S3Configuration", "S3DestinationDescription").split("."):
-        found = found[0] if isinstance(found, list) else found
-        found = found.get(step)
-        if found is None:
-            break
-    if WORKS[path] not in (False, []):
-        assert found == WORKS[path]
-    update = with_member({}, path, WORKS[path], shape)
-    for required in ("S3Configuration", "DestinationTableConfigurationList", "CatalogConfiguration"):
-        if required in update:
-            update[required] = given[required]
-    firehose.update_destination(
-        DeliveryStreamName=name,
-        CurrentDeliveryStreamVersionId="1",
-        DestinationId="destinationId-000000000001",
-        IcebergDestinationUpdate=update,
-    )
+def kind_of(path):
+    return next(kind for kind in ("Iceberg", "ExtendedS3", "S3") if path.startswith(kind))
+
+
+def create_with(firehose, bases, name, path, value):
+    """Creates a stream whose destination has one member set."""
+    root, rest = path.split(".", 1)
+    given = {root: copy.deepcopy(bases[kind_of(path)])}
+    if rest.startswith("DestinationTableConfigurationList"):
+        table = given[root]["DestinationTableConfigurationList"][0]
+        service_models.set_at(
+            {"DestinationTableConfigurationList": [table]},
+            input_shape(CREATE).members[root], rest, value,
+        )
+    else:
+        service_models.set_at(given, input_shape(CREATE), path, value)
+    complete(given, CREATE, path)
+    firehose.create_delivery_stream(DeliveryStreamName=name, **given)
+
+
+def description(firehose, name):
+    return firehose.describe_delivery_stream(DeliveryStreamName=name)["DeliveryStreamDescription"]
+
+
+def refused(call, *names):
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        call()
+    answer = error.value.response["Error"]
+    assert answer["Code"] == "InvalidArgumentException", answer
+    assert any(name in answer["Message"] for name in names), answer
+    return answer["Message"]
+
+
+@pytest.mark.parametrize("operation", [CREATE, UPDATE])
+def test_the_page_says_something_of_every_member_and_of_no_other(operation):
+    paths = service_models.input_leaves("firehose", operation)
+    table = ROWS[operation]
+    covered = {path: service_models.row_of(table, path) for path in paths}
+    assert [path for path, row in covered.items() if row is None] == []
+    assert set(table) - set(covered.values()) == set()
+    for row, text in table.items():
+        assert text.startswith(("works", "kept without effect", "refused by name")), row
+
+
+def test_the_page_says_something_of_every_operation():
+    table = service_models.documented("firehose.md", None)
+    operations = service_models.model("firehose").operation_names
+    assert set(operations) <= set(table)
+
+
+def destination_members(operation):
+    works = rows(operation, "works", "kept without effect")
+    return [path for path in works if path.split(".")[0].endswith(("DestinationConfiguration", "DestinationUpdate"))]
+
+
+@pytest.mark.parametrize("path", destination_members(CREATE))
+def test_a_member_that_works_is_described(firehose, bases, unique, path):
+    name, value = unique("works"), by_end(VALUES, path)
+    create_with(firehose, bases, name, path, value)
+    stream = description(firehose, name)
+    if path != "S3DestinationConfiguration.Prefix":
+        assert described(stream, path) == value
     firehose.delete_delivery_stream(DeliveryStreamName=name)
 
 
-@pytest.mark.parametrize("path", REFUSED)
-def test_a_member_that_is_not_built_is_refused_by_its_name(firehose, base, unique, path):
-    shape = iceberg("CreateDeliveryStream", "IcebergDestinationConfiguration")
-    given = with_member(base, path, REFUSED[path], shape)
+@pytest.mark.parametrize("path", destination_members(UPDATE))
+def test_a_member_of_an_update_is_described(firehose, bases, unique, path):
+    name, value = unique("updates"), by_end(VALUES, path)
+    root, rest = path.split(".", 1)
+    kind, created = kind_of(path), root.replace("Update", "Configuration")
+    if "DynamicPartitioningConfiguration" in path:
+        create_with(firehose, bases, name, f"{created}.DynamicPartitioningConfiguration.Enabled", True)
+    else:
+        firehose.create_delivery_stream(DeliveryStreamName=name, **{created: bases[kind]})
+    update = {root: {}}
+    for whole in ("DestinationTableConfigurationList", "CatalogConfiguration", "S3Configuration"):
+        if rest.startswith(whole):
+            # These are replaced as a whole.
+            update[root][whole] = copy.deepcopy(bases[kind][whole])
+    service_models.set_at(update, input_shape(UPDATE), path, value)
+    complete(update, UPDATE, path)
+    firehose.update_destination(
+        DeliveryStreamName=name, CurrentDeliveryStreamVersionId="1", DestinationId=DESTINATION_ID, **update
+    )
+    stream = description(firehose, name)
+    assert (stream["VersionId"], described(stream, path)) == ("2", value)
+    firehose.delete_delivery_stream(DeliveryStreamName=name)
+
+
+@pytest.mark.parametrize("row", rows(CREATE, "refused by name"))
+def test_a_member_that_is_refused_is_refused_by_its_name(firehose, bases, unique, row):
+    path = row.removesuffix(".*")
+    value = service_models.least(service_models.shape_at(input_shape(CREATE), path))
+    if "." in path:
+        def call():
+            create_with(firehose, bases, unique("refused"), path, value)
+    else:
+        def call():
+            firehose.create_delivery_stream(
+                DeliveryStreamName=unique("refused"), **{path: value},
+                IcebergDestinationConfiguration=bases["Iceberg"],
+            )
+    refused(call, *path.split(".")[-2:])
+
+
+@pytest.mark.parametrize("row", rows(UPDATE, "refused by name"))
+def test_a_member_of_an_update_is_refused_by_its_name(firehose, bases, unique, row):
+    path, name = row.removesuffix(".*"), unique("refused")
+    kind = kind_of(path) if "." in path else "Iceberg"
+    root = f"{kind}DestinationConfiguration"
+    firehose.create_delivery_stream(DeliveryStreamName=name, **{root: bases[kind]})
+    update = {}
+    if ".S3Configuration." in path:
+        update = {"IcebergDestinationUpdate": {"S3Configuration": copy.deepcopy(bases[kind]["S3Configuration"])}}
+    value = service_models.least(service_models.shape_at(input_shape(UPDATE), path))
+    service_models.set_at(update, input_shape(UPDATE), path, value)
+    if "." in path:
+        complete(update, UPDATE, path)
+
+    def call():
+        firehose.update_destination(
+            DeliveryStreamName=name, CurrentDeliveryStreamVersionId="1", DestinationId=DESTINATION_ID, **update
+        )
+
+    refused(call, *path.split(".")[-2:])
+    firehose.delete_delivery_stream(DeliveryStreamName=name)
+
+
+def refused_values(operation):
+    for path in rows(operation, "works"):
+        for value in by_end(REFUSED_VALUES, path) or []:
+            yield path, value
+
+
+@pytest.mark.parametrize(("path", "value"), refused_values(CREATE))
+def test_a_value_that_is_refused_is_refused_by_its_name(firehose, bases, unique, path, value):
+    def call():
+        if "." not in path:
+            firehose.create_delivery_stream(
+                DeliveryStreamName=unique("value"), **{path: value},
+                IcebergDestinationConfiguration=bases["Iceberg"],
+            )
+            return
+        given = copy.deepcopy(bases)
+        if path.endswith("Processors.Type"):
+            given[kind_of(path)]["ProcessingConfiguration"] = {"Enabled": True}
+        create_with(firehose, given, unique("value"), path, value)
+
+    refused(call, str(value), path.split(".")[-2] if "." in path else path)
+
+
+def test_an_s3_destination_is_described_in_both_shapes(firehose, bases, unique):
+    for root in ("S3DestinationConfiguration", "ExtendedS3DestinationConfiguration"):
+        name = unique("both")
+        firehose.create_delivery_stream(DeliveryStreamName=name, **{root: bases["S3"]})
+        found = description(firehose, name)["Destinations"][0]
+        simple, extended = found["S3DestinationDescription"], found["ExtendedS3DestinationDescription"]
+        assert simple == {member: extended[member] for member in simple}
+        assert simple["BufferingHints"] == {"SizeInMBs": 5, "IntervalInSeconds": 300}
+        assert simple["CompressionFormat"] == "UNCOMPRESSED"
+        assert extended["S3BackupMode"] == "Disabled"
+
+
+def test_backup_cannot_be_disabled_nor_partitioning_be_changed(firehose, bases, unique):
+    name = unique("once")
+    backup = {"RoleARN": ROLE, "BucketARN": "arn:aws:s3:::members-backup"}
+    firehose.create_delivery_stream(
+        DeliveryStreamName=name,
+        ExtendedS3DestinationConfiguration={**bases["S3"], "S3BackupMode": "Enabled", "S3BackupConfiguration": backup},
+    )
+
+    def update(name, **members):
+        firehose.update_destination(
+            DeliveryStreamName=name, CurrentDeliveryStreamVersionId="1", DestinationId=DESTINATION_ID,
+            ExtendedS3DestinationUpdate=members,
+        )
+
+    refused(lambda: update(name, S3BackupMode="Disabled"), "S3BackupMode")
+    later = {"Enabled": True}
+    refused(
+        lambda: update(name, DynamicPartitioningConfiguration=later, **PARTITIONED),
+        "DynamicPartitioningConfiguration",
+    )
+    name = unique("once")
+    firehose.create_delivery_stream(
+        DeliveryStreamName=name,
+        ExtendedS3DestinationConfiguration={
+            **bases["S3"], **PARTITIONED, "DynamicPartitioningConfiguration": {"Enabled": True}
+        },
+    )
+    hints = description(firehose, name)["Destinations"][0]["S3DestinationDescription"]["BufferingHints"]
+    assert hints == {"SizeInMBs": 128, "IntervalInSeconds": 300}
+    refused(
+        lambda: update(name, DynamicPartitioningConfiguration={"Enabled": False}),
+        "DynamicPartitioningConfiguration",
+    )
+    refused(lambda: update(name, ProcessingConfiguration={"Enabled": False}), "MetadataExtraction")
+    refused(lambda: update(name, Prefix="other/"), "partitionKeyFromQuery")
+    refused(lambda: update(name, Prefix="!{partitionKeyFromQuery:absent}/"), "absent")
+
+
+def test_a_stream_changes_its_kind_of_destination(firehose, bases, unique):
+    name = unique("kinds")
+    firehose.create_delivery_stream(DeliveryStreamName=name, S3DestinationConfiguration=bases["S3"])
+
+    def update(version, **update):
+        firehose.update_destination(
+            DeliveryStreamName=name, CurrentDeliveryStreamVersionId=version, DestinationId=DESTINATION_ID, **update
+        )
+
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        update("1", IcebergDestinationUpdate={"RetryOptions": {"DurationInSeconds": 1}})
+    assert error.value.response["Error"]["Code"] == "ValidationException"
+    update("1", IcebergDestinationUpdate=bases["Iceberg"])
+    assert "IcebergDestinationDescription" in description(firehose, name)["Destinations"][0]
+    update("2", ExtendedS3DestinationUpdate=bases["S3"])
+    assert "ExtendedS3DestinationDescription" in description(firehose, name)["Destinations"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"Prefix": "!{partitionKeyFromQuery:k}/"}, "dynamic partitioning"),
+        ({"Prefix": "!{partitionKeyFromLambda:k}/"}, "Lambda"),
+        ({"Prefix": "!{unknown:k}/"}, "!{unknown:k}"),
+        ({"Prefix": "!{timestamp:yyyy}/"}, "ErrorOutputPrefix"),
+        ({"Prefix": "!{firehose:error-output-type}/", "ErrorOutputPrefix": "e/"}, "error-output-type"),
+        ({"ErrorOutputPrefix": "!{timestamp:yyyy}/"}, "error-output-type"),
+        ({"Prefix": "x" * 600}, "512"),
+        ({"Prefix": "../x/"}, "'..'"),
+        ({"Prefix": "!{timestamp:b}/", "ErrorOutputPrefix": "e/"}, "'b'"),
+        ({"CustomTimeZone": "Mars/Phobos"}, "Mars/Phobos"),
+        ({"S3BackupMode": "Enabled"}, "S3BackupConfiguration"),
+        ({"DynamicPartitioningConfiguration": {"Enabled": True}}, "partition"),
+    ],
+)
+def test_rules_that_span_members_of_s3_are_held(firehose, bases, unique, change, named):
+    given = {**bases["S3"], **change}
+    refused(
+        lambda: firehose.create_delivery_stream(
+            DeliveryStreamName=unique("rules"), ExtendedS3DestinationConfiguration=given
+        ),
+        named,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "member"),
+    [
+        ({"FileExtension": "json"}, "fileExtension"),
+        ({"FileExtension": ".JSON"}, "fileExtension"),
+        ({"FileExtension": "." + "x" * 128}, "fileExtension"),
+        ({"CustomTimeZone": "Etc/GMT+1"}, "customTimeZone"),
+        ({"CompressionFormat": "gzip"}, "compressionFormat"),
+        ({"S3BackupMode": "On"}, "s3BackupMode"),
+        ({"BucketARN": "members-errors"}, "bucketARN"),
+        ({"ProcessingConfiguration": {"Processors": [{"Type": "Other"}]}}, "type"),
+    ],
+)
+def test_values_of_s3_that_have_no_form_are_refused(firehose, bases, unique, change, member):
     with pytest.raises(botocore.exceptions.ClientError) as error:
         firehose.create_delivery_stream(
-            DeliveryStreamName=unique("refused"), IcebergDestinationConfiguration=given
+            DeliveryStreamName=unique("forms"), ExtendedS3DestinationConfiguration={**bases["S3"], **change}
         )
-    assert error.value.response["Error"]["Code"] == "InvalidArgumentException"
-    message = error.value.response["Error"]["Message"]
-    assert any(part in message for part in path.split(".")[-3:]), message
-
-
-def other_members(operation, works):
-    members = service_models.model("firehose").operation_model(operation).input_shape.members
-    return [name for name in members if name not in works]
-
-
-@pytest.mark.parametrize(
-    "member",
-    other_members(
-        "CreateDeliveryStream",
-        {
-            "DeliveryStreamName", "DeliveryStreamType", "DirectPutSourceConfiguration", "Tags",
-            "IcebergDestinationConfiguration", "S3DestinationConfiguration",
-            "ExtendedS3DestinationConfiguration",
-        },
-    ),
-)
-def test_another_source_or_destination_is_refused_by_its_name(firehose, base, unique, member):
-    shape = service_models.model("firehose").operation_model("CreateDeliveryStream").input_shape
-    given = {member: service_models.least(shape.members[member])}
-    for partner in ({}, {"IcebergDestinationConfiguration": base}):
-        with pytest.raises(botocore.exceptions.ClientError) as error:
-            firehose.create_delivery_stream(DeliveryStreamName=unique("other"), **given, **partner)
-        assert error.value.response["Error"]["Code"] == "InvalidArgumentException"
-        assert member in error.value.response["Error"]["Message"]
-
-
-@pytest.mark.parametrize(
-    "member",
-    other_members(
-        "UpdateDestination",
-        {
-            "DeliveryStreamName", "CurrentDeliveryStreamVersionId", "DestinationId",
-            "IcebergDestinationUpdate", "S3DestinationUpdate", "ExtendedS3DestinationUpdate",
-        },
-    ),
-)
-def test_an_update_to_another_destination_is_refused_by_its_name(firehose, base, unique, member):
-    name = unique("other")
-    firehose.create_delivery_stream(DeliveryStreamName=name, IcebergDestinationConfiguration=base)
-    shape = service_models.model("firehose").operation_model("UpdateDestination").input_shape
-    with pytest.raises(botocore.exceptions.ClientError) as error:
-        firehose.update_destination(
-            DeliveryStreamName=name,
-            CurrentDeliveryStreamVersionId="1",
-            DestinationId="destinationId-000000000001",
-            **{member: service_models.least(shape.members[member])},
-        )
-    assert error.value.response["Error"]["Code"] == "InvalidArgumentException"
+    assert error.value.response["Error"]["Code"] == "ValidationException"
     assert member in error.value.response["Error"]["Message"]
+
+
+def test_tables_and_their_keys_are_looked_at(firehose, base, unique):
+    def create(*tables, **members):
+        given = {**copy.deepcopy(base), "DestinationTableConfigurationList": list(tables), **members}
+        firehose.create_delivery_stream(DeliveryStreamName=unique("tables"), IcebergDestinationConfiguration=given)
+
+    table = {"DestinationDatabaseName": "ns", "DestinationTableName": "t"}
+    other = {"DestinationDatabaseName": "ns", "DestinationTableName": "absent"}
+    refused(lambda: create(), "DestinationTableConfigurationList")
+    refused(lambda: create(table, other), "DestinationTableConfigurationList")
+    refused(lambda: create(table, table), "twice")
+    refused(lambda: create({**table, "UniqueKeys": ["absent"]}), "absent")
+    refused(lambda: create({**other, "UniqueKeys": ["id"]}), "absent")
+    refused(lambda: create({**table, "UniqueKeys": ["id", "id"]}), "twice")
+    create({**table, "UniqueKeys": ["id"]})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"DeliveryStreamType": "KinesisStreamAsSource"}, "KinesisStreamSourceConfiguration"),
+        ({"KinesisStreamSourceConfiguration": "members-source"}, "KinesisStreamAsSource"),
+        ({"DeliveryStreamType": "KinesisStreamAsSource", "KinesisStreamSourceConfiguration": "absent"}, "absent"),
+    ],
+)
+def test_a_source_must_be_there_and_be_said(firehose, base, unique, change, named):
+    given = dict(change)
+    source = given.pop("KinesisStreamSourceConfiguration", None)
+    if source:
+        arn = f"arn:aws:kinesis:us-east-1:000000000000:stream/{source}"
+        given["KinesisStreamSourceConfiguration"] = {"KinesisStreamARN": arn, "RoleARN": ROLE}
+    refused(
+        lambda: firehose.create_delivery_stream(
+            DeliveryStreamName=unique("source"), IcebergDestinationConfiguration=base, **given
+        ),
+        named,
+    )
+
+
+def test_a_kinesis_source_is_described_listed_and_takes_no_puts(firehose, base, unique):
+    name = unique("source")
+    arn = "arn:aws:kinesis:us-east-1:000000000000:stream/members-source"
+    firehose.create_delivery_stream(
+        DeliveryStreamName=name, DeliveryStreamType="KinesisStreamAsSource",
+        KinesisStreamSourceConfiguration={"KinesisStreamARN": arn, "RoleARN": ROLE},
+        IcebergDestinationConfiguration=base,
+    )
+    stream = description(firehose, name)
+    source = stream["Source"]["KinesisStreamSourceDescription"]
+    assert (stream["DeliveryStreamType"], source["KinesisStreamARN"]) == ("KinesisStreamAsSource", arn)
+    assert abs((source["DeliveryStartTimestamp"] - stream["CreateTimestamp"]).total_seconds()) < 60
+    listed = firehose.list_delivery_streams(DeliveryStreamType="KinesisStreamAsSource", Limit=10_000)
+    assert name in listed["DeliveryStreamNames"]
+    listed = firehose.list_delivery_streams(DeliveryStreamType="DirectPut", Limit=10_000)
+    assert name not in listed["DeliveryStreamNames"]
+    for put in (
+        lambda: firehose.put_record(DeliveryStreamName=name, Record={"Data": b"{}"}),
+        lambda: firehose.put_record_batch(DeliveryStreamName=name, Records=[{"Data": b"{}"}]),
+    ):
+        with pytest.raises(botocore.exceptions.ClientError) as error:
+            put()
+        assert error.value.response["Error"]["Code"] == "InvalidSourceException"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +508,6 @@ def test_an_update_to_another_destination_is_refused_by_its_name(firehose, base,
         ({"DeliveryStreamName": "n" * 65}, "ValidationException"),
         ({"DeliveryStreamName": "a/b"}, "ValidationException"),
         ({"DeliveryStreamName": "größe"}, "ValidationException"),
-        ({"DeliveryStreamType": "KinesisStreamAsSource"}, "InvalidArgumentException"),
         ({"DeliveryStreamType": "Other"}, "ValidationException"),
         ({"DirectPutSourceConfiguration": {"ThroughputHintInMBs": 0}}, "ValidationException"),
         ({"DirectPutSourceConfiguration": {"ThroughputHintInMBs": 101}}, "ValidationException"),
