@@ -101,8 +101,7 @@ impl Engines {
         .await
         .map_err(text)?;
         let client_objects: Arc<dyn Objects> = Arc::new(objects.for_clients());
-        let objects: Arc<dyn Objects> = Arc::new(objects);
-        let account = ground.account.clone();
+        let (objects, account) = (Arc::new(objects) as Arc<dyn Objects>, ground.account.clone());
         let catalog =
             Catalog::new(records.clone(), objects, clock.clone(), random.clone(), account);
         let lake = Lake::new(catalog, lake_options(configuration));
