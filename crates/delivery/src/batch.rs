@@ -11,6 +11,7 @@
 //! The first releases kept a prepared batch, of one table, in its own document; the engine's start
 //! makes it a part ([`PartDocument::of_earlier`]).
 
+use crate::source::ShardPosition;
 use crate::stream::{Destination, ErrorTarget, TableName};
 use alluvium_base::{BatchNumber, LaneId, SequenceNumber, StreamIncarnation, TableId};
 use alluvium_store::records::Key;
@@ -293,6 +294,10 @@ pub struct ProgressDocument {
     pub next_batch: BatchNumber,
     /// The end of the last batch that was cut.
     pub cut_to: SequenceNumber,
+    /// How far each shard of its source is cut; none before the first cut, or where records are put
+    /// to the stream itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardPosition>,
     /// The log that `cut_to` is of; none before the first cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_id: Option<Uuid>,

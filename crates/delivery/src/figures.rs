@@ -20,6 +20,7 @@ pub struct Counters {
     bytes: AtomicU64,
     rows: AtomicU64,
     failed_rows: AtomicU64,
+    expired: AtomicU64,
     /// Declared drops, by reason.
     dropped: Mutex<BTreeMap<&'static str, u64>>,
     visible: Visible,
@@ -67,6 +68,11 @@ impl Counters {
         }
     }
 
+    /// Records of the source went by their age before they were read.
+    pub(crate) fn expired(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A batch whose files could not be committed.
     pub(crate) fn failed(&self, rows: u64) {
         self.failed_rows.fetch_add(rows, Ordering::Relaxed);
@@ -86,6 +92,7 @@ impl Counters {
             bytes: read(&self.bytes),
             rows: read(&self.rows),
             failed_rows: read(&self.failed_rows),
+            expired_ranges: read(&self.expired),
             dropped: self.dropped.lock().clone(),
             errors: self.errors.lock().clone(),
             visible_within,
@@ -114,6 +121,8 @@ pub struct StreamFigures {
     pub rows: u64,
     /// Rows whose files could not be committed and are named in error objects.
     pub failed_rows: u64,
+    /// How often records of the source went by their age before they were read.
+    pub expired_ranges: u64,
     /// Records that are dropped as declared, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Records in error objects, by error code.

@@ -41,6 +41,12 @@ pub enum PutError {
     /// The stream is being deleted.
     #[error("the delivery stream is being deleted")]
     Closing,
+    /// The stream reads its records from a source.
+    #[error(
+        "records cannot be put to a delivery stream whose source is a Kinesis stream: put them to \
+         that stream"
+    )]
+    NotDirectPut,
     /// The log has no room.
     #[error("{0}; try again later")]
     Full(String),
@@ -70,7 +76,7 @@ impl PutError {
         match self {
             Self::Closing => ErrorKind::NotFound,
             Self::Full(_) | Self::Closed => ErrorKind::Unavailable,
-            Self::TooLarge(_) => ErrorKind::Invalid,
+            Self::TooLarge(_) | Self::NotDirectPut => ErrorKind::Invalid,
             Self::InvocationReused => ErrorKind::Conflict,
             Self::Quarantined(_) => ErrorKind::Corrupt,
             Self::Fenced => ErrorKind::Fenced,
@@ -110,6 +116,9 @@ impl Intake {
 
     /// Appends a call; when it answers, the records are durable.
     pub async fn put(&self, stream: &Stream, records: Records) -> Result<Receipt, PutError> {
+        if !stream.is_direct_put() {
+            return Err(PutError::NotDirectPut);
+        }
         let guard = stream.begin_put().ok_or(PutError::Closing)?;
         let Records { frames, count, arrival_ms, invocation } = records;
         let (size_bytes, without_id) = (frames.len() as u64, invocation.is_none());
@@ -134,6 +143,11 @@ impl Intake {
             }
         }
         Ok(Receipt { first, count, repeated: appended.repeated })
+    }
+
+    /// What keeps a stream from delivering, if something does.
+    pub fn trouble(&self, stream: &Stream) -> Option<String> {
+        self.engine.trouble(stream)
     }
 
     /// Tells the engine that a stream was created, changed or is to be deleted.

@@ -54,6 +54,9 @@ pub trait LaneLog: Send + Sync + std::fmt::Debug {
     /// What a lane holds after a sequence.
     fn held(&self, lane: LaneId, after: SequenceNumber) -> Held;
 
+    /// Up to where a lane was released; none when the log does not know the lane.
+    fn released(&self, lane: LaneId) -> Option<SequenceNumber>;
+
     /// Says that nobody needs a lane up to here any more.
     fn release(&self, lane: LaneId, up_to: SequenceNumber);
 
@@ -132,6 +135,10 @@ impl LaneLog for JournalLog {
         let (size_bytes, oldest_arrival_ms) = self.0.held_after(lane, after);
         let (last, loss_accepted) = (state.last, state.loss_accepted);
         Held { last, size_bytes, oldest_arrival_ms, loss_accepted }
+    }
+
+    fn released(&self, lane: LaneId) -> Option<SequenceNumber> {
+        Some(self.0.lane_state(lane)?.released)
     }
 
     fn release(&self, lane: LaneId, up_to: SequenceNumber) {

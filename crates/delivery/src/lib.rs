@@ -37,6 +37,7 @@ pub mod processing;
 pub mod recovery;
 pub mod redelivery;
 pub mod s3;
+pub mod source;
 pub mod stream;
 pub mod streams;
 

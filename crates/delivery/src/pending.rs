@@ -1,4 +1,5 @@
-//! What the log holds that no batch has: told by the log's writer, asked by the scheduler.
+//! What the log holds that no batch has: told by the log's writer, asked by the scheduler. A stream
+//! has its own lane, or reads those of a data stream's shards, which others may read too.
 //!
 //! The observer runs on the log's writer thread between two syncs, so it takes one short lock a
 //! group and wakes the scheduler only when a lane begins to hold something or reaches its size.
@@ -8,7 +9,7 @@
 use alluvium_base::{LaneId, SequenceNumber};
 use alluvium_log::LaneProgress;
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -29,16 +30,52 @@ pub struct Mark {
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct Marks {
     marks: VecDeque<Mark>,
     size_bytes: u64,
+}
+
+/// What one stream has waiting, in its own lane or in the lanes that it reads.
+#[derive(Debug, Default)]
+struct Held {
+    lanes: BTreeMap<LaneId, Marks>,
     hint_bytes: u64,
 }
 
-/// One lane's state, for the scheduler.
+impl Held {
+    fn size_bytes(&self) -> u64 {
+        self.lanes.values().map(|lane| lane.size_bytes).sum()
+    }
+
+    /// True when the stream begins to hold something or reaches its size.
+    fn add(&mut self, step: &LaneProgress) -> bool {
+        let before = self.size_bytes();
+        let begins = self.lanes.values().all(|lane| lane.marks.is_empty());
+        let lane = self.lanes.entry(step.lane).or_default();
+        lane.size_bytes += step.size_bytes;
+        match lane.marks.back_mut() {
+            Some(mark) if mark.size_bytes < MARK_BYTES => {
+                mark.last = step.last;
+                mark.size_bytes += step.size_bytes;
+                mark.count += u64::from(step.count);
+                mark.oldest_arrival_ms = mark.oldest_arrival_ms.min(step.arrival_ms);
+            }
+            _ => lane.marks.push_back(Mark {
+                last: step.last,
+                size_bytes: step.size_bytes,
+                count: u64::from(step.count),
+                oldest_arrival_ms: step.arrival_ms,
+            }),
+        }
+        let reaches = before < self.hint_bytes && before + step.size_bytes >= self.hint_bytes;
+        begins || reaches
+    }
+}
+
+/// One stream's state, for the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// The lane.
+    /// The stream's own lane.
     pub lane: LaneId,
     /// Bytes that no batch has.
     pub size_bytes: u64,
@@ -46,10 +83,10 @@ pub struct Waiting {
     pub oldest_arrival_ms: i64,
 }
 
-/// What no batch has yet, by lane.
+/// What no batch has yet, by stream, which its own lane names.
 #[derive(Debug, Default)]
 pub struct Pending {
-    lanes: Mutex<HashMap<LaneId, Lane>>,
+    streams: Mutex<HashMap<LaneId, Held>>,
     wake: Notify,
 }
 
@@ -67,65 +104,56 @@ impl Pending {
 
     fn observe(&self, progress: &[LaneProgress]) {
         let mut wake = false;
-        let mut lanes = self.lanes.lock();
+        let mut streams = self.streams.lock();
         for step in progress {
-            let lane = lanes.entry(step.lane).or_default();
-            let before = lane.size_bytes;
-            lane.size_bytes += step.size_bytes;
-            wake |= lane.marks.is_empty()
-                || (before < lane.hint_bytes && lane.size_bytes >= lane.hint_bytes);
-            match lane.marks.back_mut() {
-                Some(mark) if mark.size_bytes < MARK_BYTES => {
-                    mark.last = step.last;
-                    mark.size_bytes += step.size_bytes;
-                    mark.count += u64::from(step.count);
-                    mark.oldest_arrival_ms = mark.oldest_arrival_ms.min(step.arrival_ms);
-                }
-                _ => lane.marks.push_back(Mark {
-                    last: step.last,
-                    size_bytes: step.size_bytes,
-                    count: u64::from(step.count),
-                    oldest_arrival_ms: step.arrival_ms,
-                }),
-            }
+            wake |= streams.entry(step.lane).or_default().add(step);
         }
-        drop(lanes);
+        drop(streams);
         if wake {
             self.wake.notify_one();
         }
     }
 
-    /// Adds what the log held at start.
-    pub fn seed(&self, lane: LaneId, mark: Mark) {
-        let mut lanes = self.lanes.lock();
-        let lane = lanes.entry(lane).or_default();
+    /// A lane that a stream reads has more; the same lane may be read by others.
+    pub fn arrived(&self, stream: LaneId, step: &LaneProgress) {
+        if self.streams.lock().entry(stream).or_default().add(step) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Adds what the log held already.
+    pub fn seed(&self, stream: LaneId, lane: LaneId, mark: Mark) {
+        let mut streams = self.streams.lock();
+        let lane = streams.entry(stream).or_default().lanes.entry(lane).or_default();
         lane.size_bytes += mark.size_bytes;
         lane.marks.push_front(mark);
         self.wake.notify_one();
     }
 
-    /// Says at which size a lane should wake the scheduler.
-    pub fn set_hint(&self, lane: LaneId, hint_bytes: u64) {
-        if let Some(lane) = self.lanes.lock().get_mut(&lane) {
-            lane.hint_bytes = hint_bytes;
+    /// Says at which size a stream should wake the scheduler.
+    pub fn set_hint(&self, stream: LaneId, hint_bytes: u64) {
+        if let Some(held) = self.streams.lock().get_mut(&stream) {
+            held.hint_bytes = hint_bytes;
         }
     }
 
-    /// Every lane that holds something.
+    /// Every stream that holds something.
     pub fn waiting(&self) -> Vec<Waiting> {
-        let lanes = self.lanes.lock();
-        let held = lanes.iter().filter_map(|(lane, held)| {
-            let oldest = held.marks.iter().map(|mark| mark.oldest_arrival_ms).min()?;
-            Some(Waiting { lane: *lane, size_bytes: held.size_bytes, oldest_arrival_ms: oldest })
+        let streams = self.streams.lock();
+        let held = streams.iter().filter_map(|(stream, held)| {
+            let marks = held.lanes.values().flat_map(|lane| &lane.marks);
+            let oldest = marks.map(|mark| mark.oldest_arrival_ms).min()?;
+            let size_bytes = held.size_bytes();
+            Some(Waiting { lane: *stream, size_bytes, oldest_arrival_ms: oldest })
         });
         held.collect()
     }
 
-    /// What a batch takes: marks until `most_bytes` are reached, at least one. They stay until
-    /// [`Self::taken`].
-    pub fn peek(&self, lane: LaneId, most_bytes: u64) -> Option<Mark> {
-        let lanes = self.lanes.lock();
-        let mut marks = lanes.get(&lane)?.marks.iter();
+    /// What a batch takes of a lane: marks until `most_bytes` are reached, at least one. They stay
+    /// until [`Self::taken`].
+    pub fn peek(&self, stream: LaneId, lane: LaneId, most_bytes: u64) -> Option<Mark> {
+        let streams = self.streams.lock();
+        let mut marks = streams.get(&stream)?.lanes.get(&lane)?.marks.iter();
         let mut all = *marks.next()?;
         for mark in marks {
             if all.size_bytes + mark.size_bytes > most_bytes {
@@ -140,30 +168,34 @@ impl Pending {
     }
 
     /// A batch up to here is recorded.
-    pub fn taken(&self, lane: LaneId, up_to: SequenceNumber, size_bytes: u64) {
-        let mut lanes = self.lanes.lock();
-        let Some(held) = lanes.get_mut(&lane) else { return };
-        while let Some(mark) = held.marks.front_mut() {
+    pub fn taken(&self, stream: LaneId, lane: LaneId, up_to: SequenceNumber, size_bytes: u64) {
+        let mut streams = self.streams.lock();
+        let Some(held) = streams.get_mut(&stream) else { return };
+        let Some(marks) = held.lanes.get_mut(&lane) else { return };
+        while let Some(mark) = marks.marks.front_mut() {
             if mark.last <= up_to {
-                held.marks.pop_front();
+                marks.marks.pop_front();
                 continue;
             }
             // A mark that reaches further was cut within, or grew meanwhile.
             mark.size_bytes = mark.size_bytes.saturating_sub(size_bytes).max(1);
             break;
         }
-        held.size_bytes = held.marks.iter().map(|mark| mark.size_bytes).sum();
-        if held.marks.is_empty() {
-            lanes.remove(&lane);
+        marks.size_bytes = marks.marks.iter().map(|mark| mark.size_bytes).sum();
+        if marks.marks.is_empty() {
+            held.lanes.remove(&lane);
+        }
+        if held.lanes.is_empty() {
+            streams.remove(&stream);
         }
     }
 
-    /// The lane is gone.
-    pub fn forget(&self, lane: LaneId) {
-        self.lanes.lock().remove(&lane);
+    /// The stream is gone, or all that it read.
+    pub fn forget(&self, stream: LaneId) {
+        self.streams.lock().remove(&stream);
     }
 
-    /// Waits until a lane begins to hold something, reaches its size, or [`Self::wake`].
+    /// Waits until a stream begins to hold something, reaches its size, or [`Self::wake`].
     pub async fn woken(&self) {
         self.wake.notified().await;
     }
@@ -189,23 +221,23 @@ mod tests {
     fn small_appends_share_a_mark_and_large_ones_do_not() {
         let pending = Pending::new();
         pending.observe(&[step(10, 5, 100), step(20, 5, 90)]);
-        let all = pending.peek(LANE, 1).unwrap();
+        let all = pending.peek(LANE, LANE, 1).unwrap();
         assert_eq!((all.last.offset, all.size_bytes, all.oldest_arrival_ms), (20, 10, 90));
         pending.observe(&[step(30, MARK_BYTES, 110), step(40, 7, 120)]);
-        assert_eq!(pending.peek(LANE, 1).unwrap().last.offset, 30);
-        assert_eq!(pending.peek(LANE, u64::MAX).unwrap().last.offset, 40);
+        assert_eq!(pending.peek(LANE, LANE, 1).unwrap().last.offset, 30);
+        assert_eq!(pending.peek(LANE, LANE, u64::MAX).unwrap().last.offset, 40);
     }
 
     #[test]
     fn what_arrives_after_a_cut_stays() {
         let pending = Pending::new();
         pending.observe(&[step(10, 5, 100)]);
-        let cut = pending.peek(LANE, u64::MAX).unwrap();
+        let cut = pending.peek(LANE, LANE, u64::MAX).unwrap();
         pending.observe(&[step(20, 6, 101)]);
-        pending.taken(LANE, cut.last, cut.size_bytes);
-        let left = pending.peek(LANE, u64::MAX).unwrap();
+        pending.taken(LANE, LANE, cut.last, cut.size_bytes);
+        let left = pending.peek(LANE, LANE, u64::MAX).unwrap();
         assert_eq!((left.last.offset, left.size_bytes), (20, 6));
-        pending.taken(LANE, left.last, left.size_bytes);
+        pending.taken(LANE, LANE, left.last, left.size_bytes);
         assert!(pending.waiting().is_empty());
     }
 

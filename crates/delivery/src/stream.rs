@@ -3,6 +3,7 @@
 //! A stream's identity is its incarnation, never its name (a stream that is deleted and created
 //! again is another one). Values were checked by the service before they come here.
 
+use crate::source::SourceStart;
 use alluvium_base::{AccountId, Arn, LaneId, Region, StreamIncarnation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -91,6 +92,9 @@ pub struct KinesisSource {
     pub role_arn: String,
     /// `DeliveryStartTimestamp`.
     pub started_ms: i64,
+    /// Where it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<SourceStart>,
 }
 
 /// A batch that is partitioned spans so many size hints: more than that would keep records of quiet

@@ -299,6 +299,7 @@ impl Streams {
                 lane,
                 next_batch: BatchNumber(1),
                 cut_to: SequenceNumber::ZERO,
+                shards: Vec::new(),
                 log_id: None,
             };
             let transaction = Transaction {

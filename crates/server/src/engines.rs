@@ -122,6 +122,7 @@ impl Engines {
             streams: streams.clone(),
             log: log.clone(),
             pending,
+            data_streams: Some(data_streams.clone()),
             lake: lake.clone(),
             clock: clock.clone(),
             options: delivery_options(configuration)?,

@@ -257,7 +257,7 @@ impl Converter {
         };
         for range in &batch.ranges {
             let mut after = range.after;
-            while let Some(blocks) = self.blocks(batch, range, after).await? {
+            while let Some(blocks) = self.blocks(batch, framing, range, after).await? {
                 after = blocks.last().map_or(range.to, |block| block.last);
                 work = self.on_cpu(work, move |work| work.take(&blocks)).await?.0;
                 self.put(batch, &mut work, &mut out).await?;
@@ -287,6 +287,7 @@ impl Converter {
     async fn blocks(
         &self,
         batch: &BatchDocument,
+        framing: Framing,
         range: &LaneRange,
         after: SequenceNumber,
     ) -> Result<Option<Vec<LaneBlock>>, ConvertError> {
@@ -297,6 +298,12 @@ impl Converter {
         let Some(last) = blocks.last().map(|block| block.last) else {
             if self.log.held(range.lane, after).loss_accepted {
                 gone(batch, range, after);
+                return Ok(None);
+            }
+            // Lanes of a data stream are released by age, or with it, whoever reads them.
+            let released = self.log.released(range.lane);
+            if framing == Framing::Shard && released.is_none_or(|released| released > after) {
+                expired(batch, range, after);
                 return Ok(None);
             }
             let reason = format!("the log has nothing after {after}, before {}", range.to);
@@ -400,6 +407,18 @@ fn gone(batch: &BatchDocument, range: &LaneRange, after: SequenceNumber) {
         stream = %batch.incarnation,
         batch = batch.number.0,
         "the log has nothing after {after} up to {}: delivery goes on without it, as was accepted",
+        range.to
+    );
+}
+
+/// The rest of a range was older than its data stream keeps it, or went with the data stream.
+fn expired(batch: &BatchDocument, range: &LaneRange, after: SequenceNumber) {
+    metrics::counter!("alluvium_delivery_expired_ranges_total").increment(1);
+    tracing::error!(
+        stream = %batch.incarnation,
+        batch = batch.number.0,
+        lane = range.lane.0,
+        "records after {after} up to {} went from their data stream before they were delivered",
         range.to
     );
 }

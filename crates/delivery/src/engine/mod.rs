@@ -15,13 +15,14 @@
 //!
 //! Parts: `scheduler` the ticks; `batch_task` cut to prepared; `committer` prepared to committed;
 //! `failed` files that could not be committed; `removal` the end of a stream; `start` going on
-//! from the documents; `state` what is held of a stream.
+//! from the documents; `source` the shards that a stream reads; `state` what is held of a stream.
 
 mod batch_task;
 mod committer;
 mod failed;
 mod removal;
 mod scheduler;
+mod source;
 mod start;
 mod state;
 
@@ -38,6 +39,7 @@ use crate::streams::{Stream, Streams, StreamsError};
 use alluvium_base::{Clock, ErrorKind, LaneId};
 use alluvium_lake::Lake;
 use alluvium_store::records::Records;
+use alluvium_streams::DataStreams;
 use parking_lot::Mutex;
 use state::StreamState;
 use std::collections::HashMap;
@@ -114,6 +116,7 @@ pub(crate) struct Inner {
     pub(crate) lake: Lake,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pending: Arc<Pending>,
+    pub(crate) data_streams: Option<DataStreams>,
     pub(crate) options: EngineOptions,
     pub(crate) converter: Converter,
     pub(crate) states: Mutex<HashMap<LaneId, StreamState>>,
@@ -139,6 +142,8 @@ pub struct EngineParts {
     pub log: Arc<dyn LaneLog>,
     /// What the log has told.
     pub pending: Arc<Pending>,
+    /// The data streams that delivery streams read; without them such streams stand still.
+    pub data_streams: Option<DataStreams>,
     /// The tables.
     pub lake: Lake,
     /// Time.
@@ -219,6 +224,12 @@ impl Engine {
         let mut fenced = self.0.fenced.subscribe();
         // The sender lives in the engine that we hold.
         let _ = fenced.wait_for(|fenced| *fenced).await;
+    }
+
+    /// What keeps a stream from delivering, if something does.
+    pub fn trouble(&self, stream: &Stream) -> Option<String> {
+        let now_ms = self.0.clock.now_ms();
+        self.0.states.lock().get(&stream.lane)?.trouble(now_ms)
     }
 
     /// How far every stream with something to deliver is.

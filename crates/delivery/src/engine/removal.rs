@@ -37,7 +37,11 @@ impl Inner {
             attempts += 1;
             tokio::time::sleep(self.pause(attempts)).await;
         }
-        let marker = self.append_marker(lane).await;
+        // A stream that reads a source is done when what it has cut is.
+        let marker = match stream.is_direct_put() {
+            true => self.append_marker(lane).await,
+            false => SequenceNumber::ZERO,
+        };
         self.pending.wake();
         loop {
             let changed = self.changed.notified();

@@ -1,13 +1,14 @@
 //! The ticks: which lanes are due, and the cut of their batches in one transaction.
 
 use super::Inner;
+use super::source::{Take, positions, progressed};
 use super::state::{Slot, StreamState};
 use crate::batch::ProgressDocument;
 use crate::batch::{BatchDocument, BatchState, LaneRange, batch_key, progress_key};
 use crate::pending::{Mark, Waiting};
 use crate::stream::StreamDocument;
 use crate::streams::{decode, encode};
-use alluvium_base::{BatchNumber, LaneId, StreamIncarnation, kill_point};
+use alluvium_base::{BatchNumber, LaneId, SequenceNumber, StreamIncarnation, kill_point};
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,8 +41,20 @@ fn millis_up(time: Duration) -> i64 {
 struct Cut {
     lane: LaneId,
     document: BatchDocument,
-    progress: ProgressDocument,
-    size_bytes: u64,
+    /// The stream's progress without this cut.
+    before: ProgressDocument,
+    /// Bytes of each of its ranges.
+    sizes: Vec<u64>,
+}
+
+impl Cut {
+    /// The stream's progress with this cut.
+    fn progress(&self) -> ProgressDocument {
+        let mut progress = progressed(&self.before, &self.document.ranges);
+        progress.next_batch = BatchNumber(self.document.number.0 + 1);
+        progress.log_id = Some(self.document.log_id);
+        progress
+    }
 }
 
 impl Inner {
@@ -77,10 +90,10 @@ impl Inner {
     }
 
     /// Lanes to cut now, those that were cut longest ago first, and the time until the next is due.
-    fn due(&self) -> (Vec<LaneId>, i64) {
+    fn due(self: &Arc<Self>) -> (Vec<LaneId>, i64) {
         let pinning = self.log.pinning();
         let mut next_ms = i64::MAX;
-        let mut due = Vec::new();
+        let (mut due, mut gone) = (Vec::new(), Vec::new());
         let waiting = self.pending.waiting();
         // Read after what waits, so that nothing has arrived later than now.
         let now_ms = self.clock.now_ms();
@@ -88,6 +101,11 @@ impl Inner {
         let states = self.states.lock();
         for lane in waiting {
             let Some(state) = states.get(&lane.lane) else { continue };
+            if !state.stream.is_direct_put() && (state.ending() || state.source_is_gone()) {
+                // Nothing of a source is acknowledged to the stream: what is not cut stays there.
+                gone.push(lane.lane);
+                continue;
+            }
             let document = state.stream.document();
             let hints = document.destination.buffering();
             let hint_bytes = self.size_hint(&document.destination);
@@ -120,6 +138,7 @@ impl Inner {
             }
         }
         drop(states);
+        gone.into_iter().for_each(|stream| self.pending.forget(stream));
         due.sort_by_key(|(last_turn, lane)| (*last_turn, lane.oldest_arrival_ms, lane.lane));
         let busy = self.converting.load(Ordering::SeqCst);
         let free = self.options.batches_max.saturating_sub(busy);
@@ -142,7 +161,7 @@ impl Inner {
     }
 
     /// A stream whose creation was never answered is known by its first records.
-    fn track_unknown(&self, waiting: &[Waiting]) {
+    fn track_unknown(self: &Arc<Self>, waiting: &[Waiting]) {
         let unknown: HashSet<LaneId> = {
             let states = self.states.lock();
             let lanes = waiting.iter().map(|lane| lane.lane);
@@ -154,30 +173,55 @@ impl Inner {
         self.streams.all().iter().filter(|s| unknown.contains(&s.lane)).for_each(|s| self.track(s));
     }
 
-    /// The next batch of a lane.
+    /// The next batch of a stream.
     async fn plan(&self, lane: LaneId) -> Option<Cut> {
-        let (incarnation, document, progress) = {
+        let (incarnation, document, mut before, reader) = {
             let states = self.states.lock();
             let state = states.get(&lane)?;
-            (state.stream.incarnation, state.stream.document(), state.progress.clone())
+            let mut before = state.progress.clone();
+            before.shards = positions(state);
+            let reader = state.reader.clone();
+            (state.stream.incarnation, state.stream.document(), before, reader)
         };
-        let mark = self.pending.peek(lane, self.options.batch_bytes_max)?;
-        let mark = self.bounded(lane, &progress, mark).await?;
-        if mark.last <= progress.cut_to {
+        if let Some(reader) = reader {
+            let positions = std::mem::take(&mut before.shards);
+            let Take { ranges, sizes, oldest_arrival_ms, positions } =
+                self.take_of_shards(lane, &reader, positions).await?;
+            before.shards = positions;
+            return Some(self.cut(
+                incarnation,
+                &document,
+                before,
+                ranges,
+                sizes,
+                oldest_arrival_ms,
+            ));
+        }
+        let mark = self.pending.peek(lane, lane, self.options.batch_bytes_max)?;
+        let (after, most) = (before.cut_to, self.options.batch_bytes_max);
+        let mark = self.bounded(lane, after, mark, most).await?;
+        if mark.last <= after {
             // It was in a batch already: what was found at start is told again by no one.
-            self.pending.taken(lane, mark.last, mark.size_bytes);
+            self.pending.taken(lane, lane, mark.last, mark.size_bytes);
             return None;
         }
-        Some(self.cut(incarnation, &document, progress, mark))
+        let ranges = vec![LaneRange { lane, after, to: mark.last }];
+        let (sizes, oldest_ms) = (vec![mark.size_bytes], mark.oldest_arrival_ms);
+        Some(self.cut(incarnation, &document, before, ranges, sizes, oldest_ms))
     }
 
     /// What was found at start has one mark, however much it is: its end is looked for in the log.
-    async fn bounded(&self, lane: LaneId, progress: &ProgressDocument, mark: Mark) -> Option<Mark> {
-        let most = self.options.batch_bytes_max;
+    pub(super) async fn bounded(
+        &self,
+        lane: LaneId,
+        after: SequenceNumber,
+        mark: Mark,
+        most: u64,
+    ) -> Option<Mark> {
         if mark.size_bytes <= most {
             return Some(mark);
         }
-        match self.log.read(lane, progress.cut_to, Some(mark.last), most).await {
+        match self.log.read(lane, after, Some(mark.last), most).await {
             Ok(blocks) => {
                 let last = blocks.last()?.last;
                 let size_bytes = blocks.iter().map(|block| block.frames.len() as u64).sum();
@@ -195,31 +239,24 @@ impl Inner {
         &self,
         incarnation: StreamIncarnation,
         stream: &StreamDocument,
-        progress: ProgressDocument,
-        mark: Mark,
+        before: ProgressDocument,
+        ranges: Vec<LaneRange>,
+        sizes: Vec<u64>,
+        oldest_arrival_ms: i64,
     ) -> Cut {
-        let log_id = self.log.log_id();
-        let lane = progress.lane;
-        let number = progress.next_batch;
         let document = BatchDocument {
             incarnation,
-            number,
-            ranges: vec![LaneRange { lane, after: progress.cut_to, to: mark.last }],
-            log_id,
+            number: before.next_batch,
+            ranges,
+            log_id: self.log.log_id(),
             stream_version: stream.version,
             destination: stream.destination.clone(),
-            oldest_arrival_ms: mark.oldest_arrival_ms,
+            oldest_arrival_ms,
             cut_ms: self.clock.now_ms(),
             state: BatchState::Cut,
             failure: None,
         };
-        let progress = ProgressDocument {
-            lane,
-            next_batch: BatchNumber(number.0 + 1),
-            cut_to: mark.last,
-            log_id: Some(log_id),
-        };
-        Cut { lane, document, progress, size_bytes: mark.size_bytes }
+        Cut { lane: before.lane, document, before, sizes }
     }
 
     /// Records all cuts in one transaction and lets their batches begin. False when it must be
@@ -231,7 +268,7 @@ impl Inner {
             transaction.preconditions.push(Precondition::Absent(key.clone()));
             transaction.operations.push(Operation::Put(key, encode(&cut.document)));
             let progress = progress_key(cut.document.incarnation);
-            transaction.operations.push(Operation::Put(progress, encode(&cut.progress)));
+            transaction.operations.push(Operation::Put(progress, encode(&cut.progress())));
         }
         let planned = cuts.len();
         let recorded = match self.records.transact(transaction).await {
@@ -251,8 +288,12 @@ impl Inner {
         let all = recorded.len() == planned;
         kill_point("delivery-cut");
         for cut in recorded {
-            self.pending.taken(cut.lane, cut.progress.cut_to, cut.size_bytes);
-            self.begin(cut.lane, cut.document, Some(cut.progress));
+            for (at, range) in cut.document.ranges.iter().enumerate() {
+                let size_bytes = cut.sizes.get(at).copied().unwrap_or(0);
+                self.pending.taken(cut.lane, range.lane, range.to, size_bytes);
+            }
+            let progress = cut.progress();
+            self.begin(cut.lane, cut.document, Some(progress));
         }
         all
     }
@@ -269,10 +310,8 @@ impl Inner {
                 continue;
             };
             if document != cut.document {
-                cut.progress.cut_to = document.ranges.last().map_or(cut.progress.cut_to, |r| r.to);
-                cut.progress.log_id = Some(document.log_id);
                 // The marks that it ends with are taken; one that it ends within keeps its size.
-                cut.size_bytes = 0;
+                cut.sizes.clear();
                 cut.document = document;
             }
             recorded.push(cut);

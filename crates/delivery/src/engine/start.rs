@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
-    let EngineParts { streams, log, pending, lake, clock, options } = parts;
+    let EngineParts { streams, log, pending, data_streams, lake, clock, options } = parts;
     let inner = Arc::new(Inner {
         records: streams.records().clone(),
         converter: Inner::converter(&log, &lake, &options),
@@ -33,6 +33,7 @@ pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
         lake,
         clock,
         pending,
+        data_streams,
         options,
         states: Mutex::new(HashMap::new()),
         converting: AtomicUsize::new(0),
@@ -52,6 +53,7 @@ pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
         inner.begin(lane, document, None);
     }
     for lane in lanes {
+        inner.open_source(lane);
         inner.report_failures(lane);
         inner.commit_next(lane);
     }
@@ -124,6 +126,7 @@ impl Inner {
         if held.last > cut_to {
             let now_ms = self.clock.now_ms();
             self.pending.seed(
+                lane,
                 lane,
                 Mark {
                     last: held.last,

@@ -1,5 +1,6 @@
 //! What the engine holds of a stream, and what it tells of it.
 
+use super::source::ShardReader;
 use super::{Inner, StreamHealth};
 use crate::batch::{BatchDocument, PartDocument, ProgressDocument};
 use crate::figures::{StreamFigures, TableFigures};
@@ -75,6 +76,8 @@ pub(crate) struct StreamState {
     /// Which cut of the engine its last one was: the longest ago goes first. Not a time, which may
     /// step back.
     pub(crate) last_turn: u64,
+    /// The shards that it reads, if it does and the data stream is there.
+    pub(crate) reader: Option<Arc<ShardReader>>,
     /// When its last batch was cut.
     pub(crate) last_cut: Option<Instant>,
     /// The removal task of a stream that is being deleted runs, or has appended its marker.
@@ -90,6 +93,7 @@ impl StreamState {
             tables: HashMap::new(),
             bindings: HashMap::new(),
             last_turn: 0,
+            reader: None,
             last_cut: None,
             removing: false,
         }
@@ -139,6 +143,9 @@ impl StreamState {
 
     /// What it is stuck at, the oldest first.
     fn stuck(&self) -> Option<String> {
+        if self.source_is_gone() {
+            return Some("its Kinesis stream was deleted: no more records come".into());
+        }
         let batch = self.batches.values().find_map(|slot| slot.trouble.clone());
         batch.or_else(|| {
             let stuck = self.tables.values().filter_map(|queue| {
@@ -148,6 +155,30 @@ impl StreamState {
             });
             stuck.min().map(|(_, trouble)| trouble)
         })
+    }
+
+    /// What keeps it from delivering: which table is stuck, why, and what it holds.
+    pub(crate) fn trouble(&self, now_ms: i64) -> Option<String> {
+        let told: Vec<String> = self
+            .tables_held(now_ms)
+            .into_iter()
+            .filter_map(|table| {
+                let TableFigures { table, parts, rows, bytes, stuck, .. } = table;
+                let stuck = stuck?;
+                Some(format!(
+                    "table {table} holds {parts} batches, {rows} rows, {bytes} bytes: {stuck}"
+                ))
+            })
+            .collect();
+        match told.is_empty() || self.source_is_gone() {
+            true => self.stuck(),
+            false => Some(told.join("; ")),
+        }
+    }
+
+    /// Whether what it reads is not there any more.
+    pub(crate) fn source_is_gone(&self) -> bool {
+        !self.stream.is_direct_put() && self.reader.as_ref().is_none_or(|reader| reader.is_gone())
     }
 
     fn oldest_arrival_ms(&self) -> Option<i64> {
@@ -180,7 +211,7 @@ impl Inner {
     }
 
     /// Makes a stream known to the scheduler.
-    pub(crate) fn track(&self, stream: &Arc<Stream>) {
+    pub(crate) fn track(self: &Arc<Self>, stream: &Arc<Stream>) {
         let hint_bytes = self.size_hint(&stream.document().destination);
         let mut states = self.states.lock();
         states.entry(stream.lane).or_insert_with(|| {
@@ -188,11 +219,13 @@ impl Inner {
                 lane: stream.lane,
                 next_batch: BatchNumber(1),
                 cut_to: SequenceNumber::ZERO,
+                shards: Vec::new(),
                 log_id: None,
             };
             StreamState::new(stream.clone(), progress)
         });
         drop(states);
+        self.open_source(stream.lane);
         self.pending.set_hint(stream.lane, hint_bytes);
     }
 
@@ -204,7 +237,12 @@ impl Inner {
         let told = states.iter().filter_map(|(lane, state)| {
             let held = waiting.get(lane);
             let waits = held.map(|held| held.oldest_arrival_ms);
-            let oldest = state.oldest_arrival_ms().into_iter().chain(waits).min()?;
+            let oldest = state.oldest_arrival_ms().into_iter().chain(waits).min();
+            let oldest = match oldest {
+                Some(oldest) => oldest,
+                None if state.source_is_gone() => now_ms,
+                None => return None,
+            };
             let document = state.stream.document();
             Some(StreamHealth {
                 stream: format!("{}/{}", document.region, document.name),

@@ -17,13 +17,14 @@ use alluvium_lake::catalog::NewTable;
 use alluvium_lake::commit::TableDefinition;
 use alluvium_lake::{Catalog, Lake, LakeOptions};
 use alluvium_log::device::memory::MemoryDevice;
-use alluvium_log::{Invocation, Journal, JournalOptions};
+use alluvium_log::{Invocation, Journal, JournalOptions, Observer};
 use alluvium_store::objects::faulty::FaultyObjects;
 use alluvium_store::objects::local::LocalObjects;
 use alluvium_store::objects::{ListRequest, Objects};
 use alluvium_store::records::Records;
 use alluvium_store::records::faulty::FaultyRecords;
 use alluvium_store::records::memory::MemoryRecords;
+use alluvium_streams::{Arrivals, DataStreams, DataStreamsOptions, DataStreamsParts};
 use arrow::array::{Array, Int64Array};
 use bytes::Bytes;
 use iceberg::spec::{
@@ -61,6 +62,7 @@ pub(crate) struct Run {
     pub(crate) engine: Engine,
     pub(crate) intake: Intake,
     pub(crate) journal: Journal,
+    pub(crate) data_streams: DataStreams,
     pub(crate) clock: ManualClock,
 }
 
@@ -115,9 +117,23 @@ impl World {
         options.budget_bytes = self.budget_bytes;
         options.accept_log_loss = self.accept_log_loss;
         options.lanes = floors.lanes;
+        let of_shards = alluvium_streams::recovery::floors(records.as_ref()).await.unwrap();
+        options.lanes.extend(of_shards);
         options.expected_log_id = floors.log_id;
         let pending = Pending::new();
-        let journal = self.journal(options, &pending);
+        let arrivals = Arrivals::new();
+        let journal = self.journal(options, arrivals.observer(pending.observer()));
+        let data_streams = DataStreams::open(DataStreamsParts {
+            records: records.clone(),
+            journal: journal.clone(),
+            arrivals,
+            clock: clock.clone(),
+            random: random.clone(),
+            account: account.clone(),
+            options: DataStreamsOptions::default(),
+        })
+        .await
+        .unwrap();
         let streams =
             Arc::new(Streams::open(records.clone(), clock.clone(), random, account).await.unwrap());
         let log: Arc<dyn LaneLog> = Arc::new(JournalLog(journal.clone()));
@@ -125,6 +141,7 @@ impl World {
             streams: streams.clone(),
             log: log.clone(),
             pending,
+            data_streams: Some(data_streams.clone()),
             lake: lake.clone(),
             clock,
             options: EngineOptions {
@@ -140,17 +157,17 @@ impl World {
         .unwrap();
         let intake = Intake::new(log, engine.clone());
         let clock = self.clock.clone();
-        Run { records, objects, lake, streams, engine, intake, journal, clock }
+        Run { records, objects, lake, streams, engine, intake, journal, data_streams, clock }
     }
 
-    fn journal(&self, options: JournalOptions, pending: &Arc<Pending>) -> Journal {
+    fn journal(&self, options: JournalOptions, observer: Observer) -> Journal {
         if let Some(disk) = &self.disk {
             let disk = Arc::new(disk.clone());
-            return Journal::open_device(disk, options, pending.observer()).unwrap().0;
+            return Journal::open_device(disk, options, observer).unwrap().0;
         }
         let log_dir = self.dir.path().join("log");
         std::fs::create_dir_all(&log_dir).unwrap();
-        Journal::open(&log_dir, options, pending.observer()).unwrap().0
+        Journal::open(&log_dir, options, observer).unwrap().0
     }
 
     /// A first start with an error bucket, a table `ns.t` and a stream `s` into it.
@@ -273,12 +290,21 @@ impl Run {
         name: &str,
         destination: Destination,
     ) -> Arc<Stream> {
+        self.create_stream_from(name, Source::DirectPut, destination).await
+    }
+
+    pub(crate) async fn create_stream_from(
+        &self,
+        name: &str,
+        source: Source,
+        destination: Destination,
+    ) -> Arc<Stream> {
         let new = NewStream {
             region: region(),
             name: name.into(),
             throughput_hint_mbs: None,
             tags: BTreeMap::new(),
-            source: Source::DirectPut,
+            source,
             destination,
         };
         let stream = self.streams.create(new).await.unwrap();

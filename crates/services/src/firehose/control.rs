@@ -6,8 +6,8 @@ use super::destination::{self, DESTINATION_ID, Home};
 use super::error::{bad_input, invalid, no_stream, of_streams, unsupported};
 use super::model::{
     CreateInput, CreateOutput, DeleteInput, DescribeInput, DescribeOutput, Description,
-    EncryptionInput, EncryptionStatus, ListInput, ListOutput, ListTagsInput, ListTagsOutput,
-    NameInput, Tag, TagInput, UntagInput, UpdateInput,
+    EncryptionInput, EncryptionStatus, FailureDescription, ListInput, ListOutput, ListTagsInput,
+    ListTagsOutput, NameInput, Tag, TagInput, UntagInput, UpdateInput,
 };
 use super::{iceberg, source, unbuilt};
 use alluvium_delivery::stream::{Destination, StreamDocument, StreamStatus};
@@ -59,6 +59,7 @@ fn describe_stream(stream: &StreamDocument) -> Description {
         source: source::describe(stream),
         destinations: vec![destination::describe(&stream.destination)],
         has_more_destinations: false,
+        failure_description: None,
     }
 }
 
@@ -78,10 +79,9 @@ impl FirehoseService {
         if input.delivery_stream_encryption_configuration_input.is_some() {
             return Err(refuse_encryption("DeliveryStreamEncryptionConfigurationInput"));
         }
-        unbuilt::refuse_create(&input)?;
-        let source = source::create(&input, home, call.arrival_ms)?;
+        let mut source = source::create(&input, home, call.arrival_ms)?;
         let given = destination::configuration(&input)?;
-        source::check_there(&source.source, &self.data_streams)?;
+        source::begin(&mut source.source, &self.data_streams)?;
         let destination = destination::create(given, home)?;
         unbuilt::refuse(&destination)?;
         self.check_tables(&destination, home).await?;
@@ -115,6 +115,10 @@ impl FirehoseService {
         }
         let stream = self.found(call, &name)?;
         let mut description = describe_stream(&stream.document());
+        description.failure_description = self
+            .intake
+            .trouble(&stream)
+            .map(|details| FailureDescription { r#type: "UNKNOWN_ERROR", details });
         let after = input.exclusive_start_destination_id;
         after.as_deref().map_or(Ok(()), constraint::destination_id)?;
         if after.is_some_and(|id| id.as_str() >= DESTINATION_ID) {

@@ -83,6 +83,7 @@ pub(super) fn of_streams(error: StreamsError, account: &str) -> Problem {
 pub(super) fn of_put(error: PutError, name: &str, account: &str) -> Problem {
     match error {
         PutError::Closing => no_stream(name, account),
+        PutError::NotDirectPut => not_direct_put(),
         PutError::Full(_) => unavailable(format!("Slow down: {error}")),
         PutError::Closed => unavailable(error.to_string()),
         PutError::TooLarge(_) | PutError::InvocationReused => invalid(error.to_string()),

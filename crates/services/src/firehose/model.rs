@@ -61,6 +61,14 @@ pub(super) struct DirectPutSource {
     pub(super) throughput_hint_mbs: Option<i64>,
 }
 
+/// `FailureDescription`: also what keeps an active stream from delivering.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct FailureDescription {
+    pub(super) r#type: &'static str,
+    pub(super) details: String,
+}
+
 /// `KinesisStreamSourceConfiguration` and, with the time, `…Description`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KinesisSource {
@@ -169,6 +177,8 @@ pub(super) struct Description {
     pub(super) source: Option<SourceDescription>,
     pub(super) destinations: Vec<DestinationDescription>,
     pub(super) has_more_destinations: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failure_description: Option<FailureDescription>,
 }
 
 #[derive(Debug, Serialize)]

@@ -7,6 +7,7 @@ use super::model::{
     CreateInput, DirectPutSource, KinesisSource, KinesisSourceDescription, SourceDescription,
 };
 use alluvium_base::{Arn, ErrorKind};
+use alluvium_delivery::source::latest;
 use alluvium_delivery::stream::{KinesisSource as StoredKinesis, Source, StreamDocument};
 use alluvium_streams::DataStreams;
 use alluvium_wire::Problem;
@@ -115,15 +116,18 @@ fn kinesis(
             home.region, home.account
         )));
     }
-    Ok(StoredKinesis { stream_arn: text, role_arn, started_ms })
+    Ok(StoredKinesis { stream_arn: text, role_arn, started_ms, start: None })
 }
 
-/// Refuses a source that is not there.
-pub(super) fn check_there(source: &Source, data_streams: &DataStreams) -> Result<(), Problem> {
+/// Where a Kinesis stream is read from: its newest records. One that is not there is refused.
+pub(super) fn begin(source: &mut Source, data_streams: &DataStreams) -> Result<(), Problem> {
     let Source::Kinesis(stored) = source else { return Ok(()) };
     let found = stored.stream_arn.parse().ok().map(|arn: Arn| data_streams.find_arn(&arn));
     match found {
-        Some(Ok(_)) => Ok(()),
+        Some(Ok(found)) => {
+            stored.start = Some(latest(data_streams, &found));
+            Ok(())
+        }
         Some(Err(error)) if error.kind() != ErrorKind::NotFound => {
             Err(unavailable(error.to_string()))
         }

@@ -2,21 +2,8 @@
 //! (I7). A line goes from here in the change that builds it.
 
 use super::error::unsupported;
-use super::model::CreateInput;
 use alluvium_delivery::stream::{Destination, IcebergDestination};
 use alluvium_wire::Problem;
-
-/// Refuses members of `CreateDeliveryStream`.
-pub(super) fn refuse_create(input: &CreateInput) -> Result<(), Problem> {
-    if input.kinesis_stream_source_configuration.is_some() {
-        let way_out = "use DeliveryStreamType DirectPut";
-        return Err(unsupported("KinesisStreamSourceConfiguration", way_out));
-    }
-    if input.delivery_stream_type.as_deref() == Some("KinesisStreamAsSource") {
-        return Err(unsupported("DeliveryStreamType KinesisStreamAsSource", "use DirectPut"));
-    }
-    Ok(())
-}
 
 /// Refuses what of a destination would have no effect.
 pub(super) fn refuse(destination: &Destination) -> Result<(), Problem> {
