@@ -22,6 +22,7 @@ pub struct World {
     pub journal: Option<Journal>,
     pub segment_bytes: u64,
     pub budget_bytes: u64,
+    pub page_bytes: u64,
     reserved: Arc<Mutex<SequenceNumber>>,
     epoch: u64,
 }
@@ -44,6 +45,7 @@ impl World {
             journal: None,
             segment_bytes: 64 << 10,
             budget_bytes: 64 << 20,
+            page_bytes: 4 << 20,
             reserved: Arc::default(),
             epoch: 0,
         }
@@ -56,6 +58,7 @@ impl World {
         let mut options = JournalOptions::new(Epoch(self.epoch), clock.clone(), Arc::new(OsRandom));
         options.segment_bytes = self.segment_bytes;
         options.budget_bytes = self.budget_bytes;
+        options.page_bytes = self.page_bytes;
         options.lanes = recovery::floors(self.records.as_ref()).await.unwrap();
         options.reserved = Some(*self.reserved.lock().unwrap());
         let mark = self.reserved.clone();
