@@ -331,6 +331,7 @@ impl Writer {
             }
             let size = index.segments.len() as u64 * self.shared.identity.segment_bytes;
             metrics::gauge!("alluvium_log_size_bytes").set(size as f64);
+            metrics::gauge!("alluvium_log_lane_segment_bytes").set(index.homes_bytes as f64);
         }
         self.shared.durable.store(durable, Ordering::Release);
         if to_move {

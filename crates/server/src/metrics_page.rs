@@ -19,6 +19,15 @@ const COUNTERS: &[(&str, &str)] = &[
     ("alluvium_log_failures_total", "Failures of the log, each of which ends the process"),
     ("alluvium_log_appends_full_total", "Calls refused because the log had no room"),
     (
+        "alluvium_log_appends_over_share_total",
+        "Calls refused because their stream holds half of the log",
+    ),
+    (
+        "alluvium_log_appends_over_homes_budget_total",
+        "Calls refused because data streams hold --streams-budget",
+    ),
+    ("alluvium_log_moved_bytes_total", "Bytes of Kinesis records moved out of the journal"),
+    (
         "alluvium_log_invocations_evicted_early_total",
         "Invocation ids forgotten before their ten minutes ended",
     ),
@@ -40,6 +49,7 @@ const COUNTERS: &[(&str, &str)] = &[
 const GAUGES: &[(&str, &str)] = &[
     ("alluvium_build_info", "The version, as a label"),
     ("alluvium_log_size_bytes", "Bytes of the log's segments that are in use"),
+    ("alluvium_log_lane_segment_bytes", "Bytes of Kinesis records outside the journal"),
     ("alluvium_log_durable_offset", "Where the log's synced part ends"),
     ("alluvium_delivery_lag_seconds", "The largest lag of all streams"),
     ("alluvium_delivery_stuck_streams", "Streams whose last try of a batch failed"),

@@ -5,6 +5,8 @@ mod calls;
 mod inference;
 mod kinesis_put_body;
 mod kpl;
+mod kinesis_tokens;
+mod lane_segment;
 mod log_block;
 mod log_segment;
 mod manifest_names;
@@ -39,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     of("inference", inference::run),
     of("kinesis_put_body", kinesis_put_body::run),
     of("kpl", kpl::run),
+    of("kinesis_tokens", kinesis_tokens::run),
+    of("lane_segment", lane_segment::run),
     of("log_block", log_block::run),
     of("log_segment", log_segment::run),
     of("manifest_names", manifest_names::run),
