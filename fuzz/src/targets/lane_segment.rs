@@ -65,7 +65,9 @@ fn open(device: &Arc<dyn Device>, epoch: u64) -> Option<Vec<(LaneId, SequenceNum
     options.budget_bytes = SEGMENT_BYTES_MIN * 8;
     let (journal, _) = Journal::open_device(device.clone(), options, Arc::new(|_| {})).ok()?;
     let last = |lane| (lane, journal.lane_state(lane).map(|s| s.last).unwrap_or_default());
-    let ends = journal.lanes().into_iter().map(last).collect();
+    // Files without a page are removed, and with them what was known of the lane: nothing.
+    let ends = journal.lanes().into_iter().map(last).filter(|end| end.1 > SequenceNumber::ZERO);
+    let ends = ends.collect();
     super::finish(async {
         let mut after = SequenceNumber::ZERO;
         while let Ok(blocks) = journal.read(LANE, after, None, 4096).await
