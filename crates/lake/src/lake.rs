@@ -11,7 +11,7 @@ use crate::turns::Turns;
 use alluvium_base::{ErrorKind, TableId};
 use alluvium_store::objects::{Objects, ObjectsError};
 use iceberg::io::FileIO;
-use iceberg::spec::{Snapshot, TableMetadata, TableMetadataRef};
+use iceberg::spec::{DataFile, Snapshot, TableMetadata, TableMetadataRef};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -193,6 +193,15 @@ impl Lake {
         snapshot: &Snapshot,
     ) -> Result<Manifests, LoadError> {
         self.inner.manifests.list(snapshot, metadata.format_version()).await
+    }
+
+    /// What a position delete file says: by the path of the data file the positions that are gone,
+    /// ascending. Cached, because such a file never changes and a table of updates has many.
+    pub async fn position_deletes(
+        &self,
+        delete: &DataFile,
+    ) -> Result<Arc<HashMap<String, Vec<u64>>>, LoadError> {
+        self.inner.positions.read(&self.inner.parquet, delete).await
     }
 
     /// A table as it is now.

@@ -86,6 +86,19 @@ impl RecordError {
         }
     }
 
+    /// An error of a record of which nothing but its key was looked at.
+    #[cold]
+    pub(crate) fn of_key(self) -> Self {
+        match self.code {
+            DecodeCode::MissingColumnWithinRecord => Self {
+                code: DecodeCode::NullUniqueKey,
+                message: "the record has not all columns of the unique key, which a delete needs"
+                    .into(),
+            },
+            _ => self,
+        }
+    }
+
     #[cold]
     pub(super) fn null_key(column: &str) -> Self {
         Self {

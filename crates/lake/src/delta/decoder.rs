@@ -93,7 +93,9 @@ impl ChangeDecoder {
                 self.rows.push_keyed(record, columns.iter().map(|column| &*column.path))?;
             }
             (RowOperation::Delete, Some(keys)) => {
-                keys.decoder.push_keyed(record, keys.paths.iter().map(|path| &**path))?;
+                let paths = keys.paths.iter().map(|path| &**path);
+                // Here every column is one of the key.
+                keys.decoder.push_keyed(record, paths).map_err(RecordError::of_key)?;
             }
         }
         if operation != RowOperation::Insert && self.operations.is_empty() {

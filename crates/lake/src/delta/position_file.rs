@@ -94,8 +94,8 @@ pub(crate) fn write(
     Ok(PendingFile { bucket, key, bytes: Bytes::from(bytes), md5, data_file })
 }
 
-/// Whether a delete file may name a data file.
-pub(crate) fn may_name(delete: &iceberg::spec::DataFile, path: &str) -> bool {
+/// Whether a position delete file may name a data file.
+pub fn may_name(delete: &iceberg::spec::DataFile, path: &str) -> bool {
     if let Some(only) = delete.referenced_data_file() {
         return only == path;
     }

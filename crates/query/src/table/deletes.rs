@@ -1,15 +1,12 @@
 //! Position deletes: which rows of which file are gone, as the access plan of the Parquet reader.
 
-use super::plan::{LiveFile, ScanPlan};
+use super::plan::{LiveFile, ScanPlan, load_error};
 use super::reader::FileReaders;
 use crate::QueryError;
-use arrow::array::cast::AsArray;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use alluvium_lake::delta::may_name;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use futures::TryStreamExt as _;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use iceberg::spec::Struct;
 use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::async_reader::AsyncFileReader as _;
 use std::collections::HashMap;
@@ -19,20 +16,15 @@ use std::sync::Arc;
 /// Positions of one query, all files together: 8 bytes each, held while the query plans (I8).
 const POSITIONS_MAX: usize = 20_000_000;
 
-/// Positions by the path of the data file, each with the sequence number of its delete file.
+/// Positions that are gone, by the path of the data file.
 #[derive(Debug)]
 pub(super) struct PositionDeletes {
-    by_path: HashMap<String, Vec<(u64, i64)>>,
+    by_path: HashMap<String, Vec<u64>>,
     held: MemoryReservation,
 }
 
-/// Whether a position delete file can apply to a data file.
-fn applies(delete: &LiveFile, to: &LiveFile) -> bool {
-    delete.sequence >= to.sequence && delete.partition() == to.partition()
-}
-
 impl PositionDeletes {
-    /// Reads those delete files that apply to a file of the plan.
+    /// Reads those delete files that may apply to a file of the plan, and keeps of them what does.
     pub(super) async fn load(
         plan: &ScanPlan,
         readers: &FileReaders,
@@ -40,66 +32,42 @@ impl PositionDeletes {
     ) -> Result<Self, QueryError> {
         let held = MemoryConsumer::new("position deletes").register(memory);
         let mut found = Self { by_path: HashMap::new(), held };
+        let mut files: HashMap<(i32, &Struct), Vec<&LiveFile>> = HashMap::new();
+        for file in &plan.files {
+            files.entry(file.partition()).or_default().push(file);
+        }
         let mut count = 0;
         for delete in &plan.position_deletes {
-            let target = delete.data().referenced_data_file();
-            let needed = plan.files.iter().any(|file| {
-                applies(delete, file)
-                    && target.as_ref().is_none_or(|path| path == file.data().file_path())
-            });
-            if needed {
-                found.read(delete, readers, &mut count).await?;
+            let applies = |file: &&&LiveFile| {
+                delete.sequence >= file.sequence && may_name(delete.data(), file.data().file_path())
+            };
+            let within = files.get(&delete.partition()).into_iter().flatten();
+            let named: Vec<&LiveFile> = within.filter(applies).copied().collect();
+            if named.is_empty() {
+                continue;
+            }
+            let gone = readers.lake().position_deletes(delete.data()).await.map_err(load_error)?;
+            for file in named {
+                let path = file.data().file_path();
+                let Some(list) = gone.get(path) else { continue };
+                count += list.len();
+                if count > POSITIONS_MAX {
+                    return Err(QueryError::Exceeded(format!(
+                        "the table has more than {POSITIONS_MAX} position deletes; compact it"
+                    )));
+                }
+                // In a vector that may be twice as long.
+                found.held.try_grow(list.len() * 2 * size_of::<u64>())?;
+                found.by_path.entry(path.to_string()).or_default().extend(list);
             }
         }
         Ok(found)
     }
 
-    async fn read(
-        &mut self,
-        delete: &LiveFile,
-        readers: &FileReaders,
-        count: &mut usize,
-    ) -> Result<(), QueryError> {
-        let path = delete.data().file_path();
-        let storage = |e: &dyn std::fmt::Display| QueryError::Storage(format!("{path}: {e}"));
-        let reader = readers.open(path, delete.data().file_size_in_bytes())?;
-        let builder =
-            ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| storage(&e))?;
-        let mut batches = builder.build().map_err(|e| storage(&e))?;
-        while let Some(batch) = batches.try_next().await.map_err(|e| storage(&e))? {
-            let column = |name: &str| {
-                batch.column_by_name(name).ok_or_else(|| storage(&format!("has no column {name}")))
-            };
-            let paths = cast(column("file_path")?, &DataType::Utf8).map_err(|e| storage(&e))?;
-            let positions = cast(column("pos")?, &DataType::Int64).map_err(|e| storage(&e))?;
-            *count += batch.num_rows();
-            if *count > POSITIONS_MAX {
-                return Err(QueryError::Exceeded(format!(
-                    "the table has more than {POSITIONS_MAX} position deletes; compact it"
-                )));
-            }
-            // In a vector that may be twice as long.
-            self.held.try_grow(batch.num_rows() * 2 * size_of::<(u64, i64)>())?;
-            let positions = positions.as_primitive::<Int64Type>();
-            for (path, position) in paths.as_string::<i32>().iter().zip(positions) {
-                let (Some(path), Some(position)) = (path, position) else { continue };
-                let Ok(position) = u64::try_from(position) else { continue };
-                match self.by_path.get_mut(path) {
-                    Some(known) => known.push((position, delete.sequence)),
-                    None => {
-                        self.by_path.insert(path.to_string(), vec![(position, delete.sequence)]);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The positions that are gone from a file, in order.
     fn of(&self, file: &LiveFile) -> Vec<u64> {
         let Some(found) = self.by_path.get(file.data().file_path()) else { return Vec::new() };
-        let mut positions: Vec<u64> =
-            found.iter().filter(|(_, s)| *s >= file.sequence).map(|(p, _)| *p).collect();
+        let mut positions: Vec<u64> = found.clone();
         positions.sort_unstable();
         positions.dedup();
         positions

@@ -155,6 +155,7 @@ async fn keys_are_checked_before_a_record_is_taken() {
     assert_eq!(refused(json!({"id": 1, "place": {"code": null}}), Update), null);
     assert_eq!(refused(json!({"id": 1}), Update), null);
     assert_eq!(refused(json!({"place": {"code": "x"}}), Delete), null);
+    assert_eq!(refused(json!({"price": 1}), Delete), null);
     assert_eq!(refused(json!({"id": 1}), Insert), None);
     // A delete needs its key and nothing else; other members may be anything.
     assert_eq!(refused(json!({"id": 1, "place": {"code": "x"}, "price": "?"}), Delete), None);
