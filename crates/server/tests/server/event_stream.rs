@@ -94,7 +94,9 @@ impl Payloads {
 
 #[tokio::test]
 async fn records_are_pushed_over_http2_with_prior_knowledge() {
-    let mut server = Server::start(&[]);
+    // Shorter than the time between two heartbeats of a quiet subscription.
+    let timeouts = ["--head-timeout-ms", "1000", "--body-timeout-ms", "1000"];
+    let mut server = Server::start(&timeouts);
     let mut client = Client::connect(&server).await;
     client.call("CreateStream", json!({"StreamName": "s", "ShardCount": 2})).await;
     let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
@@ -119,6 +121,10 @@ async fn records_are_pushed_over_http2_with_prior_knowledge() {
             assert_eq!(records.len(), 1);
             assert_eq!(records[0]["Data"], data);
         }
+    }
+    for flow in &mut flows {
+        let heartbeat = flow.next().await.expect("it outlives the timeouts");
+        assert_eq!(heartbeat["Records"], json!([]));
     }
     server.terminate();
     for flow in &mut flows {
