@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 
 /// The `error-output-type` of everything that fails on its way into an Iceberg table.
 pub const ICEBERG_FAILED: &str = "iceberg-failed";
+/// The kinds of errors of records; the first is that of the first releases.
+pub const ERROR_TYPES: [&str; 3] = [ICEBERG_FAILED, "processing-failed", "decompression-failed"];
 /// An object is written when it has this much: bounds memory and the objects' sizes (I8).
 const PART_BYTES: usize = 8 << 20;
 

@@ -4,6 +4,7 @@ use crate::admin::Admin;
 use crate::configuration::Configuration;
 use crate::door::{Registered, Registry};
 use crate::metrics_page;
+use crate::replay;
 use alluvium_base::{AccountId, Clock, Random, SequenceNumber};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
@@ -177,6 +178,11 @@ impl Engines {
         admin.ask(move || {
             metrics_page::streams(&delivery.figures())
                 + &metrics_page::data_streams(&figures.look(&streams))
+        });
+        let (engine, streams) = (self.delivery.clone(), self.streams.clone());
+        admin.replay_by(move |body| {
+            let (engine, streams) = (engine.clone(), streams.clone());
+            Box::pin(async move { replay::answer(&engine, &streams, &body).await })
         });
         let journal = self.journal.clone();
         admin.check("log", move || {
