@@ -360,15 +360,13 @@ impl Converter {
             }
         }
         if let Some(s3) = batch.destination.s3() {
-            for object in &whole {
-                s3::publish(objects, s3.output.bucket(), object).await.map_err(held)?;
-                out.in_objects += object.records;
-            }
+            let bucket = s3.output.bucket();
+            s3::publish_all(objects, bucket, &whole, PUBLISH_PARALLEL).await.map_err(held)?;
+            out.in_objects += whole.iter().map(|object| object.records).sum::<u64>();
         }
         if let Some(backup) = &out.backup {
-            for object in &copies {
-                s3::publish(objects, backup.bucket(), object).await.map_err(held)?;
-            }
+            let bucket = backup.bucket();
+            s3::publish_all(objects, bucket, &copies, PUBLISH_PARALLEL).await.map_err(held)?;
         }
         for (group, lines) in work.body.errors.take_full() {
             out.errors.write(objects, group, lines).await?;
