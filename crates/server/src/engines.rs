@@ -264,7 +264,9 @@ impl Engines {
                 ground.clock.clone(),
             )) as Arc<dyn Service>,
         }));
-        registry.s3 = Some(Arc::new(self.s3(configuration, ground)));
+        let s3 = self.s3(configuration, ground);
+        tokio::spawn(s3.lifecycles().run_until(self.stop.clone()));
+        registry.s3 = Some(Arc::new(s3));
         registry
     }
 

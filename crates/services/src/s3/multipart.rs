@@ -6,6 +6,7 @@ use super::error::{from_objects, invalid_argument, refuse};
 use super::intake::{Intake, Promise, content_md5};
 use super::listing::limit;
 use super::operations::Operations;
+use super::tagging;
 use super::writing::{body_size, put_condition};
 use alluvium_store::objects::{
     Attributes, ObjectMeta, ObjectsError, PartMeta, PutOptions, UploadMeta,
@@ -109,6 +110,8 @@ impl Operations {
             input.checksum_type.as_ref().map(ChecksumType::as_str),
         )?;
         let mut kept = attributes::read(&request.headers, input.metadata)?;
+        kept.tags = tagging::of_header(&request.headers)?;
+        self.note_encryption(&input.bucket, &request.headers, &mut kept).await?;
         checksum.note(&mut kept);
         let upload = self
             .objects
@@ -116,7 +119,11 @@ impl Operations {
             .await
             .map_err(from_objects)?;
         let named = checksum.named.then_some(checksum);
+        let (abort_date, abort_rule_id) = self.abortion(&input.bucket, &upload).await.unzip();
         Ok(S3Response::new(CreateMultipartUploadOutput {
+            abort_date,
+            abort_rule_id,
+            server_side_encryption: attributes::encryption(&upload.attributes),
             bucket: Some(input.bucket),
             key: Some(input.key),
             upload_id: Some(upload.upload_id),
@@ -175,6 +182,7 @@ impl Operations {
             checksum_sha1: value(Algorithm::Sha1),
             checksum_sha256: value(Algorithm::Sha256),
             e_tag: Some(etag(&part.etag)),
+            server_side_encryption: attributes::encryption(&upload.attributes),
             ..UploadPartOutput::default()
         }))
     }
@@ -212,7 +220,10 @@ impl Operations {
         parts.truncate(count);
         let next = parts.last().and_then(|part| i32::try_from(part.number).ok());
         let named = wanted.named.then_some(wanted);
+        let (abort_date, abort_rule_id) = self.abortion(bucket, &upload).await.unzip();
         Ok(S3Response::new(ListPartsOutput {
+            abort_date,
+            abort_rule_id,
             checksum_algorithm: named.map(|c| ChecksumAlgorithm::from_static(c.algorithm.name())),
             checksum_type: named.map(|c| ChecksumType::from_static(c.coverage.name())),
             initiator: Some(self.initiator()),
@@ -278,7 +289,11 @@ impl Operations {
         let done =
             self.objects.complete_upload(bucket, key, id, &names, condition, Some(kept)).await;
         match done {
-            Ok(meta) => Ok(completed(bucket, &meta)),
+            Ok(meta) => {
+                let mut response = completed(bucket, &meta);
+                response.output.expiration = self.expiration(bucket, &meta).await;
+                Ok(response)
+            }
             Err(error) => self.completed_before(bucket, key, id, error).await,
         }
     }
@@ -487,6 +502,7 @@ fn completed(bucket: &str, meta: &ObjectMeta) -> S3Response<CompleteMultipartUpl
         location: Some(format!("/{bucket}/{}", meta.key)),
         e_tag: Some(etag(&meta.etag)),
         version_id: meta.version_id.clone(),
+        server_side_encryption: attributes::encryption(kept),
         checksum_crc32: checksum(kept, Algorithm::Crc32),
         checksum_crc32c: checksum(kept, Algorithm::Crc32c),
         checksum_crc64nvme: checksum(kept, Algorithm::Crc64Nvme),
