@@ -27,6 +27,17 @@ fn source_of(source: &CopySource) -> S3Result<(&str, &str, Option<&str>)> {
     }
 }
 
+/// What a directive of a copy says: whether it replaces what the source has.
+fn replaces(what: &str, directive: Option<&str>) -> S3Result<bool> {
+    match directive {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(other) => Err(invalid_argument(format!(
+            "Unknown {what} directive '{other}': it is COPY or REPLACE"
+        ))),
+    }
+}
+
 fn check_source(conditions: &Conditions, meta: &ObjectMeta) -> S3Result<()> {
     match conditions.check(meta) {
         Ok(()) => Ok(()),
@@ -114,19 +125,11 @@ impl Operations {
     ) -> S3Result<S3Response<CopyObjectOutput>> {
         let input = request.input;
         self.buckets.require(&input.bucket).await?;
-        let replace = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
-            None | Some("COPY") => false,
-            Some("REPLACE") => true,
-            Some(other) => {
-                return Err(invalid_argument(format!(
-                    "Unknown metadata directive '{other}': it is COPY or REPLACE"
-                )));
-            }
-        };
+        let replace = replaces("metadata", input.metadata_directive.as_ref().map(|d| d.as_str()))?;
+        let tags_anew = replaces("tagging", input.tagging_directive.as_ref().map(|d| d.as_str()))?;
         let (from_bucket, from_key, version) = source_of(&input.copy_source)?;
         // A version that is named is restored; the current one would only be made again.
         let itself = from_bucket == input.bucket && from_key == input.key && version.is_none();
-        let tags_anew = input.tagging_directive.as_ref().is_some_and(|d| d.as_str() == "REPLACE");
         let changed = replace || tags_anew || attributes::asks_encryption(&request.headers);
         if !changed && itself {
             return Err(refuse(
@@ -149,14 +152,10 @@ impl Operations {
         } else {
             copied_attributes(&source.meta)
         };
-        kept.tags = match input.tagging_directive.as_ref().map(TaggingDirective::as_str) {
-            None | Some("COPY") => source.meta.attributes.tags.clone(),
-            Some("REPLACE") => tagging::of_header(&request.headers)?,
-            Some(other) => {
-                return Err(invalid_argument(format!(
-                    "Unknown tagging directive '{other}': it is COPY or REPLACE"
-                )));
-            }
+        kept.tags = if tags_anew {
+            tagging::of_header(&request.headers)?
+        } else {
+            source.meta.attributes.tags.clone()
         };
         self.note_encryption(&input.bucket, &request.headers, &mut kept).await?;
         let declared = kept_checksum(&source.meta, &source.bytes);

@@ -27,6 +27,7 @@ mod bucket_calls;
 mod bucket_policy;
 mod buckets;
 mod checksums;
+mod completion;
 mod configuration;
 mod copying;
 mod cors;

@@ -1,7 +1,8 @@
 //! Multipart uploads: begin, part, list, complete, abort.
 
 use super::attributes::{self, checksum, etag, timestamp};
-use super::checksums::{self, Algorithm, Coverage, Declared};
+use super::checksums::{Algorithm, Coverage, Declared};
+use super::completion::{check_promised, claimed_parts, matching_parts, object_checksum};
 use super::error::{from_objects, invalid_argument, refuse};
 use super::intake::{Intake, Promise, content_md5};
 use super::listing::limit;
@@ -16,9 +17,7 @@ use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 use std::collections::BTreeMap;
 
 /// "Part numbers 1 to 10,000 (inclusive)", and so the most parts an object has.
-const PARTS_MAX: i32 = 10_000;
-/// "Part size: 5 MiB to 5 GiB. There is no minimum size limit on the last part."
-const PART_MIN_BYTES: u64 = 5 * 1024 * 1024;
+pub(super) const PARTS_MAX: i32 = 10_000;
 /// "Maximum number of parts returned for a list parts request: 1,000", and of uploads too.
 const LIST_MAX: i32 = 1000;
 /// Beside an object's kept headers: the upload that made it, so that a repeated completion whose
@@ -30,7 +29,7 @@ pub(super) const UPLOAD_ID: &str = "alluvium-upload-id";
 pub(super) struct UploadChecksum {
     /// Of which algorithm.
     pub(super) algorithm: Algorithm,
-    coverage: Coverage,
+    pub(super) coverage: Coverage,
     /// Whether the call that began the upload named the algorithm.
     named: bool,
 }
@@ -367,131 +366,6 @@ fn shown_part(part: &PartMeta, wanted: UploadChecksum) -> Part {
         part_number: i32::try_from(part.number).ok(),
         size: i64::try_from(part.size_bytes).ok(),
     }
-}
-
-/// The parts that a completion names, in ascending order and within the limits.
-fn claimed_parts(upload: Option<CompletedMultipartUpload>) -> S3Result<Vec<CompletedPart>> {
-    let parts = upload.and_then(|upload| upload.parts).unwrap_or_default();
-    if parts.is_empty() || parts.len() > PARTS_MAX.unsigned_abs() as usize {
-        return Err(refuse(
-            S3ErrorCode::MalformedXML,
-            format!("The XML names {} parts; an object has 1 to {PARTS_MAX}", parts.len()),
-        ));
-    }
-    let mut last = 0;
-    for part in &parts {
-        let number = part_number(part.part_number.unwrap_or(0))?;
-        if number <= last {
-            return Err(refuse(
-                S3ErrorCode::InvalidPartOrder,
-                format!(
-                    "The list of parts was not in ascending order: part {number} follows {last}"
-                ),
-            ));
-        }
-        last = number;
-    }
-    Ok(parts)
-}
-
-/// The stored parts that are named, if they are what the completion says they are.
-fn matching_parts<'a>(
-    claimed: &[CompletedPart],
-    stored: &'a BTreeMap<u32, PartMeta>,
-) -> S3Result<Vec<&'a PartMeta>> {
-    let mut parts = Vec::with_capacity(claimed.len());
-    for claim in claimed {
-        let number = part_number(claim.part_number.unwrap_or(0))?;
-        let invalid = |why: &str| {
-            refuse(
-                S3ErrorCode::InvalidPart,
-                format!(
-                    "One or more of the specified parts could not be found: part {number} {why}"
-                ),
-            )
-        };
-        let part = stored.get(&number).ok_or_else(|| invalid("was not uploaded"))?;
-        if claim.e_tag.as_ref().is_none_or(|tag| tag.value() != part.etag) {
-            return Err(invalid("has another ETag"));
-        }
-        for (algorithm, value) in claimed_checksums(claim) {
-            if part.checksums.get(algorithm.name()) != Some(value) {
-                return Err(invalid(&format!("has another {}", algorithm.name())));
-            }
-        }
-        parts.push(part);
-    }
-    if let Some((_, before_last)) = parts.split_last()
-        && let Some(small) = before_last.iter().find(|part| part.size_bytes < PART_MIN_BYTES)
-    {
-        return Err(refuse(
-            S3ErrorCode::EntityTooSmall,
-            format!(
-                "Your proposed upload is smaller than the minimum allowed size: part {} has {} \
-                 bytes, every part but the last has at least {PART_MIN_BYTES}",
-                small.number, small.size_bytes
-            ),
-        ));
-    }
-    Ok(parts)
-}
-
-fn claimed_checksums(part: &CompletedPart) -> impl Iterator<Item = (Algorithm, &String)> {
-    [
-        (Algorithm::Crc32, &part.checksum_crc32),
-        (Algorithm::Crc32c, &part.checksum_crc32c),
-        (Algorithm::Crc64Nvme, &part.checksum_crc64nvme),
-        (Algorithm::Sha1, &part.checksum_sha1),
-        (Algorithm::Sha256, &part.checksum_sha256),
-    ]
-    .into_iter()
-    .filter_map(|(algorithm, value)| value.as_ref().map(|value| (algorithm, value)))
-}
-
-fn object_checksum(wanted: UploadChecksum, parts: &[&PartMeta]) -> S3Result<String> {
-    let mut values = Vec::with_capacity(parts.len());
-    for part in parts {
-        let Some(value) = part.checksums.get(wanted.algorithm.name()) else {
-            return Err(refuse(
-                S3ErrorCode::InternalError,
-                format!("part {} has no {} checksum", part.number, wanted.algorithm.name()),
-            ));
-        };
-        values.push((value.clone(), part.size_bytes));
-    }
-    checksums::of_parts(wanted.algorithm, wanted.coverage, &values)
-}
-
-/// Compares the object's checksum with the one that the completion promises, if any.
-fn check_promised(
-    wanted: UploadChecksum,
-    value: &str,
-    coverage: Option<&ChecksumType>,
-    headers: &http::HeaderMap,
-) -> S3Result<()> {
-    if coverage.is_some_and(|asked| asked.as_str() != wanted.coverage.name()) {
-        return Err(refuse(
-            S3ErrorCode::InvalidRequest,
-            format!(
-                "The upload was created using the {} checksum mode. The complete request must use \
-                 the same checksum mode.",
-                wanted.coverage.name()
-            ),
-        ));
-    }
-    for algorithm in Algorithm::ALL {
-        let Some(promised) = headers.get(algorithm.header()) else { continue };
-        if algorithm != wanted.algorithm || promised.as_bytes() != value.as_bytes() {
-            return Err(refuse(
-                S3ErrorCode::BadDigest,
-                format!(
-                    "The {} you specified did not match the calculated checksum.",
-                    algorithm.name()
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn completed(bucket: &str, meta: &ObjectMeta) -> S3Response<CompleteMultipartUploadOutput> {
