@@ -19,7 +19,6 @@ mod log_tool;
 mod metrics_page;
 mod redeliver;
 mod reference;
-mod replay;
 mod serve;
 mod sql;
 mod standard_output;

@@ -17,7 +17,6 @@ use crate::error_groups::ErrorWriters;
 use crate::error_object::{ErrorOutputError, Failure};
 use crate::lane_log::{LaneLog, LaneReadError};
 use crate::processing::{Pipeline, Purpose};
-use crate::replay;
 use crate::s3::{self, BatchIdentity, S3Plan, S3Writer, SpoolDir};
 use crate::stream::{Destination, StreamDocument};
 use alluvium_base::{ErrorKind, SequenceNumber, StreamIncarnation, kill_point};
@@ -264,7 +263,6 @@ impl Converter {
                 self.put(batch, &mut work, &mut out).await?;
             }
         }
-        work = self.replay(batch, work, &mut out).await?;
         loop {
             let (ended, done) = self.on_cpu(work, Work::finish).await?;
             work = ended;
@@ -283,33 +281,6 @@ impl Converter {
         }
         kill_point("delivery-errors-written");
         accounted(batch, work.body, out.in_objects)
-    }
-
-    /// What a batch has of error objects.
-    async fn replay(
-        &self,
-        batch: &BatchDocument,
-        mut work: Box<Work>,
-        out: &mut Output,
-    ) -> Result<Box<Work>, ConvertError> {
-        for object in batch.replay.iter().flat_map(|replay| &replay.objects) {
-            let read = replay::read(self.lake.objects().as_ref(), object).await.map_err(held)?;
-            let Some(records) = read else {
-                metrics::counter!("alluvium_delivery_lost_ranges_total").increment(1);
-                tracing::error!(
-                    stream = %batch.incarnation,
-                    batch = batch.number.0,
-                    "s3://{}/{} was changed or removed since its records were chosen for replay: \
-                     they are not sent",
-                    object.bucket,
-                    object.key
-                );
-                continue;
-            };
-            work = self.on_cpu(work, move |work| work.take_replayed(&records)).await?.0;
-            self.put(batch, &mut work, out).await?;
-        }
-        Ok(work)
     }
 
     /// The next blocks of a range; none at its end.
@@ -360,13 +331,15 @@ impl Converter {
             }
         }
         if let Some(s3) = batch.destination.s3() {
-            let bucket = s3.output.bucket();
-            s3::publish_all(objects, bucket, &whole, PUBLISH_PARALLEL).await.map_err(held)?;
-            out.in_objects += whole.iter().map(|object| object.records).sum::<u64>();
+            for object in &whole {
+                s3::publish(objects, s3.output.bucket(), object).await.map_err(held)?;
+                out.in_objects += object.records;
+            }
         }
         if let Some(backup) = &out.backup {
-            let bucket = backup.bucket();
-            s3::publish_all(objects, bucket, &copies, PUBLISH_PARALLEL).await.map_err(held)?;
+            for object in &copies {
+                s3::publish(objects, backup.bucket(), object).await.map_err(held)?;
+            }
         }
         for (group, lines) in work.body.errors.take_full() {
             out.errors.write(objects, group, lines).await?;
