@@ -205,6 +205,58 @@ async fn both_encodings_say_the_same() {
 }
 
 #[tokio::test]
+async fn odd_partition_keys_and_data_come_back_as_they_were() {
+    let house = House::new().await;
+    let keys = ["a\"\\b", "\n\u{1}\u{7f}", "é\u{2028}𝄞", "{\"k\":[", " "];
+    for key in keys {
+        let put = json!({"StreamName": "s", "Data": "AP8K", "PartitionKey": key,
+            "ExplicitHashKey": "0"});
+        house.done("PutRecord", put).await;
+    }
+    let asked = json!({"StreamName": "s", "ShardId": "shardId-000000000000",
+        "ShardIteratorType": "TRIM_HORIZON"});
+    let iterator = house.done("GetShardIterator", asked).await["ShardIterator"].clone();
+    let input = json!({ "ShardIterator": iterator });
+    let page = house.done("GetRecords", input.clone()).await;
+    let reply = house.reply("GetRecords", cbor::CONTENT_TYPE, cbor::to_vec(&input).unwrap()).await;
+    let bytes = reply.into_body().collect().await.unwrap().to_bytes();
+    let other: CborPage = alluvium_wire::input::parse_cbor(&bytes).unwrap();
+    let records = page["Records"].as_array().unwrap();
+    assert_eq!((records.len(), other.records.len()), (keys.len(), keys.len()));
+    for ((record, other), key) in records.iter().zip(&other.records).zip(keys) {
+        assert_eq!(record["PartitionKey"], key);
+        assert_eq!(record["Data"], "AP8K");
+        assert_eq!(other.partition_key, key);
+        assert_eq!(other.data.0, [0, 255, 10]);
+        assert_eq!(record["SequenceNumber"], other.sequence_number);
+        assert_eq!(record["EncryptionType"], other.encryption_type);
+        let ms = other.approximate_arrival_timestamp.0;
+        assert_eq!(record["ApproximateArrivalTimestamp"], ms as f64 / 1000.0);
+    }
+    assert_eq!(page["MillisBehindLatest"], other.millis_behind_latest);
+    assert!(other.next_shard_iterator.is_some());
+}
+
+/// The whole of an answer: a member more would be refused.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CborPage {
+    records: Vec<CborRecord>,
+    millis_behind_latest: i64,
+    next_shard_iterator: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CborRecord {
+    sequence_number: String,
+    approximate_arrival_timestamp: alluvium_wire::member::Timestamp,
+    data: alluvium_wire::member::Blob,
+    partition_key: String,
+    encryption_type: String,
+}
+
+#[tokio::test]
 async fn a_subscription_ends_when_the_server_does() {
     let house = House::new().await;
     let registered = json!({"StreamARN": ARN, "ConsumerName": "c"});
