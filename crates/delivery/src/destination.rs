@@ -7,7 +7,7 @@
 
 use alluvium_base::{AccountId, Arn, ErrorKind, Region};
 use alluvium_lake::Lake;
-use alluvium_lake::catalog::{CatalogError, TableRecord};
+use alluvium_lake::catalog::{CatalogError, TableBucketRecord, TableRecord};
 
 /// A catalog, as its ARN names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,17 @@ pub async fn resolve(
     database: &str,
     table: &str,
 ) -> Result<TableRecord, CatalogError> {
+    let (bucket, namespace) = place(lake, catalog, region, database).await?;
+    lake.catalog().table(bucket.id, &namespace, table).await
+}
+
+/// The bucket and the namespace that a database leads to now.
+pub(crate) async fn place(
+    lake: &Lake,
+    catalog: &CatalogName,
+    region: &Region,
+    database: &str,
+) -> Result<(TableBucketRecord, String), CatalogError> {
     let (bucket, namespace) = match catalog {
         CatalogName::TableBucket(bucket) => (bucket.clone(), database.to_string()),
         CatalogName::Default => {
@@ -93,8 +104,7 @@ pub async fn resolve(
             (bucket.to_string(), link.target_database.clone())
         }
     };
-    let bucket = lake.catalog().table_bucket(region, &bucket).await?;
-    lake.catalog().table(bucket.id, &namespace, table).await
+    Ok((lake.catalog().table_bucket(region, &bucket).await?, namespace))
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! A batch from the log into files: rows to Parquet of each table, or records to objects of a bucket,
 //! the rest to error objects.
 //!
-//! `work` is what happens to records, on the CPU; `tables` the tables that they name.
+//! `work` is what happens to records, on the CPU; `tables` the tables that they name; `growth` tables
+//! and columns that are made for them.
 //!
 //! The range is read in chunks and files are published as they fill, so a batch needs the memory of
 //! a chunk and of its open files, not of its range (I8). CPU work runs on blocking threads, never on
 //! those that answer requests. Nothing here is seen by a reader until the batch is committed, so
 //! any failure leaves nothing behind but files that a next try finds or that upkeep removes.
 
+mod growth;
 mod tables;
 mod work;
 
@@ -18,7 +20,7 @@ use crate::error_object::{ErrorOutputError, Failure};
 use crate::lane_log::{LaneLog, LaneReadError};
 use crate::processing::{Pipeline, Purpose};
 use crate::s3::{self, BatchIdentity, S3Plan, S3Writer, SpoolDir};
-use crate::stream::{Destination, StreamDocument};
+use crate::stream::{Destination, StreamDocument, TableName};
 use alluvium_base::{ErrorKind, SequenceNumber, StreamIncarnation, kill_point};
 use alluvium_lake::Lake;
 use alluvium_lake::catalog::CatalogError;
@@ -65,6 +67,9 @@ pub(crate) enum ConvertError {
     Held(String),
     /// Files of an earlier try, which saw another schema, have our names.
     NamesTaken,
+    /// Tables were made or their schemas grown for the batch's records: it is begun again. These
+    /// tables could not be made, and why.
+    Again(Vec<(TableName, String)>),
 }
 
 impl From<LaneReadError> for ConvertError {
@@ -143,7 +148,7 @@ pub(crate) struct Converter {
     /// Where objects of S3 destinations wait until they are whole.
     pub(crate) spool: Option<SpoolDir>,
     /// Compiled processors, by stream and version.
-    pub(crate) pipelines: Arc<Mutex<HashMap<StreamIncarnation, (u64, Option<Pipeline>)>>>,
+    pub(crate) pipelines: Arc<Mutex<HashMap<StreamIncarnation, Compiled>>>,
 }
 
 /// Compiled pipelines that are kept; more are compiled again.
@@ -157,7 +162,12 @@ pub(crate) struct Try<'a> {
     pub(crate) salt: u32,
     /// An earlier try may have written objects.
     pub(crate) again: bool,
+    /// Tables that could not be made for the batch's records.
+    pub(crate) unmade: &'a [(TableName, String)],
 }
+
+/// Compiled processors of a stream's version; none where records go through as they are.
+type Compiled = (u64, Option<Pipeline>);
 
 impl Converter {
     /// Converts a batch by the tables that its destination and its records name now.
@@ -271,6 +281,7 @@ impl Converter {
                 break;
             }
         }
+        self.grow(&mut work).await?;
         kill_point("delivery-files-written");
         let objects = self.lake.objects().as_ref();
         for (group, lines) in work.body.errors.take_all() {
@@ -314,6 +325,18 @@ impl Converter {
             return Err(ConvertError::Held(reason));
         }
         Ok(Some(blocks))
+    }
+
+    /// Makes the tables and columns that records of the batch had no place in.
+    async fn grow(&self, work: &mut Work) -> Result<(), ConvertError> {
+        let growth = match &mut work.body.sink {
+            Sink::Tables(tables) => tables.take_growth(),
+            Sink::Objects(_) | Sink::Refused(_) => None,
+        };
+        match growth {
+            Some(growth) => growth.carry_out().await,
+            None => Ok(()),
+        }
     }
 
     async fn put(

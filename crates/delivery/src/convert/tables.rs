@@ -6,7 +6,8 @@
 //! a bound, the largest one is written out (I8). When that happens depends on the records and their
 //! order alone (I3).
 
-use super::{ConvertError, Try, of_catalog, of_load, unsupported};
+use super::growth::{Growth, Making};
+use super::{ConvertError, NO_TABLE, Try, of_catalog, of_load, unsupported};
 use crate::batch::{BatchDocument, PartDocument};
 use crate::data_files;
 use crate::destination::{self, CatalogName};
@@ -16,6 +17,7 @@ use alluvium_base::{Region, TableId};
 use alluvium_lake::Lake;
 use alluvium_lake::decode::DecodeCode;
 use alluvium_lake::delta::{ChangeDecoder, DeltaWriter, KeyColumns, OperationCounts, RowOperation};
+use alluvium_lake::evolve::{Inference, proposed};
 use alluvium_lake::lake::LoadedTable;
 use alluvium_lake::write::{PendingFile, WriteOptions};
 use iceberg::spec::{DataContentType, DataFile};
@@ -50,6 +52,17 @@ pub(super) struct Refusal {
 enum Route {
     Open(usize),
     Refused(usize),
+    Making(usize),
+}
+
+/// Where a record goes.
+pub(super) enum Routed {
+    /// To an open table.
+    Open(usize),
+    /// To no table; with the place of its name in the destination's list.
+    Refused(Option<u32>, Refusal),
+    /// To a table that is made when the batch's records are known.
+    Making(usize),
 }
 
 /// One table of the batch.
@@ -78,14 +91,16 @@ pub(super) struct OpenTable {
     taken: u64,
     /// What they became, of the writers that are ended.
     counts: OperationCounts,
+    /// What records had that its columns do not take.
+    missing: Option<Inference>,
 }
 
 /// Finds tables by their names.
 #[derive(Debug, Clone)]
-struct Names {
-    lake: Lake,
-    catalog: CatalogName,
-    region: Region,
+pub(super) struct Names {
+    pub(super) lake: Lake,
+    pub(super) catalog: CatalogName,
+    pub(super) region: Region,
 }
 
 impl Names {
@@ -109,6 +124,8 @@ pub(super) struct Tables {
     /// By database, then by table.
     routes: HashMap<String, HashMap<String, Route>>,
     refused: Vec<(Option<u32>, Refusal)>,
+    making: Vec<Making>,
+    unmade: Vec<(TableName, String)>,
     pub(super) open: Vec<OpenTable>,
     by_id: HashMap<TableId, usize>,
     sole: Option<usize>,
@@ -139,6 +156,8 @@ impl Tables {
             file_prefix,
             routes: HashMap::new(),
             refused: Vec::new(),
+            making: Vec::new(),
+            unmade: attempt.unmade.to_vec(),
             open: Vec::new(),
             by_id: HashMap::new(),
             sole: None,
@@ -160,8 +179,12 @@ impl Tables {
         };
         let name = TableName::of(target);
         let names = self.names.clone();
-        let loaded = names.load(&name).await?;
-        self.sole = Some(self.add(name, Some(0), loaded)?);
+        match names.load(&name).await {
+            Ok(loaded) => self.sole = Some(self.add(name, Some(0), loaded)?),
+            // Made from the batch's records.
+            Err(ConvertError::Table { code: NO_TABLE, .. }) if self.destination.table_creation => {}
+            Err(error) => return Err(error),
+        }
         Ok(self)
     }
 
@@ -213,7 +236,11 @@ impl Tables {
             files: Vec::new(),
             taken: 0,
             counts: OperationCounts::default(),
+            missing: self.destination.schema_evolution.then(Inference::new),
         };
+        if table.missing.is_some() {
+            table.decoder.notice_unknown();
+        }
         // At once, so that a table that cannot be written refuses before anything was read.
         table.begin_writer(&self.file_prefix)?;
         self.writers += 1;
@@ -225,10 +252,7 @@ impl Tables {
 
     /// The table of a record's routing, or why there is none and the place in the destination's
     /// list of the name that it has.
-    pub(super) fn route(
-        &mut self,
-        routing: Option<&Routing<'_>>,
-    ) -> Result<Result<usize, (Option<u32>, Refusal)>, ConvertError> {
+    pub(super) fn route(&mut self, routing: Option<&Routing<'_>>) -> Result<Routed, ConvertError> {
         let own = match self.destination.tables.as_slice() {
             [own] => Some(own),
             _ => None,
@@ -244,10 +268,8 @@ impl Tables {
                 "{missing} is not given, and DestinationTableConfigurationList does not have \
                  exactly one table"
             );
-            return Ok(Err((
-                None,
-                Refusal { code: INVALID_TABLE_NAME.into(), message: message.into() },
-            )));
+            let refusal = Refusal { code: INVALID_TABLE_NAME.into(), message: message.into() };
+            return Ok(Routed::Refused(None, refusal));
         };
         let known = self.routes.get(database).and_then(|tables| tables.get(table)).copied();
         let route = match known {
@@ -259,8 +281,12 @@ impl Tables {
             }
         };
         Ok(match route {
-            Route::Open(place) => Ok(place),
-            Route::Refused(at) => Err(self.refused[at].clone()),
+            Route::Open(place) => Routed::Open(place),
+            Route::Making(place) => Routed::Making(place),
+            Route::Refused(at) => {
+                let (target, refusal) = self.refused[at].clone();
+                Routed::Refused(target, refusal)
+            }
         })
     }
 
@@ -274,8 +300,31 @@ impl Tables {
             .runtime
             .block_on(self.names.load(&name))
             .and_then(|loaded| self.add(name.clone(), target, loaded));
+        let unmade = self.unmade.iter().find(|(other, _)| *other == name);
         let route = match opened {
             Ok(place) => Route::Open(place),
+            Err(ConvertError::Table { code: NO_TABLE, .. })
+                if self.destination.table_creation && unmade.is_none() =>
+            {
+                let targets = &self.destination.tables;
+                let partition_by = target.and_then(|at| targets.get(at as usize));
+                let partition_by = partition_by.map(|target| target.partition_by.clone());
+                self.making.push(Making {
+                    name: name.clone(),
+                    partition_by: partition_by.unwrap_or_default(),
+                    inference: Inference::new(),
+                });
+                Route::Making(self.making.len() - 1)
+            }
+            Err(ConvertError::Table { code, message }) if unmade.is_some() => {
+                let message = match unmade {
+                    Some((_, why)) => format!("{message}; it could not be made: {why}"),
+                    None => message,
+                };
+                let refusal = Refusal { code: code.into(), message: message.into() };
+                self.refused.push((target, refusal));
+                Route::Refused(self.refused.len() - 1)
+            }
             Err(ConvertError::Table { code, message }) if routed => {
                 let refusal = Refusal { code: code.into(), message: message.into() };
                 self.refused.push((target, refusal));
@@ -307,6 +356,14 @@ impl Tables {
         };
         let pushed = table.decoder.push(record, operation);
         table.taken += u64::from(pushed.is_ok());
+        if let Some(missing) = &mut table.missing {
+            let unknown = table.decoder.take_unknown();
+            let mismatch =
+                pushed.as_ref().is_err_and(|error| error.code == DecodeCode::SchemaTypeMismatch);
+            if unknown || mismatch {
+                missing.observe(record);
+            }
+        }
         let held_bytes = table.decoder.held_bytes();
         self.held_bytes = self.held_bytes + held_bytes - table.held_bytes;
         table.held_bytes = held_bytes;
@@ -325,6 +382,24 @@ impl Tables {
             let message = bad_keys.unwrap_or_else(|| error.message.to_string());
             Refusal { code: error.code.as_str().into(), message: message.into() }
         }))
+    }
+
+    /// Looks at a record of a table that is to be made.
+    pub(super) fn observe(&mut self, place: usize, record: &[u8]) {
+        self.making[place].inference.observe(record);
+    }
+
+    /// What must be made or grown so that the batch's records have their place.
+    pub(super) fn take_growth(&mut self) -> Option<Growth> {
+        let grown = self.open.iter_mut().filter_map(|table| {
+            let missing = table.missing.take().filter(|missing| !missing.is_empty())?;
+            proposed(&table.loaded.metadata, &missing)?;
+            Some((table.loaded.record.id, missing))
+        });
+        let grown: Vec<_> = grown.collect();
+        let making = std::mem::take(&mut self.making);
+        let any = !grown.is_empty() || !making.is_empty();
+        any.then(|| Growth { names: self.names.clone(), making, grown })
     }
 
     /// Hands a table's rows to its writer.

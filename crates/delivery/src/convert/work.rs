@@ -3,7 +3,7 @@
 //! Synchronous, block by block, and a function of the blocks' records in their order (I3): chunks of
 //! the log may end anywhere. Every sub-record is counted in exactly one place (I2).
 
-use super::tables::Tables;
+use super::tables::{Routed, Tables};
 use super::{ConvertError, broken};
 use crate::batch::{BatchDocument, Counts, EMPTY};
 use crate::error_groups::BatchErrors;
@@ -292,14 +292,18 @@ impl Body {
         };
         let ended_ms = self.ended_ms;
         let (stage, target, error) = match tables.route(routing.as_ref())? {
-            Ok(place) => {
+            Routed::Making(place) => {
+                tables.observe(place, record.data);
+                return Ok(());
+            }
+            Routed::Open(place) => {
                 let operation = routing.and_then(|routing| routing.operation);
                 match tables.push(place, record.data, operation)? {
                     Ok(()) => return Ok(()),
                     Err(error) => (Stage::Convert, tables.target_of(place), error),
                 }
             }
-            Err((target, error)) => (Stage::Route, target, error),
+            Routed::Refused(target, error) => (Stage::Route, target, error),
         };
         let named = routing.and_then(|routing| Some((routing.database?, routing.table?)));
         let origin = from.origin(index, named);

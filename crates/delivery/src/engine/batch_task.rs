@@ -12,6 +12,9 @@ use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// How often a batch is begun again because its tables changed, before that is a trouble.
+const GROWN_MAX: u32 = 8;
+
 /// A batch in conversion counts against the bound over all streams; a pause does not.
 struct Busy<'a>(&'a Inner);
 
@@ -83,9 +86,11 @@ impl Inner {
         let retry_ms = i64::from(batch.destination.retry_duration_s()) * 1000;
         let (mut attempts, mut salt) = (0u32, 0u32);
         let mut failing_since_ms = None;
+        let mut unmade = Vec::new();
         loop {
             attempts += 1;
-            let attempt = Try { stream, salt, again: resumed || attempts > 1 };
+            let again = resumed || attempts > 1;
+            let attempt = Try { stream, salt, again, unmade: &unmade };
             let error = {
                 let _busy = Busy::new(self);
                 match self.converter.convert(batch, attempt).await {
@@ -99,6 +104,12 @@ impl Inner {
                     salt += 1;
                     continue;
                 }
+                ConvertError::Again(more) if salt < GROWN_MAX => {
+                    salt += 1;
+                    unmade.extend(more);
+                    continue;
+                }
+                ConvertError::Again(_) => "its tables change again and again".to_string(),
                 ConvertError::Held(reason) => reason,
                 ConvertError::Table { code, message } => {
                     let since_ms = since(&mut failing_since_ms, now_ms);
