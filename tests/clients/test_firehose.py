@@ -115,8 +115,6 @@ def test_tags_are_kept_listed_and_removed(pipeline):
 @pytest.mark.parametrize(
     "member",
     [
-        {"SchemaEvolutionConfiguration": {"Enabled": True}},
-        {"TableCreationConfiguration": {"Enabled": True}},
         {"S3BackupMode": "AllData"},
         {"ProcessingConfiguration": {"Enabled": True, "Processors": [{"Type": "Lambda"}]}},
     ],

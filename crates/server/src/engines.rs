@@ -105,9 +105,8 @@ impl Engines {
         let catalog =
             Catalog::new(records.clone(), objects, clock.clone(), random.clone(), account);
         let lake = Lake::new(catalog, lake_options(configuration));
-        let pending = Pending::new();
+        let (pending, arrivals) = (Pending::new(), Arrivals::new());
         let options = JournalOptions::new(epoch, clock.clone(), random.clone());
-        let arrivals = Arrivals::new();
         let observer = arrivals.observer(pending.observer());
         let journal = open_journal(configuration, &records, options, observer).await?;
         let data_streams =

@@ -9,7 +9,7 @@ use super::model::{
     EncryptionInput, EncryptionStatus, FailureDescription, ListInput, ListOutput, ListTagsInput,
     ListTagsOutput, NameInput, Tag, TagInput, UntagInput, UpdateInput,
 };
-use super::{iceberg, source, unbuilt};
+use super::{iceberg, source};
 use alluvium_delivery::stream::{Destination, StreamDocument, StreamStatus};
 use alluvium_delivery::streams::{NewStream, Stream, StreamsError};
 use alluvium_wire::json_protocol::{self, EpochSeconds};
@@ -83,7 +83,6 @@ impl FirehoseService {
         let given = destination::configuration(&input)?;
         source::begin(&mut source.source, &self.data_streams)?;
         let destination = destination::create(given, home)?;
-        unbuilt::refuse(&destination)?;
         self.check_tables(&destination, home).await?;
         if let Some(tags) = &input.tags {
             constraint::length("[…]", tags.len(), "tags", 1, TAGS_MAX)?;
@@ -176,9 +175,7 @@ impl FirehoseService {
         let merged = self
             .streams
             .update_destination(&call.region, &name, expected, |before| {
-                let merged = destination::merge(before, given, home)
-                    .and_then(|merged| unbuilt::refuse(&merged).map(|()| merged));
-                merged.map_err(|problem| {
+                destination::merge(before, given, home).map_err(|problem| {
                     let message = problem.message.clone();
                     *refusal.lock() = Some(problem);
                     StreamsError::Refused(message)

@@ -2,8 +2,7 @@
 //!
 //! Parts: [`model`] and [`shapes`] AWS's shapes; [`constraint`] the limits of those shapes;
 //! [`destination`], with [`iceberg`] and [`s3`], destinations to and from the engine's; [`source`]
-//! where records come from; [`unbuilt`] what of them the engine does not do; [`control`] the control
-//! plane; [`scan`] and [`put`] the data plane, the hot path; [`error`] the map to Firehose's codes.
+//! where records come from; [`control`] the control plane; [`scan`] and [`put`] the data plane, the hot path; [`error`] the map to Firehose's codes.
 //! Everything that AWS accepts here and this release does not do is refused by its member's name
 //! (I7). Delivery itself is `alluvium_delivery`'s.
 
@@ -18,7 +17,6 @@ mod s3;
 pub mod scan;
 mod shapes;
 mod source;
-mod unbuilt;
 
 use alluvium_base::AccountId;
 use alluvium_delivery::intake::Intake;
