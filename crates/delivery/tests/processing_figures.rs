@@ -1,6 +1,8 @@
 //! What a record costs in a pipeline, as figures. Run by hand, in release:
 //! `cargo test -p alluvium-delivery --release --test processing_figures -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used)] // tests unwrap
+
 use alluvium_delivery::processing::{Pipeline, Purpose};
 use alluvium_delivery::stream::{Processing, Processor};
 use std::convert::Infallible;
