@@ -108,7 +108,8 @@ impl Mover {
     pub(crate) fn run(self) {
         let mut trouble = false;
         while self.shared.moves.wait(trouble) {
-            trouble = false;
+            // Nobody says when the disk has room again.
+            trouble = self.shared.check_room().is_err();
             if let Err(error) = self.remove_doomed() {
                 tracing::warn!(%error, "files of released records could not be removed");
                 trouble = true;
@@ -173,11 +174,12 @@ impl Mover {
             return None;
         }
         let mut index = self.shared.index.lock();
-        if index.homes_bytes >= self.shared.homes_budget_bytes {
-            return None;
-        }
         let used = index.segments.len() as u64 * self.shared.identity.segment_bytes;
         let crowded = used * 2 >= self.shared.budget_bytes();
+        // Beyond the budget only what is in others' way: no more of these lanes is taken in.
+        if index.homes_bytes >= self.shared.homes_budget_bytes && !crowded {
+            return None;
+        }
         let lane = index.to_move(self.shared.page_bytes, crowded)?;
         let known = index.lanes.get(&lane)?;
         let mut bytes = 0;
