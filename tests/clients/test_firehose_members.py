@@ -62,7 +62,7 @@ VALUES = {
 
 # What is refused of a member whose other values work.
 REFUSED_VALUES = {
-    "DeliveryStreamType": ["KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"],
+    "DeliveryStreamType": ["MSKAsSource", "DatabaseAsSource"],
     "Processors.Type": ["Lambda"],
     "DataFormatConversionConfiguration.Enabled": [True],
     "IcebergDestinationConfiguration.S3BackupMode": ["AllData"],
@@ -454,6 +454,53 @@ def test_tables_and_their_keys_are_looked_at(firehose, base, unique):
     refused(lambda: create({**other, "UniqueKeys": ["id"]}), "absent")
     refused(lambda: create({**table, "UniqueKeys": ["id", "id"]}), "twice")
     create({**table, "UniqueKeys": ["id"]})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"DeliveryStreamType": "KinesisStreamAsSource"}, "KinesisStreamSourceConfiguration"),
+        ({"KinesisStreamSourceConfiguration": "members-source"}, "KinesisStreamAsSource"),
+        ({"DeliveryStreamType": "KinesisStreamAsSource", "KinesisStreamSourceConfiguration": "absent"}, "absent"),
+    ],
+)
+def test_a_source_must_be_there_and_be_said(firehose, base, unique, change, named):
+    given = dict(change)
+    source = given.pop("KinesisStreamSourceConfiguration", None)
+    if source:
+        arn = f"arn:aws:kinesis:us-east-1:000000000000:stream/{source}"
+        given["KinesisStreamSourceConfiguration"] = {"KinesisStreamARN": arn, "RoleARN": ROLE}
+    refused(
+        lambda: firehose.create_delivery_stream(
+            DeliveryStreamName=unique("source"), IcebergDestinationConfiguration=base, **given
+        ),
+        named,
+    )
+
+
+def test_a_kinesis_source_is_described_listed_and_takes_no_puts(firehose, base, unique):
+    name = unique("source")
+    arn = "arn:aws:kinesis:us-east-1:000000000000:stream/members-source"
+    firehose.create_delivery_stream(
+        DeliveryStreamName=name, DeliveryStreamType="KinesisStreamAsSource",
+        KinesisStreamSourceConfiguration={"KinesisStreamARN": arn, "RoleARN": ROLE},
+        IcebergDestinationConfiguration=base,
+    )
+    stream = description(firehose, name)
+    source = stream["Source"]["KinesisStreamSourceDescription"]
+    assert (stream["DeliveryStreamType"], source["KinesisStreamARN"]) == ("KinesisStreamAsSource", arn)
+    assert abs((source["DeliveryStartTimestamp"] - stream["CreateTimestamp"]).total_seconds()) < 60
+    listed = firehose.list_delivery_streams(DeliveryStreamType="KinesisStreamAsSource", Limit=10_000)
+    assert name in listed["DeliveryStreamNames"]
+    listed = firehose.list_delivery_streams(DeliveryStreamType="DirectPut", Limit=10_000)
+    assert name not in listed["DeliveryStreamNames"]
+    for put in (
+        lambda: firehose.put_record(DeliveryStreamName=name, Record={"Data": b"{}"}),
+        lambda: firehose.put_record_batch(DeliveryStreamName=name, Records=[{"Data": b"{}"}]),
+    ):
+        with pytest.raises(botocore.exceptions.ClientError) as error:
+            put()
+        assert error.value.response["Error"]["Code"] == "InvalidSourceException"
 
 
 @pytest.mark.parametrize(

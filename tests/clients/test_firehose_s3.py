@@ -243,3 +243,43 @@ def test_raw_copies_are_the_records_as_they_arrived(put):
     assert b"".join(gzip.decompress(data) for _, data in sorted(copies.items())) == b"".join(records)
     assert len(lines(data for key, data in found.items() if key.startswith("d/"))) == 500
     assert len(error_lines(found)) == 2
+
+
+def test_a_kinesis_stream_is_delivered_from_where_it_was_with_raw_copies(lake_server, unique):
+    kinesis, firehose, s3 = (lake_server.client(name) for name in ("kinesis", "firehose", "s3"))
+    source, name, bucket = unique("source"), unique("stream"), unique("objects")
+    kinesis.create_stream(StreamName=source, ShardCount=3)
+    s3.create_bucket(Bucket=bucket)
+
+    def put(first):
+        batch = [{"Data": json.dumps({"id": i, "carrier": "UA"}).encode(), "PartitionKey": str(i)}
+                 for i in range(first, first + 300)]
+        assert kinesis.put_records(StreamName=source, Records=batch)["FailedRecordCount"] == 0
+
+    put(0)
+    backup = {"RoleARN": ROLE, "BucketARN": f"arn:aws:s3:::{bucket}", "Prefix": "raw/"}
+    firehose.create_delivery_stream(
+        DeliveryStreamName=name, DeliveryStreamType="KinesisStreamAsSource",
+        KinesisStreamSourceConfiguration={
+            "KinesisStreamARN": f"arn:aws:kinesis:us-east-1:000000000000:stream/{source}", "RoleARN": ROLE,
+        },
+        ExtendedS3DestinationConfiguration={
+            "RoleARN": ROLE, "BucketARN": f"arn:aws:s3:::{bucket}", "Prefix": "data/",
+            "BufferingHints": {"SizeInMBs": 5, "IntervalInSeconds": 1},
+            "ProcessingConfiguration": {"Enabled": True, "Processors": [NEWLINE]},
+            "S3BackupMode": "Enabled", "S3BackupConfiguration": backup,
+        },
+    )
+    put(1000)
+    deadline = time.monotonic() + 60
+    while True:
+        found = objects(s3, bucket)
+        delivered = lines(data for key, data in found.items() if key.startswith("data/"))
+        raw = b"".join(data for key, data in found.items() if key.startswith("raw/"))
+        if len(delivered) >= 300 and raw.count(b"}") >= 300:
+            break
+        assert time.monotonic() < deadline, (len(delivered), len(raw))
+        time.sleep(0.1)
+    assert sorted(row["id"] for row in delivered) == list(range(1000, 1300))
+    assert sorted(int(i) for i in re.findall(rb'"id": (\d+)', raw)) == list(range(1000, 1300))
+    firehose.delete_delivery_stream(DeliveryStreamName=name)

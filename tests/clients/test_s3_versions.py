@@ -162,7 +162,7 @@ def test_many_versions_are_deleted_at_once(s3, versioned):  # noqa: F811
     assert [(d["Key"], d.get("VersionId"), d.get("DeleteMarker")) for d in answer["Deleted"]] == [
         ("k", versions[0], None), ("k", None, True), ("none", None, True)]
     assert [(e["Code"], e["VersionId"]) for e in answer["Errors"]] == [
-        ("InvalidArgument", "bad"), ("PreconditionFailed", versions[1])]
+        ("NoSuchVersion", "bad"), ("PreconditionFailed", versions[1])]
     marker = answer["Deleted"][1]["DeleteMarkerVersionId"]
     answer = s3.delete_objects(Bucket=versioned, Delete={"Objects": [{"Key": "k", "VersionId": marker}]})
     assert answer["Deleted"] == [

@@ -11,6 +11,7 @@
 //! The first releases kept a prepared batch, of one table, in its own document; the engine's start
 //! makes it a part ([`PartDocument::of_earlier`]).
 
+use crate::replay::ReplayInput;
 use crate::source::ShardPosition;
 use crate::stream::{Destination, ErrorTarget, TableName};
 use alluvium_base::{BatchNumber, LaneId, SequenceNumber, StreamIncarnation, TableId};
@@ -39,6 +40,9 @@ pub struct BatchDocument {
     /// first releases stored one `range`.
     #[serde(alias = "range", deserialize_with = "one_or_many")]
     pub ranges: Vec<LaneRange>,
+    /// What it is made of in place of ranges of the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayInput>,
     /// The identity of the log that the ranges are of.
     pub log_id: Uuid,
     /// The stream's version when the batch was cut.

@@ -7,7 +7,7 @@
 
 use crate::batch::BatchDocument;
 use crate::error_object::{
-    BatchNaming, ErrorLines, ErrorOutputError, ErrorWriter, Failure, ICEBERG_FAILED, Origin, Stage,
+    BatchNaming, ERROR_TYPES, ErrorLines, ErrorOutputError, ErrorWriter, Failure, Origin, Stage,
 };
 use crate::stream::ErrorTarget;
 use alluvium_base::BatchNumber;
@@ -15,8 +15,6 @@ use alluvium_store::objects::Objects;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// The kinds of errors of records; the first is that of the first releases.
-const TYPES: [&str; 3] = [ICEBERG_FAILED, "processing-failed", "decompression-failed"];
 /// Part numbers of groups beyond the first begin here, above those of commits' error objects.
 const GROUPS_FROM: u32 = 1 << 29;
 /// Objects that a group may have: more than a batch's bytes make.
@@ -34,7 +32,7 @@ pub struct ErrorGroup {
 
 impl ErrorGroup {
     fn first_part(self) -> u32 {
-        match self.slot * TYPES.len() as u32 + self.kind {
+        match self.slot * ERROR_TYPES.len() as u32 + self.kind {
             0 => 0,
             number => GROUPS_FROM + number * GROUP_PARTS,
         }
@@ -69,7 +67,7 @@ impl BatchErrors {
     ) {
         let own = |place: &u32| self.own.get(*place as usize).copied().unwrap_or(false);
         let slot = table.filter(own).map_or(0, |place| place + 1);
-        let kind = TYPES.iter().position(|kind| *kind == stage.error_output_type());
+        let kind = ERROR_TYPES.iter().position(|kind| *kind == stage.error_output_type());
         let group = ErrorGroup { slot, kind: kind.unwrap_or(0) as u32 };
         let lines = self.groups.entry(group).or_insert_with(|| ErrorLines::new(self.batch));
         lines.record(origin, stage, raw, failure);
@@ -130,7 +128,7 @@ impl ErrorWriters {
             Entry::Vacant(vacant) => {
                 let of = |slot: u32| self.targets.get(slot as usize)?.as_ref();
                 let target = of(group.slot).or_else(|| of(0)).expect("slot 0 is always there");
-                let kind = TYPES[group.kind as usize % TYPES.len()];
+                let kind = ERROR_TYPES[group.kind as usize % ERROR_TYPES.len()];
                 let writer = ErrorWriter::new(&self.naming, target, kind, group.first_part())?;
                 Ok(vacant.insert(writer))
             }
@@ -156,7 +154,7 @@ impl ErrorWriters {
             .filter(|slot| self.targets[*slot as usize].is_some())
             .collect();
         for slot in slots {
-            for kind in 0..TYPES.len() as u32 {
+            for kind in 0..ERROR_TYPES.len() as u32 {
                 self.writer(ErrorGroup { slot, kind })?.remove_left_over(objects).await?;
             }
         }

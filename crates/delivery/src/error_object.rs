@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 
 /// The `error-output-type` of everything that fails on its way into an Iceberg table.
 pub const ICEBERG_FAILED: &str = "iceberg-failed";
+/// The kinds of errors of records; the first is that of the first releases.
+pub const ERROR_TYPES: [&str; 3] = [ICEBERG_FAILED, "processing-failed", "decompression-failed"];
 /// An object is written when it has this much: bounds memory and the objects' sizes (I8).
 const PART_BYTES: usize = 8 << 20;
 
@@ -430,11 +432,15 @@ async fn put_same(
         // Something of that name is there: an earlier try of this batch, whole or of other lines.
         // Writing the same bytes over the same bytes changes nothing that a reader can see.
         Err(ObjectsError::Precondition { .. }) => {
-            let whole = 0..bytes.len() as u64;
-            let there = objects.get_ranges(bucket, key, std::slice::from_ref(&whole)).await;
             let meta = objects.head(bucket, key).await?;
-            if meta.size_bytes == bytes.len() as u64 && there.is_ok_and(|t| t.concat() == bytes) {
-                return Ok(());
+            if meta.size_bytes == bytes.len() as u64 {
+                // What cannot be read now is not known to be other: written over, it would be a
+                // second version.
+                let whole = 0..meta.size_bytes;
+                let there = objects.get_ranges(bucket, key, std::slice::from_ref(&whole)).await?;
+                if there.concat() == bytes {
+                    return Ok(());
+                }
             }
             objects.put_bytes(bucket, key, bytes.clone(), options(PutCondition::None)).await?;
             Ok(())

@@ -9,11 +9,12 @@
 //! Parts: [`stream`] what a stream is; [`streams`] all of them, as documents and in memory;
 //! [`destination`] which table a configuration names; [`lane_log`] what delivery asks of the log;
 //! [`batch`] the documents of a batch; [`prefix`] and [`java_time`] where objects go;
-//! [`error_object`] what they hold; [`s3`] records into objects of a bucket; `convert` log to files; `data_files` files as text; [`engine`]
-//! the scheduler; [`pending`] what no batch has yet; [`intake`] the way into the log; [`figures`]
-//! what the exporter shows; [`recovery`] what a start needs to know; [`redelivery`] delivering
-//! again and [`failed_batches`] what to do with files that could not be committed, on an
-//! operator's word.
+//! [`error_object`] and [`error_groups`] what they hold; [`s3`] records into objects of a bucket;
+//! [`kpl`] and [`processing`] what happens to records on their way; `convert` log to files;
+//! `data_files` files as text; [`engine`] the scheduler; [`pending`] what no batch has yet;
+//! [`intake`] the way into the log; [`figures`] what the exporter shows; [`recovery`] what a start
+//! needs to know; [`redelivery`] delivering again, [`replay`] sending again what failed, and
+//! [`failed_batches`] what to do with files that could not be committed, on an operator's word.
 //!
 //! Left to others: HTTP and AWS's shapes (`services/firehose`), table commits and the catalog
 //! (`lake`), group commit (`log`).
@@ -36,6 +37,7 @@ pub mod prefix;
 pub mod processing;
 pub mod recovery;
 pub mod redelivery;
+pub mod replay;
 pub mod s3;
 pub mod source;
 pub mod stream;

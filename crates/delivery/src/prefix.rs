@@ -349,6 +349,39 @@ impl Prefix {
         out
     }
 
+    /// What every key begins with.
+    pub fn literal_beginning(&self) -> &str {
+        match self.parts.first() {
+            Some(Part::Literal(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// Whether this is the prefix evaluated, for some object of this second and this type.
+    pub fn may_be(&self, evaluated: &str, second_ms: i64, error_type: &str) -> bool {
+        let rest = self.parts.iter().try_fold(evaluated, |rest, part| match part {
+            Part::Literal(text) => rest.strip_prefix(text.as_str()),
+            Part::ErrorType => rest.strip_prefix(error_type),
+            Part::Random => {
+                let (random, rest) = rest.split_at_checked(RANDOM_LENGTH)?;
+                random.bytes().all(|byte| byte.is_ascii_alphanumeric()).then_some(rest)
+            }
+            Part::Time(pattern) => {
+                // What differs within the second are fractions of it.
+                let first = pattern.format_in(second_ms, self.zone);
+                let last = pattern.format_in(second_ms + 999, self.zone);
+                let (text, rest) = rest.split_at_checked(first.len())?;
+                let bytes = text.bytes().zip(first.bytes()).zip(last.bytes());
+                let same = |((is, first), last): ((u8, u8), u8)| {
+                    is == first || (first != last && is.is_ascii_digit())
+                };
+                bytes.into_iter().all(same).then_some(rest)
+            }
+            Part::Key(_) => None,
+        });
+        rest == Some("")
+    }
+
     /// The key of one error object of a batch: the same whenever it is asked for.
     pub fn key(
         &self,

@@ -8,6 +8,7 @@ mod rig;
 use alluvium_base::TableId;
 use alluvium_delivery::batch::{BATCHES, PARTS};
 use alluvium_delivery::failed_batches::{FailedBatch, FailedBatchError, failed};
+use alluvium_delivery::replay::Window;
 use alluvium_delivery::streams::Stream;
 use alluvium_lake::CommitError;
 use alluvium_store::objects::faulty::{Call, Fault as ObjectFault};
@@ -137,5 +138,24 @@ async fn files_of_a_dropped_table_are_not_committed_to_another_of_its_name() {
     let refused = the_failed(&run, &stream).await.commit(&run.lake).await.unwrap_err();
     assert!(matches!(refused, FailedBatchError::TableGone { .. }), "{refused}");
     assert!(run.ids(again).await.is_empty());
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_commits_failed_files_once() {
+    let mut world = World::new();
+    let (run, stream, table) = failing(&mut world).await;
+    run.settle().await;
+    let all = Window::default();
+    let looked = run.engine.replay(&stream, all, true).await.unwrap();
+    assert_eq!(looked.codes["Iceberg.CheckpointMismatch"].chosen, 3);
+    assert_eq!(run.ids(table).await, vec![0, 1, 2]);
+    run.engine.replay(&stream, all, false).await.unwrap();
+    assert_eq!(run.ids(table).await, vec![0, 1, 2, 3, 4, 5]);
+    let again = run.engine.replay(&stream, all, false).await.unwrap();
+    assert!(again.codes.is_empty(), "{again:?}");
+    run.put(&stream, 6..8).await;
+    run.settle().await;
+    assert_eq!(run.ids(table).await.len(), 8);
     run.crash().await;
 }

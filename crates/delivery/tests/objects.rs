@@ -10,7 +10,8 @@ use alluvium_delivery::stream::{
     S3Destination, S3Output,
 };
 use alluvium_store::objects::faulty::{Call, Fault as ObjectFault};
-use alluvium_store::objects::{ListRequest, Objects};
+use alluvium_store::objects::versions::VersionsRequest;
+use alluvium_store::objects::{ListRequest, Objects, ObjectsError};
 use alluvium_store::records::faulty::{Fault, Release};
 use rig::{AT_ONCE, Run, World, extraction};
 use std::time::Duration;
@@ -41,6 +42,13 @@ fn destination(prefix: &str, processing: Processing, dynamic: bool) -> Destinati
     })
 }
 
+/// Every version in the bucket, delete markers too.
+async fn versions(run: &Run) -> Vec<String> {
+    let request = VersionsRequest { limit: 1000, ..VersionsRequest::default() };
+    let page = run.objects.list_versions(BUCKET, request).await.unwrap();
+    page.versions.into_iter().map(|version| version.meta.key).collect()
+}
+
 async fn objects(run: &Run, prefix: &str) -> Vec<(String, String)> {
     let request = ListRequest { limit: 1000, prefix: prefix.into(), ..ListRequest::default() };
     let mut found = Vec::new();
@@ -58,6 +66,7 @@ async fn a_batch_is_an_object_and_a_raw_copy_over_a_crash_at_every_step() {
         let mut world = World::new();
         let (run, _, _) = world.begin(AT_ONCE).await;
         run.objects.create_bucket(BUCKET).await.unwrap();
+        run.objects.set_versioning(BUCKET, true).await.unwrap();
         let to = destination("data/", Processing::default(), false);
         let stream = run.create_stream_to("s3", to).await;
         let gate = Release::new();
@@ -79,7 +88,44 @@ async fn a_batch_is_an_object_and_a_raw_copy_over_a_crash_at_every_step() {
             assert_eq!(found.len(), 1, "{at} {prefix}: {found:?}");
             assert_eq!(found[0].1, "one;two;");
         }
+        assert_eq!(versions(&run).await.len(), 2, "{at}: a retry makes no second version");
         assert_eq!(run.documents(BATCHES).await, 0);
+        run.crash().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn puts_that_fail_or_whose_answers_are_lost_make_no_second_object_or_version() {
+    for (prefix, dynamic) in [("data/", false), ("data/!{partitionKeyFromQuery:k}/", true)] {
+        let mut world = World::new();
+        let (run, _, _) = world.begin(AT_ONCE).await;
+        run.objects.create_bucket(BUCKET).await.unwrap();
+        run.objects.set_versioning(BUCKET, true).await.unwrap();
+        let processing = if dynamic { extraction("{k: .k}") } else { Processing::default() };
+        let Destination::S3(mut to) = destination(prefix, processing, dynamic) else {
+            unreachable!()
+        };
+        to.output.compression = Compression::Gzip;
+        let stream = run.create_stream_to("s3", Destination::S3(to)).await;
+        let unavailable = || ObjectsError::Unavailable("no".into());
+        let unknown = || ObjectsError::Unknown("lost".into());
+        for prefix in ["data/", "raw/", "err/"] {
+            run.objects.arm(Call::Put, prefix, ObjectFault::Before(unavailable()), 2);
+            run.objects.arm(Call::Put, prefix, ObjectFault::After(unavailable()), 2);
+            run.objects.arm(Call::Put, prefix, ObjectFault::After(unknown()), 2);
+            run.objects.arm(Call::Get, prefix, ObjectFault::Before(unavailable()), 1);
+        }
+        let record = |i: usize| match i % 4 {
+            3 => format!("{{\"k\":null,\"n\":{i}}}"),
+            key => format!("{{\"k\":\"{key}\",\"n\":{i}}}"),
+        };
+        let records: Vec<Vec<u8>> = (0..400).map(|i| record(i).into_bytes()).collect();
+        run.put_raw(&stream, &records).await;
+        run.settle().await;
+        let keys = versions(&run).await;
+        let expected = if dynamic { ["data/", "err/", "raw/"].len() + 2 } else { 2 };
+        assert_eq!(keys.len(), expected, "{keys:?}");
+        assert_eq!(keys.iter().filter(|key| key.starts_with("raw/")).count(), 1);
         run.crash().await;
     }
 }

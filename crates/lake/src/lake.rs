@@ -3,6 +3,7 @@
 use crate::catalog::{Catalog, CatalogError, TableRecord};
 use crate::commit::Committers;
 use crate::delta::PositionCache;
+use crate::delta::resolve::KeyIndexes;
 use crate::manifest_cache::{ManifestCache, Manifests};
 use crate::metadata_cache::MetadataCache;
 use crate::parquet_files::ParquetFiles;
@@ -130,6 +131,7 @@ pub(crate) struct Inner {
     pub(crate) manifests: ManifestCache,
     pub(crate) parquet: ParquetFiles,
     pub(crate) positions: PositionCache,
+    pub(crate) key_indexes: KeyIndexes,
     pub(crate) turns: Turns<TableId>,
     pub(crate) committers: Committers,
     pub(crate) options: LakeOptions,
@@ -154,6 +156,7 @@ impl Lake {
                 manifests: ManifestCache::new(manifest_bytes, objects.clone()),
                 parquet: ParquetFiles::new(objects.clone()),
                 positions: PositionCache::default(),
+                key_indexes: KeyIndexes::new(&*catalog.random),
                 turns: Turns::default(),
                 committers: Committers::default(),
                 catalog,

@@ -56,6 +56,8 @@ pub(crate) struct Lane {
     pub(crate) quarantined: Option<String>,
     /// Records of it are missing, and an operator accepted that.
     pub(crate) loss_accepted: bool,
+    /// The journal held records of it when it was opened, released or not.
+    pub(crate) met: bool,
     /// It lives long: it is moved out of the journal.
     pub(crate) kept: bool,
     /// What was moved.

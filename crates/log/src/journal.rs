@@ -51,6 +51,8 @@ pub struct LaneState {
     pub quarantined: Option<String>,
     /// It has lane segments.
     pub has_files: bool,
+    /// The journal holds records of it, or did when it was opened, released or not.
+    pub in_journal: bool,
     /// Records of the lane are missing and an operator accepted that, by `alluvium log repair` or
     /// `--accept-log-loss`.
     pub loss_accepted: bool,
@@ -403,6 +405,7 @@ impl Journal {
                 .and_then(|home| home.pages.front().map(|page| page.arrival_min_ms))
                 .or(known.parts.front().map(|part| part.arrival_ms)),
             quarantined: known.quarantined.clone(),
+            in_journal: known.met || !known.parts.is_empty(),
             has_files: known.home.as_ref().is_some_and(|home| !home.files.is_empty()),
             loss_accepted: known.loss_accepted,
         })

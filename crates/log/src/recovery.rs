@@ -194,6 +194,7 @@ impl Gathered<'_> {
         self.blocks += 1;
         for entry in &header.lanes {
             self.chains.part(entry);
+            self.index.lanes.entry(entry.lane).or_default().met = true;
         }
         if let Some(call) = call_of(&header) {
             let key = call.key;

@@ -1,13 +1,20 @@
-//! What is not AWS's: `/_alluvium/health`, `ready` and `metrics`.
+//! What is not AWS's: `/_alluvium/health`, `ready` and `metrics`, and `replay`, which changes something
+//! and so is answered to who signs only.
 
 use alluvium_wire::{Reply, body};
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Tells whether one part is well.
 type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Does what a page is posted for.
+type Action = Box<dyn Fn(Bytes) -> BoxFuture<'static, (StatusCode, Value)> + Send + Sync>;
 
 /// The operator's pages.
 pub(crate) struct Admin {
@@ -18,6 +25,7 @@ pub(crate) struct Admin {
     pub(crate) metrics_want_signature: bool,
     ready: AtomicBool,
     checks: Vec<(&'static str, Check)>,
+    replay: Option<Action>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -34,12 +42,35 @@ impl Admin {
             metrics_want_signature,
             ready: AtomicBool::new(false),
             checks: Vec::new(),
+            replay: None,
         }
     }
 
     /// Says where the rest of `metrics` comes from.
     pub(crate) fn ask(&mut self, asked: impl Fn() -> String + Send + Sync + 'static) {
         self.asked = Box::new(asked);
+    }
+
+    /// Says what `replay` does.
+    pub(crate) fn replay_by(
+        &mut self,
+        replay: impl Fn(Bytes) -> BoxFuture<'static, (StatusCode, Value)> + Send + Sync + 'static,
+    ) {
+        self.replay = Some(Box::new(replay));
+    }
+
+    /// True for a call that changes something.
+    pub(crate) fn is_action(method: &Method, path: &str) -> bool {
+        method == Method::POST && path == crate::replay::PATH
+    }
+
+    /// Does what a signed call asks for.
+    pub(crate) async fn act(&self, body: Bytes) -> Reply {
+        let (status, value) = match &self.replay {
+            Some(replay) => replay(body).await,
+            None => (StatusCode::SERVICE_UNAVAILABLE, json!({"message": "not started yet"})),
+        };
+        with_json(status, &value)
     }
 
     /// Adds a part whose state `health` shows.
@@ -76,7 +107,7 @@ impl Admin {
             "/_alluvium/ready" => {
                 let ready = self.ready.load(Ordering::SeqCst);
                 let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                json(status, &serde_json::json!({"ready": ready}))
+                with_json(status, &json!({"ready": ready}))
             }
             _ if Self::is_metrics(path) => {
                 text(StatusCode::OK, self.metrics.render() + &(self.asked)())
@@ -98,16 +129,16 @@ impl Admin {
         }
         let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let word = if well { "ok" } else { "failing" };
-        json(
+        with_json(
             status,
-            &serde_json::json!({
+            &json!({
                 "status": word, "version": env!("CARGO_PKG_VERSION"), "parts": parts,
             }),
         )
     }
 }
 
-fn json(status: StatusCode, value: &serde_json::Value) -> Reply {
+fn with_json(status: StatusCode, value: &Value) -> Reply {
     with_type(status, "application/json", format!("{value}\n"))
 }
 

@@ -7,6 +7,7 @@ use crate::failed::{self, ChosenOptions, ListOptions};
 use crate::generate::{self, Load, SensorOptions};
 use crate::log_tool::{self, LogOptions, RepairOptions};
 use crate::redeliver::{self, RedeliverOptions};
+use crate::replay::{self, ReplayOptions};
 use crate::sql::{self, SqlOptions};
 use crate::standard_output::print;
 use crate::{environment, reference, serve};
@@ -95,6 +96,16 @@ of all streams together) and those that records not yet delivered keep. The firs
 appended after a start lets go of everything delivered before. What the log does not hold any more is
 refused, with where it begins.";
 
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  alluvium replay --stream sensors --dry-run
+  alluvium replay --stream sensors --since 2026-01-31T12:00:00Z --until 2026-01-31T18:00:00Z
+
+Reads the stream's error objects at the prefixes of its configuration and sends each record again, behind
+the stages that it had passed. A record is sent once, however often this is run and wherever it is
+interrupted; one that fails again is in a new error object. Files that could not be committed are committed
+as they are. A running server does it at once, a stopped one at its next start.";
+
 const FAILED_EXAMPLES: &str = "\
 Examples:
   alluvium failed list --stream sensors
@@ -154,6 +165,9 @@ enum Command {
     /// Deliver again what the log of a stopped server still holds of a stream
     #[command(after_long_help = REDELIVER_EXAMPLES)]
     Redeliver(RedeliverOptions),
+    /// Send what a stream could not deliver through it again
+    #[command(after_long_help = REPLAY_EXAMPLES)]
+    Replay(ReplayOptions),
     /// Show, commit or discard batches of a stopped server whose files could not be committed
     #[command(subcommand, after_long_help = FAILED_EXAMPLES)]
     Failed(Failed),
@@ -204,6 +218,7 @@ pub(crate) fn run() -> ExitCode {
             sound(one_thread().and_then(|runtime| runtime.block_on(log_tool::run_repair(&options))))
         }
         Command::Redeliver(options) => finish(redeliver_records(&options)),
+        Command::Replay(options) => finish(replay_errors(&options)),
         Command::Failed(what) => finish(failed_batches(&what)),
         Command::Demo(options) => finish(demo::run(&options)),
         Command::ConfigReference => finish(print(&reference::configuration())),
@@ -285,6 +300,10 @@ fn two_threads() -> Result<tokio::runtime::Runtime, String> {
 
 fn redeliver_records(options: &RedeliverOptions) -> Result<(), String> {
     print(&two_threads()?.block_on(redeliver::run(options))?)
+}
+
+fn replay_errors(options: &ReplayOptions) -> Result<(), String> {
+    print(&two_threads()?.block_on(replay::run(options))?)
 }
 
 fn failed_batches(what: &Failed) -> Result<(), String> {

@@ -4,6 +4,7 @@ use crate::admin::Admin;
 use crate::configuration::Configuration;
 use crate::door::{Registered, Registry};
 use crate::metrics_page;
+use crate::replay;
 use alluvium_base::{AccountId, Clock, Random, SequenceNumber};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
@@ -177,6 +178,11 @@ impl Engines {
             metrics_page::streams(&delivery.figures())
                 + &metrics_page::data_streams(&figures.look(&streams))
         });
+        let (engine, streams) = (self.delivery.clone(), self.streams.clone());
+        admin.replay_by(move |body| {
+            let (engine, streams) = (engine.clone(), streams.clone());
+            Box::pin(async move { replay::answer(&engine, &streams, &body).await })
+        });
         let journal = self.journal.clone();
         admin.check("log", move || {
             if let Some(why) = journal.failure() {
@@ -257,7 +263,9 @@ impl Engines {
                 ground.clock.clone(),
             )) as Arc<dyn Service>,
         }));
-        registry.s3 = Some(Arc::new(self.s3(configuration, ground)));
+        let s3 = self.s3(configuration, ground);
+        tokio::spawn(s3.lifecycles().run_until(self.stop.clone()));
+        registry.s3 = Some(Arc::new(s3));
         registry
     }
 

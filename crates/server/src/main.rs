@@ -19,6 +19,7 @@ mod log_tool;
 mod metrics_page;
 mod redeliver;
 mod reference;
+mod replay;
 mod serve;
 mod sql;
 mod standard_output;

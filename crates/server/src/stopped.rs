@@ -21,6 +21,11 @@ pub(crate) struct StoppedServer {
 }
 
 impl StoppedServer {
+    /// The data directory that was named.
+    pub(crate) fn data_dir(&self) -> Option<PathBuf> {
+        self.data_dir.clone()
+    }
+
     /// Its configuration; refused when there is no log.
     pub(crate) fn configuration(&self) -> Result<Configuration, String> {
         let configuration = Configuration::resolve(ServeOptions {

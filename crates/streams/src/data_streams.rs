@@ -9,11 +9,13 @@
 
 use crate::arrivals::Arrivals;
 use crate::documents::{
-    RETIRED, SECRETS, STREAMS, decode, encode, retired_key, scan_all, stream_key, trim_key,
+    RETIRED, RetiredLane, SECRETS, STREAMS, decode, encode, retired_key, scan_all, stream_key,
+    trim_key,
 };
 use crate::error::StreamError;
 use crate::lane_counter;
 use crate::sequence_text::{SequenceCodec, SequenceText};
+use crate::shard::Shard;
 use crate::stream::{Stream, StreamDocument, StreamMode, StreamStatus};
 use crate::subscription::Subscriptions;
 use crate::tokens::Sealer;
@@ -456,7 +458,7 @@ impl Inner {
         let mut operations =
             vec![Operation::Delete(key.clone()), Operation::Delete(trim_key(document.incarnation))];
         for shard in &document.shards {
-            operations.push(Operation::Put(retired_key(shard.lane), encode(&shard.lane)));
+            operations.push(self.retire(shard));
         }
         let preconditions = vec![Precondition::Present(key)];
         match self.records.transact(Transaction { preconditions, operations }).await {
@@ -477,6 +479,12 @@ impl Inner {
         Ok(())
     }
 
+    /// The tombstone of a shard's lane, which stays until the log holds nothing of it.
+    pub(crate) fn retire(&self, shard: &Shard) -> Operation {
+        let retired = RetiredLane { lane: shard.lane, last: self.newest(shard) };
+        Operation::Put(retired_key(shard.lane), encode(&retired))
+    }
+
     fn gone(&self, stream: &Stream) {
         stream.set_gone();
         self.known.write().remove(stream);
@@ -487,11 +495,11 @@ impl Inner {
     async fn forget_retired(&self) -> Result<(), StreamError> {
         let mut gone = Transaction::default();
         for document in scan_all(self.records.as_ref(), RETIRED).await? {
-            let lane: LaneId = decode(&document)?;
+            let RetiredLane { lane, .. } = decode(&document)?;
             self.arrivals.add_shards(std::iter::once(lane));
             // The floors name it, so it is known; what counts is whether anything is left of it.
             let state = self.journal.lane_state(lane);
-            if state.is_some_and(|state| state.unreleased_parts > 0 || state.has_files) {
+            if state.is_some_and(|state| state.in_journal || state.has_files) {
                 self.journal.forget_lane(lane);
             } else {
                 gone.operations.push(Operation::Delete(retired_key(lane)));

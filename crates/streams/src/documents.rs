@@ -1,7 +1,7 @@
 //! Documents of this crate in the records: their keys, and JSON in and out.
 
 use crate::error::StreamError;
-use alluvium_base::{LaneId, Region, StreamIncarnation};
+use alluvium_base::{LaneId, Region, SequenceNumber, StreamIncarnation};
 use alluvium_store::records::{Document, Key, Records, Scan};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,14 @@ pub(crate) fn trim_key(incarnation: StreamIncarnation) -> Key {
 
 pub(crate) fn retired_key(lane: LaneId) -> Key {
     Key::new(RETIRED, format!("{:020}", lane.0))
+}
+
+/// A lane whose shard is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RetiredLane {
+    pub(crate) lane: LaneId,
+    /// Nothing up to here is needed, nor missed.
+    pub(crate) last: SequenceNumber,
 }
 
 /// A document's bytes.

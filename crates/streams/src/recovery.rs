@@ -3,7 +3,7 @@
 //! The server asks [`floors`] beside delivery's own, so that what aged and went is not missed, and
 //! sequences never go back (DURABILITY section 2).
 
-use crate::documents::{RETIRED, STREAMS, TRIMS, decode, scan_all};
+use crate::documents::{RETIRED, RetiredLane, STREAMS, TRIMS, decode, scan_all};
 use crate::error::StreamError;
 use crate::stream::StreamDocument;
 use alluvium_base::{LaneId, SequenceNumber};
@@ -23,7 +23,8 @@ pub async fn floors(records: &dyn Records) -> Result<BTreeMap<LaneId, LaneFloor>
         floors.extend(stream.shards.iter().map(|shard| (shard.lane, KEPT)));
     }
     for document in scan_all(records, RETIRED).await? {
-        floors.insert(decode(&document)?, KEPT);
+        let RetiredLane { lane, last } = decode(&document)?;
+        floors.insert(lane, LaneFloor { released: last, ..KEPT });
     }
     for document in scan_all(records, TRIMS).await? {
         let trims: BTreeMap<LaneId, SequenceNumber> = decode(&document)?;

@@ -4,7 +4,7 @@
 //! only then does the log hear of it (I6). Nobody who reads a stream holds this up.
 
 use crate::data_streams::{DataStreams, Inner};
-use crate::documents::{encode, retired_key, stream_key, trim_key};
+use crate::documents::{encode, stream_key, trim_key};
 use crate::error::StreamError;
 use crate::shard::Shard;
 use crate::stream::{Stream, StreamDocument};
@@ -126,7 +126,7 @@ impl Inner {
         let key = stream_key(&document.region, &document.name);
         let mut operations = vec![Operation::Put(key.clone(), encode(&document))];
         for shard in &gone {
-            operations.push(Operation::Put(retired_key(shard.lane), encode(&shard.lane)));
+            operations.push(self.retire(shard));
         }
         let preconditions = vec![Precondition::AtVersion(key, version)];
         match self.records.transact(Transaction { preconditions, operations }).await {

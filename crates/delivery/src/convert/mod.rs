@@ -19,6 +19,7 @@ use crate::error_groups::ErrorWriters;
 use crate::error_object::{ErrorOutputError, Failure};
 use crate::lane_log::{LaneLog, LaneReadError};
 use crate::processing::{Pipeline, Purpose};
+use crate::replay;
 use crate::s3::{self, BatchIdentity, S3Plan, S3Writer, SpoolDir};
 use crate::stream::{Destination, StreamDocument, TableName};
 use alluvium_base::{ErrorKind, SequenceNumber, StreamIncarnation, kill_point};
@@ -273,6 +274,7 @@ impl Converter {
                 self.put(batch, &mut work, &mut out).await?;
             }
         }
+        work = self.replay(batch, work, &mut out).await?;
         loop {
             let (ended, done) = self.on_cpu(work, Work::finish).await?;
             work = ended;
@@ -292,6 +294,33 @@ impl Converter {
         }
         kill_point("delivery-errors-written");
         accounted(batch, work.body, out.in_objects)
+    }
+
+    /// What a batch has of error objects.
+    async fn replay(
+        &self,
+        batch: &BatchDocument,
+        mut work: Box<Work>,
+        out: &mut Output,
+    ) -> Result<Box<Work>, ConvertError> {
+        for object in batch.replay.iter().flat_map(|replay| &replay.objects) {
+            let read = replay::read(self.lake.objects().as_ref(), object).await.map_err(held)?;
+            let Some(records) = read else {
+                metrics::counter!("alluvium_delivery_lost_ranges_total").increment(1);
+                tracing::error!(
+                    stream = %batch.incarnation,
+                    batch = batch.number.0,
+                    "s3://{}/{} was changed or removed since its records were chosen for replay: \
+                     they are not sent",
+                    object.bucket,
+                    object.key
+                );
+                continue;
+            };
+            work = self.on_cpu(work, move |work| work.take_replayed(&records)).await?.0;
+            self.put(batch, &mut work, out).await?;
+        }
+        Ok(work)
     }
 
     /// The next blocks of a range; none at its end.
@@ -354,15 +383,13 @@ impl Converter {
             }
         }
         if let Some(s3) = batch.destination.s3() {
-            for object in &whole {
-                s3::publish(objects, s3.output.bucket(), object).await.map_err(held)?;
-                out.in_objects += object.records;
-            }
+            let bucket = s3.output.bucket();
+            s3::publish_all(objects, bucket, &whole, PUBLISH_PARALLEL).await.map_err(held)?;
+            out.in_objects += whole.iter().map(|object| object.records).sum::<u64>();
         }
         if let Some(backup) = &out.backup {
-            for object in &copies {
-                s3::publish(objects, backup.bucket(), object).await.map_err(held)?;
-            }
+            let bucket = backup.bucket();
+            s3::publish_all(objects, bucket, &copies, PUBLISH_PARALLEL).await.map_err(held)?;
         }
         for (group, lines) in work.body.errors.take_full() {
             out.errors.write(objects, group, lines).await?;

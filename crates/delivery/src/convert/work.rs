@@ -10,6 +10,7 @@ use crate::error_groups::BatchErrors;
 use crate::error_object::{Failure, LineSequence, Origin, Stage};
 use crate::kpl;
 use crate::processing::{Metadata, Pipeline, RecordFailure, Step, SubRecord};
+use crate::replay::ReplayedRecord;
 use crate::s3::{Finish, FinishedObject, PartitionValues, PushError, S3Writer};
 use alluvium_base::SequenceNumber;
 use alluvium_lake::decode::Frames;
@@ -74,11 +75,13 @@ pub(super) struct Finished {
 
 /// Where a record is from.
 #[derive(Debug, Clone, Copy)]
-struct From {
+struct From<'a> {
     arrival_ms: i64,
-    sequence: SequenceNumber,
+    sequence: LineSequence<'a>,
     /// Which one of an aggregate.
     aggregated: Option<u32>,
+    /// Which sub-record it was when it failed, of a record that is replayed.
+    sub_sequence: Option<u32>,
 }
 
 fn sequence_of(block: &LaneBlock, index: usize) -> SequenceNumber {
@@ -112,8 +115,12 @@ impl Work {
             for (index, frame) in Frames::new(&block.frames).enumerate() {
                 let frame = frame.map_err(broken)?;
                 found += 1;
-                let sequence = sequence_of(block, index);
-                let from = From { arrival_ms: block.arrival_ms, sequence, aggregated: None };
+                let from = From {
+                    arrival_ms: block.arrival_ms,
+                    sequence: LineSequence::Log(sequence_of(block, index)),
+                    aggregated: None,
+                    sub_sequence: None,
+                };
                 self.record(frame, from)?;
             }
             if found != block.count {
@@ -124,7 +131,30 @@ impl Work {
         Ok(())
     }
 
-    fn record(&mut self, frame: &[u8], from: From) -> Result<(), ConvertError> {
+    /// Records that failed before, each behind the stages that it had passed. They are in the raw
+    /// copies already.
+    pub(super) fn take_replayed(&mut self, records: &[ReplayedRecord]) -> Result<(), ConvertError> {
+        for record in records {
+            let from = From {
+                arrival_ms: record.arrival_ms,
+                sequence: LineSequence::Told(&record.sequence),
+                aggregated: record.aggregated,
+                sub_sequence: record.sub_sequence,
+            };
+            let body = &mut self.body;
+            match &mut self.pipeline {
+                None => body.plain(&record.raw, from)?,
+                Some(pipeline) => {
+                    pipeline
+                        .run_from(record.stage, &record.raw, &mut |step| body.step(step, from))?;
+                }
+            }
+            self.body.counts.records += 1;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, frame: &[u8], from: From<'_>) -> Result<(), ConvertError> {
         let raw = match self.framing {
             Framing::Plain => frame,
             Framing::Shard => {
@@ -152,7 +182,7 @@ impl Work {
         self.process(raw, from)
     }
 
-    fn process(&mut self, raw: &[u8], from: From) -> Result<(), ConvertError> {
+    fn process(&mut self, raw: &[u8], from: From<'_>) -> Result<(), ConvertError> {
         let body = &mut self.body;
         match &mut self.pipeline {
             None => body.plain(raw, from),
@@ -190,7 +220,7 @@ impl Work {
 
 impl Body {
     /// A record that goes through as it is.
-    fn plain(&mut self, raw: &[u8], from: From) -> Result<(), ConvertError> {
+    fn plain(&mut self, raw: &[u8], from: From<'_>) -> Result<(), ConvertError> {
         self.counts.sub_records += 1;
         if raw.is_empty() {
             self.counts.drop_one(EMPTY);
@@ -217,7 +247,7 @@ impl Body {
         self.sub_record(&record, None, from)
     }
 
-    fn step(&mut self, step: Step<'_>, from: From) -> Result<(), ConvertError> {
+    fn step(&mut self, step: Step<'_>, from: From<'_>) -> Result<(), ConvertError> {
         self.counts.sub_records += 1;
         match step {
             Step::Record(record) => self.sub_record(&record, Some(record.index), from),
@@ -239,7 +269,7 @@ impl Body {
         &mut self,
         record: &SubRecord<'_>,
         index: Option<u32>,
-        from: From,
+        from: From<'_>,
     ) -> Result<(), ConvertError> {
         match &mut self.sink {
             Sink::Tables(_) => self.row(record, index, from),
@@ -283,7 +313,7 @@ impl Body {
         &mut self,
         record: &SubRecord<'_>,
         index: Option<u32>,
-        from: From,
+        from: From<'_>,
     ) -> Result<(), ConvertError> {
         let Sink::Tables(tables) = &mut self.sink else { return Ok(()) };
         let routing = match record.metadata {
@@ -313,15 +343,15 @@ impl Body {
     }
 }
 
-impl From {
-    fn origin<'a>(
-        self,
-        sub_sequence: Option<u32>,
-        table: Option<(&'a str, &'a str)>,
-    ) -> Origin<'a> {
+impl<'a> From<'a> {
+    fn origin(self, sub_sequence: Option<u32>, table: Option<(&'a str, &'a str)>) -> Origin<'a> {
+        let sub_sequence = match (self.sub_sequence, sub_sequence) {
+            (Some(begins), Some(index)) => Some(begins.saturating_add(index)),
+            (begins, index) => begins.or(index),
+        };
         Origin {
             arrival_ms: self.arrival_ms,
-            sequence: LineSequence::Log(self.sequence),
+            sequence: self.sequence,
             sub_sequence,
             aggregated: self.aggregated,
             table,

@@ -15,12 +15,14 @@
 //!
 //! Parts: `scheduler` the ticks; `batch_task` cut to prepared; `committer` prepared to committed;
 //! `failed` files that could not be committed; `removal` the end of a stream; `start` going on
-//! from the documents; `source` the shards that a stream reads; `state` what is held of a stream.
+//! from the documents; `source` the shards that a stream reads; `replays` batches of error objects;
+//! `state` what is held of a stream.
 
 mod batch_task;
 mod committer;
 mod failed;
 mod removal;
+mod replays;
 mod scheduler;
 mod source;
 mod start;
@@ -41,8 +43,9 @@ use alluvium_lake::Lake;
 use alluvium_store::records::Records;
 use alluvium_streams::DataStreams;
 use parking_lot::Mutex;
+use replays::ReplayRequest;
 use state::StreamState;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
@@ -124,6 +127,8 @@ pub(crate) struct Inner {
     pub(crate) converting: AtomicUsize,
     /// Cuts so far.
     pub(crate) turns: AtomicU64,
+    /// Batches of replays that wait for their cut.
+    pub(crate) replays: Mutex<VecDeque<ReplayRequest>>,
     /// No new batches: the server is shutting down.
     pub(crate) draining: AtomicBool,
     /// Something that [`Engine::settled`] may wait for has changed.

@@ -78,6 +78,7 @@ impl Inner {
         if self.draining.load(Ordering::SeqCst) {
             return i64::MAX;
         }
+        self.cut_replays().await;
         let (due, next_ms) = self.due();
         let mut cuts = Vec::with_capacity(due.len());
         for lane in due {
@@ -248,6 +249,7 @@ impl Inner {
             incarnation,
             number: before.next_batch,
             ranges,
+            replay: None,
             log_id: self.log.log_id(),
             stream_version: stream.version,
             destination: stream.destination.clone(),

@@ -17,7 +17,7 @@ use crate::streams::{
 use alluvium_base::LaneId;
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use tokio::sync::{Notify, watch};
@@ -36,6 +36,7 @@ pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
         data_streams,
         options,
         states: Mutex::new(HashMap::new()),
+        replays: Mutex::new(VecDeque::new()),
         converting: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
         changed: Notify::new(),

@@ -22,7 +22,7 @@ mod tests;
 mod writer;
 
 pub use plan::S3Plan;
-pub use publish::{Published, publish};
+pub use publish::{Published, publish, publish_all};
 pub use spool::SpoolDir;
 pub use writer::{
     ACTIVE_PARTITIONS_MAX, BatchIdentity, Finish, FinishedObject, PartitionValues, PushError,

@@ -5,13 +5,6 @@ use crate::prefix::{BadPrefix, Prefix};
 use crate::stream::{Compression, S3Destination, S3Output};
 use std::sync::Arc;
 
-/// How many size hints of the log a batch with dynamic partitioning may span, so that its
-/// partitions can fill their own buffers. On AWS each partition's buffer is filled on its own,
-/// across any number of others.
-const PARTITIONED_SPAN: u64 = 8;
-/// And the most that such a batch may span: as much again must fit the spool.
-const PARTITIONED_SPAN_BYTES_MAX: u64 = 1 << 30;
-
 /// The objects of a destination: of its records, or of their raw copies. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct S3Plan {
@@ -72,17 +65,6 @@ impl S3Plan {
     /// The partition keys that its prefix names.
     pub fn partition_keys(&self) -> impl Iterator<Item = &str> {
         self.inner.prefix.partition_keys()
-    }
-
-    /// How much of the log a batch may span.
-    pub fn batch_size_bytes(&self) -> u64 {
-        let inner = &self.inner;
-        match inner.partitioned {
-            true => (inner.size_bytes * PARTITIONED_SPAN)
-                .min(PARTITIONED_SPAN_BYTES_MAX)
-                .max(inner.size_bytes),
-            false => inner.size_bytes,
-        }
     }
 }
 

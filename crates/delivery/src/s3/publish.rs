@@ -5,7 +5,7 @@ use super::spool::Piece;
 use super::writer::FinishedObject;
 use alluvium_store::objects::{Attributes, Body, Objects, ObjectsError, PutCondition, PutOptions};
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use std::io;
 use std::sync::Arc;
 
@@ -44,6 +44,18 @@ pub async fn publish(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Publishes objects, so many side by side. On an error some may be there already; it can be called
+/// again.
+pub async fn publish_all(
+    objects: &dyn Objects,
+    bucket: &str,
+    finished: &[FinishedObject],
+    parallel: usize,
+) -> Result<(), ObjectsError> {
+    let puts = (0..finished.len()).map(|at| publish(objects, bucket, &finished[at]));
+    stream::iter(puts).buffer_unordered(parallel).try_for_each(|_| std::future::ready(Ok(()))).await
 }
 
 async fn put(

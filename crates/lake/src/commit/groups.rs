@@ -200,7 +200,8 @@ async fn step_memo<'a>(
         None => Found::default(),
     };
     let columns = key_columns(&table.metadata, staged)?;
-    let keys = WantedKeys::read(&lake.inner.parquet, columns, staged).await?;
+    let keys =
+        WantedKeys::read(&lake.inner.parquet, &lake.inner.key_indexes, columns, staged).await?;
     let fresh = StepMemo { schema_id, keys: Arc::new(keys), found };
     Ok(memo.0.entry(number).or_insert(fresh))
 }

@@ -114,6 +114,12 @@ impl KeyColumns {
         self.columns.iter().map(|column| column.field.id).collect()
     }
 
+    /// Ids and types as text: keys of equal signatures have equal bytes.
+    pub(crate) fn signature(&self) -> String {
+        let one = |c: &KeyColumn| format!("{}:{}", c.field.id, c.arrow.data_type());
+        self.columns.iter().map(one).collect::<Vec<_>>().join(",")
+    }
+
     /// The schema of a batch that has the key's columns and no others.
     pub(crate) fn arrow_schema(&self) -> SchemaRef {
         let fields: Vec<Field> = self.columns.iter().map(|column| column.arrow.clone()).collect();

@@ -280,6 +280,14 @@ impl Door {
         incoming: Incoming,
     ) -> Reply {
         let path = head.uri.path();
+        if Admin::is_action(&head.method, path) {
+            let verified =
+                self.verify(ticket, presented, &head, incoming, NOT_BUILT_BODY_MAX).await;
+            return match verified {
+                Ok((_, received)) => self.parts.admin.act(received.bytes.clone()).await,
+                Err(problem) => ticket.protocol.refuse(ticket.id, &problem),
+            };
+        }
         if Admin::is_metrics(path) && self.parts.admin.metrics_want_signature {
             let verified =
                 self.verify(ticket, presented, &head, incoming, NOT_BUILT_BODY_MAX).await;

@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use percent_encoding::percent_decode_str;
+use s3s::path::check_bucket_name;
 use s3s::{S3ErrorCode, S3Result};
 use std::collections::BTreeSet;
 
@@ -112,6 +113,15 @@ impl Gate {
         settle_range(&mut head.headers);
         head.uri = without_signature(&head.uri)?;
         Ok((signed, check))
+    }
+
+    /// The bucket that a request is about, by its host or its path.
+    pub(super) fn bucket_named(&self, head: &Parts) -> Option<String> {
+        let in_path = || {
+            let first = head.uri.path().trim_start_matches('/').split('/').next()?;
+            check_bucket_name(first).then(|| first.to_string())
+        };
+        self.bucket_of_host(head).or_else(in_path)
     }
 
     /// The bucket that the host names, if it does.

@@ -4,7 +4,7 @@ use super::checksums::Algorithm;
 use super::error::{invalid_argument, refuse};
 use alluvium_store::objects::{Attributes, ObjectMeta};
 use http::HeaderMap;
-use s3s::dto::{ETag, Metadata, Timestamp, TimestampFormat};
+use s3s::dto::{ETag, Metadata, ServerSideEncryption, Timestamp, TimestampFormat};
 use s3s::{S3ErrorCode, S3Result};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -21,6 +21,30 @@ const KEPT: [&str; 6] = [
     "content-type",
     "expires",
 ];
+
+/// Beside an object's kept headers: that its caller or its bucket asked for encryption by SSE-S3.
+const ENCRYPTION: &str = "x-amz-server-side-encryption";
+const SSE_S3: &str = "AES256";
+
+/// Notes that encryption was asked for.
+pub(super) fn note_encryption(attributes: &mut Attributes) {
+    attributes.system.insert(ENCRYPTION.to_string(), SSE_S3.to_string());
+}
+
+/// Forgets it, for a copy that is asked for anew.
+pub(super) fn forget_encryption(attributes: &mut Attributes) {
+    attributes.system.remove(ENCRYPTION);
+}
+
+/// What is said of an object's encryption: what was asked for. Nothing is encrypted at rest.
+pub(super) fn encryption(attributes: &Attributes) -> Option<ServerSideEncryption> {
+    attributes.system.get(ENCRYPTION).cloned().map(ServerSideEncryption::from)
+}
+
+/// Whether a call asks for it; the members' check let only one value through.
+pub(super) fn asks_encryption(headers: &HeaderMap) -> bool {
+    headers.contains_key(ENCRYPTION)
+}
 
 /// What S3 says of an object that was put without a type.
 pub(super) const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";

@@ -5,6 +5,7 @@
 //! empty bucket or a document whose next create or delete puts things right. A table's warehouse
 //! bucket has no document: the lake's catalog makes it, and it is in no listing.
 
+use super::configuration::{Configurations, Kind};
 use super::error::{from_objects, from_outcome, from_read, no_such_bucket, refuse};
 use super::warehouse;
 use alluvium_base::{AccountId, Clock, Region};
@@ -21,6 +22,10 @@ const COLLECTION: &str = "s3_bucket";
 const SCAN_PAGE: usize = 1000;
 /// Documents held in memory; one is about 200 bytes.
 const CACHED_MAX: u64 = 10_000;
+/// Bytes of configurations held in memory.
+const CONFIGURED_MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// What an entry of theirs weighs besides its documents.
+const CONFIGURED_ENTRY_BYTES: u32 = 256;
 
 /// What is kept of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,13 +40,16 @@ pub(super) struct BucketDocument {
 
 /// The buckets that callers see.
 pub(super) struct Buckets {
-    records: Arc<dyn Records>,
+    pub(super) records: Arc<dyn Records>,
     objects: Arc<dyn Objects>,
     clock: Arc<dyn Clock>,
     known: moka::sync::Cache<String, Arc<BucketDocument>>,
+    pub(super) configured: moka::sync::Cache<String, Arc<Configurations>>,
+    /// A lifecycle was put or removed.
+    pub(super) lifecycles: tokio::sync::Notify,
     /// Creates and deletes go one at a time: each is two durable steps. One process owns the
     /// data directory, so this is enough.
-    changing: tokio::sync::Mutex<()>,
+    pub(super) changing: tokio::sync::Mutex<()>,
 }
 
 impl Buckets {
@@ -52,7 +60,27 @@ impl Buckets {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let known = moka::sync::Cache::new(CACHED_MAX);
-        Self { records, objects, clock, known, changing: tokio::sync::Mutex::new(()) }
+        let configured = moka::sync::Cache::builder()
+            .weigher(|name: &String, found: &Arc<Configurations>| {
+                let name_bytes = u32::try_from(name.len()).unwrap_or(u32::MAX);
+                found.size_bytes.saturating_add(name_bytes).saturating_add(CONFIGURED_ENTRY_BYTES)
+            })
+            .max_capacity(CONFIGURED_MAX_BYTES)
+            .build();
+        Self {
+            records,
+            objects,
+            clock,
+            known,
+            configured,
+            lifecycles: tokio::sync::Notify::new(),
+            changing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The document of a bucket.
+    pub(super) fn key(name: &str) -> Key {
+        Key::new(COLLECTION, name)
     }
 
     /// A bucket's document; `None` for buckets that do not exist and for warehouse buckets.
@@ -64,7 +92,7 @@ impl Buckets {
         self.read(name).await
     }
 
-    async fn read(&self, name: &str) -> S3Result<Option<Arc<BucketDocument>>> {
+    pub(super) async fn read(&self, name: &str) -> S3Result<Option<Arc<BucketDocument>>> {
         let found = self.records.get(&Key::new(COLLECTION, name)).await.map_err(from_read)?;
         let Some(found) = found else { return Ok(None) };
         let document: Arc<BucketDocument> = Arc::new(parse(name, &found.body)?);
@@ -126,8 +154,12 @@ impl Buckets {
             Err(error) => return Err(from_objects(error)),
         }
         self.known.invalidate(name);
-        let operations = vec![Operation::Delete(Key::new(COLLECTION, name))];
-        from_outcome(self.records.transact(Transaction { preconditions: vec![], operations }).await)
+        let configured = Kind::ALL.into_iter().map(|kind| Operation::Delete(kind.key(name)));
+        let operations = configured.chain([Operation::Delete(Self::key(name))]).collect();
+        let transaction = Transaction { preconditions: vec![], operations };
+        let outcome = self.records.transact(transaction).await;
+        self.configured.invalidate(name);
+        from_outcome(outcome)
     }
 
     /// Buckets in order of name, after a name, at most `limit`; and whether there are more.

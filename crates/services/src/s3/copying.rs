@@ -9,6 +9,7 @@ use super::intake::{Intake, Promise};
 use super::multipart::{UploadChecksum, part_number};
 use super::operations::Operations;
 use super::reading::{Conditions, Unmet, modified, range_of, satisfy};
+use super::tagging;
 use super::versions;
 use super::writing::{BODY_MAX_BYTES, put_condition};
 use alluvium_store::objects::{Attributes, Body, ObjectMeta, ObjectsError, PutOptions, RangeOf};
@@ -23,6 +24,17 @@ fn source_of(source: &CopySource) -> S3Result<(&str, &str, Option<&str>)> {
             Ok((bucket, key, versions::asked(version_id.as_deref())?))
         }
         _ => Err(not_implemented("A copy source that is an access point or outpost")),
+    }
+}
+
+/// What a directive of a copy says: whether it replaces what the source has.
+fn replaces(what: &str, directive: Option<&str>) -> S3Result<bool> {
+    match directive {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(other) => Err(invalid_argument(format!(
+            "Unknown {what} directive '{other}': it is COPY or REPLACE"
+        ))),
     }
 }
 
@@ -113,19 +125,13 @@ impl Operations {
     ) -> S3Result<S3Response<CopyObjectOutput>> {
         let input = request.input;
         self.buckets.require(&input.bucket).await?;
-        let replace = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
-            None | Some("COPY") => false,
-            Some("REPLACE") => true,
-            Some(other) => {
-                return Err(invalid_argument(format!(
-                    "Unknown metadata directive '{other}': it is COPY or REPLACE"
-                )));
-            }
-        };
+        let replace = replaces("metadata", input.metadata_directive.as_ref().map(|d| d.as_str()))?;
+        let tags_anew = replaces("tagging", input.tagging_directive.as_ref().map(|d| d.as_str()))?;
         let (from_bucket, from_key, version) = source_of(&input.copy_source)?;
         // A version that is named is restored; the current one would only be made again.
         let itself = from_bucket == input.bucket && from_key == input.key && version.is_none();
-        if !replace && itself {
+        let changed = replace || tags_anew || attributes::asks_encryption(&request.headers);
+        if !changed && itself {
             return Err(refuse(
                 S3ErrorCode::InvalidRequest,
                 "This copy request is illegal because it is trying to copy an object to itself \
@@ -141,11 +147,17 @@ impl Operations {
             if_unmodified_since: input.copy_source_if_unmodified_since,
         };
         let source = self.open_source(&input.copy_source, &conditions, None).await?;
-        let kept = if replace {
+        let mut kept = if replace {
             attributes::read(&request.headers, input.metadata)?
         } else {
             copied_attributes(&source.meta)
         };
+        kept.tags = if tags_anew {
+            tagging::of_header(&request.headers)?
+        } else {
+            source.meta.attributes.tags.clone()
+        };
+        self.note_encryption(&input.bucket, &request.headers, &mut kept).await?;
         let declared = kept_checksum(&source.meta, &source.bytes);
         let algorithm = match &input.checksum_algorithm {
             Some(asked) => Algorithm::from_name(asked.as_str())?,
@@ -166,6 +178,8 @@ impl Operations {
         Ok(S3Response::new(CopyObjectOutput {
             copy_object_result: Some(copy_result(&meta)),
             copy_source_version_id: source.meta.version_id,
+            expiration: self.expiration(&input.bucket, &meta).await,
+            server_side_encryption: attributes::encryption(&meta.attributes),
             version_id: meta.version_id,
             ..CopyObjectOutput::default()
         }))

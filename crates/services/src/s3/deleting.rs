@@ -101,7 +101,13 @@ impl Operations {
         let ObjectIdentifier { key, version_id, e_tag, .. } = object;
         let version = match versions::asked(version_id.as_deref()) {
             Ok(version) => version.map(str::to_string),
-            Err(error) => return (key, version_id, Err(error)),
+            Err(_) => {
+                let error = refuse(
+                    S3ErrorCode::NoSuchVersion,
+                    "The specified version does not exist: it is not a version id of this service",
+                );
+                return (key, version_id, Err(error));
+            }
         };
         let condition = e_tag.map_or(RemoveCondition::None, |tag| condition(tag.value()));
         let removal = Removal { version, condition };

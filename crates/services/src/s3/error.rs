@@ -32,6 +32,17 @@ pub(super) fn invalid_argument(message: impl Into<Cow<'static, str>>) -> S3Error
     refuse(S3ErrorCode::InvalidArgument, message)
 }
 
+/// A body whose elements are not what S3's schema says.
+pub(super) fn malformed(why: &str) -> S3Error {
+    refuse(
+        S3ErrorCode::MalformedXML,
+        format!(
+            "The XML you provided was not well-formed or did not validate against our published \
+             schema: {why}"
+        ),
+    )
+}
+
 /// A condition of the call did not hold.
 pub(super) fn precondition_failed(which: &str) -> S3Error {
     refuse(

@@ -4,8 +4,10 @@ use super::access::{Access, NoKeys};
 use super::admission::{self, Gate};
 use super::arrival::{self, Arrival, Raw};
 use super::buckets::Buckets;
+use super::cors;
 use super::envelope;
 use super::host::DomainHost;
+use super::lifecycle::LifecycleJob;
 use super::operations::Operations;
 use super::witness::Witness;
 use alluvium_base::{AccountId, Clock, Random, Region, RequestId};
@@ -15,7 +17,7 @@ use alluvium_wire::credentials::CredentialLookup;
 use alluvium_wire::sigv4::Verifier;
 use alluvium_wire::{RawService, Reply};
 use bytes::Bytes;
-use http::header::EXPECT;
+use http::header::{EXPECT, ORIGIN};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -61,6 +63,9 @@ const PATH_SHOWN_MAX: usize = 256;
 #[derive(Clone)]
 pub struct S3Gateway {
     gate: Arc<Gate>,
+    buckets: Arc<Buckets>,
+    objects: Arc<dyn Objects>,
+    clock: Arc<dyn Clock>,
     service: S3Service,
     body_timeout: Duration,
     random: Arc<dyn Random>,
@@ -82,8 +87,12 @@ impl S3Gateway {
             host: host.clone(),
             regions: dependencies.regions,
         };
-        let buckets = Buckets::new(records, Arc::clone(&objects), clock);
-        let operations = Operations { objects, buckets, account: account.clone() };
+        let buckets = Arc::new(Buckets::new(records, Arc::clone(&objects), Arc::clone(&clock)));
+        let operations = Operations {
+            objects: Arc::clone(&objects),
+            buckets: Arc::clone(&buckets),
+            account: account.clone(),
+        };
         let mut builder = S3ServiceBuilder::new(operations);
         builder.set_auth(NoKeys);
         builder.set_access(Access { account });
@@ -97,7 +106,14 @@ impl S3Gateway {
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         let calls = Arc::new(Semaphore::new(CALLS_MAX));
         let body_timeout = dependencies.body_timeout;
-        Self { gate: Arc::new(gate), service: builder.build(), body_timeout, random, calls }
+        let (gate, service) = (Arc::new(gate), builder.build());
+        Self { gate, buckets, objects, clock, service, body_timeout, random, calls }
+    }
+
+    /// The job that carries out the lifecycles of these buckets.
+    pub fn lifecycles(&self) -> LifecycleJob {
+        let (objects, buckets) = (Arc::clone(&self.objects), Arc::clone(&self.buckets));
+        LifecycleJob::new(objects, buckets, Arc::clone(&self.clock))
     }
 
     /// How many more calls may be under way.
@@ -154,12 +170,42 @@ impl S3Gateway {
         reply
     }
 
+    /// Answers a browser's question before its call, and tells it of the rules in every answer.
     async fn answer(
         &self,
         request: http::Request<Raw>,
         operation: &OperationName,
     ) -> http::Response<Body> {
+        let (head, raw) = request.into_parts();
+        let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_string);
+        let Some(origin) = head.headers.get(ORIGIN).and_then(text) else {
+            return self.answer_call(http::Request::from_parts(head, raw), operation).await;
+        };
+        let bucket = self.gate.bucket_named(&head);
+        let method = head.method.to_string();
+        let request = http::Request::from_parts(head, raw);
+        let mut response = self.answer_call(request, operation).await;
+        if method != "OPTIONS" {
+            let asked = (origin.as_str(), method.as_str());
+            cors::tell(&self.buckets, bucket.as_deref(), asked, response.headers_mut()).await;
+        }
+        response
+    }
+
+    async fn answer_call(
+        &self,
+        request: http::Request<Raw>,
+        operation: &OperationName,
+    ) -> http::Response<Body> {
         let (mut head, raw) = request.into_parts();
+        if head.method == http::Method::OPTIONS {
+            // The first to set it is this: a call has one operation.
+            let _ = operation.0.set("Preflight".to_string());
+            let bucket = self.gate.bucket_named(&head);
+            let answer = cors::preflight(&self.buckets, bucket.as_deref(), &head.headers).await;
+            arrival::drain(raw).await;
+            return answer.unwrap_or_else(envelope::refusal);
+        }
         // A client that waits for `100 Continue` has sent nothing, and is not asked to.
         let waits = head.headers.contains_key(EXPECT);
         let (signed, check) = match self.gate.admit(&mut head) {

@@ -1,11 +1,13 @@
 //! Multipart uploads: begin, part, list, complete, abort.
 
 use super::attributes::{self, checksum, etag, timestamp};
-use super::checksums::{self, Algorithm, Coverage, Declared};
+use super::checksums::{Algorithm, Coverage, Declared};
+use super::completion::{check_promised, claimed_parts, matching_parts, object_checksum};
 use super::error::{from_objects, invalid_argument, refuse};
 use super::intake::{Intake, Promise, content_md5};
 use super::listing::limit;
 use super::operations::Operations;
+use super::tagging;
 use super::writing::{body_size, put_condition};
 use alluvium_store::objects::{
     Attributes, ObjectMeta, ObjectsError, PartMeta, PutOptions, UploadMeta,
@@ -15,9 +17,7 @@ use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 use std::collections::BTreeMap;
 
 /// "Part numbers 1 to 10,000 (inclusive)", and so the most parts an object has.
-const PARTS_MAX: i32 = 10_000;
-/// "Part size: 5 MiB to 5 GiB. There is no minimum size limit on the last part."
-const PART_MIN_BYTES: u64 = 5 * 1024 * 1024;
+pub(super) const PARTS_MAX: i32 = 10_000;
 /// "Maximum number of parts returned for a list parts request: 1,000", and of uploads too.
 const LIST_MAX: i32 = 1000;
 /// Beside an object's kept headers: the upload that made it, so that a repeated completion whose
@@ -29,7 +29,7 @@ pub(super) const UPLOAD_ID: &str = "alluvium-upload-id";
 pub(super) struct UploadChecksum {
     /// Of which algorithm.
     pub(super) algorithm: Algorithm,
-    coverage: Coverage,
+    pub(super) coverage: Coverage,
     /// Whether the call that began the upload named the algorithm.
     named: bool,
 }
@@ -109,6 +109,8 @@ impl Operations {
             input.checksum_type.as_ref().map(ChecksumType::as_str),
         )?;
         let mut kept = attributes::read(&request.headers, input.metadata)?;
+        kept.tags = tagging::of_header(&request.headers)?;
+        self.note_encryption(&input.bucket, &request.headers, &mut kept).await?;
         checksum.note(&mut kept);
         let upload = self
             .objects
@@ -116,7 +118,11 @@ impl Operations {
             .await
             .map_err(from_objects)?;
         let named = checksum.named.then_some(checksum);
+        let (abort_date, abort_rule_id) = self.abortion(&input.bucket, &upload).await.unzip();
         Ok(S3Response::new(CreateMultipartUploadOutput {
+            abort_date,
+            abort_rule_id,
+            server_side_encryption: attributes::encryption(&upload.attributes),
             bucket: Some(input.bucket),
             key: Some(input.key),
             upload_id: Some(upload.upload_id),
@@ -175,6 +181,7 @@ impl Operations {
             checksum_sha1: value(Algorithm::Sha1),
             checksum_sha256: value(Algorithm::Sha256),
             e_tag: Some(etag(&part.etag)),
+            server_side_encryption: attributes::encryption(&upload.attributes),
             ..UploadPartOutput::default()
         }))
     }
@@ -212,7 +219,10 @@ impl Operations {
         parts.truncate(count);
         let next = parts.last().and_then(|part| i32::try_from(part.number).ok());
         let named = wanted.named.then_some(wanted);
+        let (abort_date, abort_rule_id) = self.abortion(bucket, &upload).await.unzip();
         Ok(S3Response::new(ListPartsOutput {
+            abort_date,
+            abort_rule_id,
             checksum_algorithm: named.map(|c| ChecksumAlgorithm::from_static(c.algorithm.name())),
             checksum_type: named.map(|c| ChecksumType::from_static(c.coverage.name())),
             initiator: Some(self.initiator()),
@@ -278,7 +288,11 @@ impl Operations {
         let done =
             self.objects.complete_upload(bucket, key, id, &names, condition, Some(kept)).await;
         match done {
-            Ok(meta) => Ok(completed(bucket, &meta)),
+            Ok(meta) => {
+                let mut response = completed(bucket, &meta);
+                response.output.expiration = self.expiration(bucket, &meta).await;
+                Ok(response)
+            }
             Err(error) => self.completed_before(bucket, key, id, error).await,
         }
     }
@@ -354,131 +368,6 @@ fn shown_part(part: &PartMeta, wanted: UploadChecksum) -> Part {
     }
 }
 
-/// The parts that a completion names, in ascending order and within the limits.
-fn claimed_parts(upload: Option<CompletedMultipartUpload>) -> S3Result<Vec<CompletedPart>> {
-    let parts = upload.and_then(|upload| upload.parts).unwrap_or_default();
-    if parts.is_empty() || parts.len() > PARTS_MAX.unsigned_abs() as usize {
-        return Err(refuse(
-            S3ErrorCode::MalformedXML,
-            format!("The XML names {} parts; an object has 1 to {PARTS_MAX}", parts.len()),
-        ));
-    }
-    let mut last = 0;
-    for part in &parts {
-        let number = part_number(part.part_number.unwrap_or(0))?;
-        if number <= last {
-            return Err(refuse(
-                S3ErrorCode::InvalidPartOrder,
-                format!(
-                    "The list of parts was not in ascending order: part {number} follows {last}"
-                ),
-            ));
-        }
-        last = number;
-    }
-    Ok(parts)
-}
-
-/// The stored parts that are named, if they are what the completion says they are.
-fn matching_parts<'a>(
-    claimed: &[CompletedPart],
-    stored: &'a BTreeMap<u32, PartMeta>,
-) -> S3Result<Vec<&'a PartMeta>> {
-    let mut parts = Vec::with_capacity(claimed.len());
-    for claim in claimed {
-        let number = part_number(claim.part_number.unwrap_or(0))?;
-        let invalid = |why: &str| {
-            refuse(
-                S3ErrorCode::InvalidPart,
-                format!(
-                    "One or more of the specified parts could not be found: part {number} {why}"
-                ),
-            )
-        };
-        let part = stored.get(&number).ok_or_else(|| invalid("was not uploaded"))?;
-        if claim.e_tag.as_ref().is_none_or(|tag| tag.value() != part.etag) {
-            return Err(invalid("has another ETag"));
-        }
-        for (algorithm, value) in claimed_checksums(claim) {
-            if part.checksums.get(algorithm.name()) != Some(value) {
-                return Err(invalid(&format!("has another {}", algorithm.name())));
-            }
-        }
-        parts.push(part);
-    }
-    if let Some((_, before_last)) = parts.split_last()
-        && let Some(small) = before_last.iter().find(|part| part.size_bytes < PART_MIN_BYTES)
-    {
-        return Err(refuse(
-            S3ErrorCode::EntityTooSmall,
-            format!(
-                "Your proposed upload is smaller than the minimum allowed size: part {} has {} \
-                 bytes, every part but the last has at least {PART_MIN_BYTES}",
-                small.number, small.size_bytes
-            ),
-        ));
-    }
-    Ok(parts)
-}
-
-fn claimed_checksums(part: &CompletedPart) -> impl Iterator<Item = (Algorithm, &String)> {
-    [
-        (Algorithm::Crc32, &part.checksum_crc32),
-        (Algorithm::Crc32c, &part.checksum_crc32c),
-        (Algorithm::Crc64Nvme, &part.checksum_crc64nvme),
-        (Algorithm::Sha1, &part.checksum_sha1),
-        (Algorithm::Sha256, &part.checksum_sha256),
-    ]
-    .into_iter()
-    .filter_map(|(algorithm, value)| value.as_ref().map(|value| (algorithm, value)))
-}
-
-fn object_checksum(wanted: UploadChecksum, parts: &[&PartMeta]) -> S3Result<String> {
-    let mut values = Vec::with_capacity(parts.len());
-    for part in parts {
-        let Some(value) = part.checksums.get(wanted.algorithm.name()) else {
-            return Err(refuse(
-                S3ErrorCode::InternalError,
-                format!("part {} has no {} checksum", part.number, wanted.algorithm.name()),
-            ));
-        };
-        values.push((value.clone(), part.size_bytes));
-    }
-    checksums::of_parts(wanted.algorithm, wanted.coverage, &values)
-}
-
-/// Compares the object's checksum with the one that the completion promises, if any.
-fn check_promised(
-    wanted: UploadChecksum,
-    value: &str,
-    coverage: Option<&ChecksumType>,
-    headers: &http::HeaderMap,
-) -> S3Result<()> {
-    if coverage.is_some_and(|asked| asked.as_str() != wanted.coverage.name()) {
-        return Err(refuse(
-            S3ErrorCode::InvalidRequest,
-            format!(
-                "The upload was created using the {} checksum mode. The complete request must use \
-                 the same checksum mode.",
-                wanted.coverage.name()
-            ),
-        ));
-    }
-    for algorithm in Algorithm::ALL {
-        let Some(promised) = headers.get(algorithm.header()) else { continue };
-        if algorithm != wanted.algorithm || promised.as_bytes() != value.as_bytes() {
-            return Err(refuse(
-                S3ErrorCode::BadDigest,
-                format!(
-                    "The {} you specified did not match the calculated checksum.",
-                    algorithm.name()
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn completed(bucket: &str, meta: &ObjectMeta) -> S3Response<CompleteMultipartUploadOutput> {
     let kept = &meta.attributes;
     S3Response::new(CompleteMultipartUploadOutput {
@@ -487,6 +376,7 @@ fn completed(bucket: &str, meta: &ObjectMeta) -> S3Response<CompleteMultipartUpl
         location: Some(format!("/{bucket}/{}", meta.key)),
         e_tag: Some(etag(&meta.etag)),
         version_id: meta.version_id.clone(),
+        server_side_encryption: attributes::encryption(kept),
         checksum_crc32: checksum(kept, Algorithm::Crc32),
         checksum_crc32c: checksum(kept, Algorithm::Crc32c),
         checksum_crc64nvme: checksum(kept, Algorithm::Crc64Nvme),

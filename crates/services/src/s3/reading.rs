@@ -8,7 +8,7 @@ use super::versions;
 use alluvium_store::objects::{Body, ObjectMeta, RangeOf};
 use bytes::Bytes;
 use futures::Stream;
-use http::header::{ETAG, HeaderMap, HeaderValue, LAST_MODIFIED};
+use http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
 use s3s::dto::{Range as HeaderRange, *};
 use s3s::stream::{ByteStream, RemainingLength};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
@@ -212,6 +212,7 @@ macro_rules! describe {
         $output.last_modified = Some(whole_seconds($meta.last_modified_ms));
         $output.metadata = attributes::user(&$meta);
         $output.version_id = $meta.version_id.clone();
+        $output.server_side_encryption = attributes::encryption(&$meta.attributes);
         if matches!($wanted, Wanted::Part(_)) && !$meta.part_sizes.is_empty() {
             $output.parts_count = i32::try_from($meta.part_sizes.len()).ok();
         }
@@ -221,6 +222,14 @@ macro_rules! describe {
             http::StatusCode::OK
         }
     }};
+}
+
+/// The library's answer to a head has no member for it.
+const TAG_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
+
+/// How many tags an object has, if any.
+fn tag_count(meta: &ObjectMeta) -> Option<usize> {
+    Some(meta.attributes.tags.len()).filter(|count| *count > 0)
 }
 
 impl Operations {
@@ -237,11 +246,16 @@ impl Operations {
             if_modified_since: input.if_modified_since,
             if_unmodified_since: input.if_unmodified_since,
         };
-        let version = versions::asked(input.version_id.as_deref())?;
+        let asked = input.version_id.clone();
+        let version = versions::asked(asked.as_deref())?;
         let target = (input.bucket.as_str(), input.key.as_str(), version);
         let (meta, bytes, body) = self.open(target, wanted, &conditions).await?;
         let mut output = GetObjectOutput::default();
         let status = describe!(output, input, meta, bytes, wanted);
+        output.tag_count = tag_count(&meta).and_then(|count| i32::try_from(count).ok());
+        if version.is_none() {
+            output.expiration = self.expiration(&input.bucket, &meta).await;
+        }
         output.body = Some(StreamingBlob::new(Outgoing::new(body, bytes.end - bytes.start)));
         Ok(S3Response::with_status(output, status))
     }
@@ -283,7 +297,8 @@ impl Operations {
         let input = request.input;
         self.buckets.require(&input.bucket).await?;
         let wanted = Wanted::new(input.range, input.part_number)?;
-        let version = versions::asked(input.version_id.as_deref())?;
+        let asked = input.version_id.clone();
+        let version = versions::asked(asked.as_deref())?;
         let meta = self.meta_of(&input.bucket, &input.key, version).await?;
         let conditions = Conditions {
             if_match: input.if_match,
@@ -295,19 +310,14 @@ impl Operations {
         let bytes = wanted.within(&meta)?;
         let mut output = HeadObjectOutput::default();
         let status = describe!(output, input, meta, bytes, wanted);
-        Ok(S3Response::with_status(output, status))
-    }
-
-    /// Objects have no tags: those that would set any are refused.
-    pub(super) async fn answer_tagging(
-        &self,
-        request: S3Request<GetObjectTaggingInput>,
-    ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
-        let GetObjectTaggingInput { bucket, key, version_id, .. } = request.input;
-        self.buckets.require(&bucket).await?;
-        let version = versions::asked(version_id.as_deref())?;
-        let version_id = self.meta_of(&bucket, &key, version).await?.version_id;
-        Ok(S3Response::new(GetObjectTaggingOutput { tag_set: Vec::new(), version_id }))
+        if version.is_none() {
+            output.expiration = self.expiration(&input.bucket, &meta).await;
+        }
+        let mut response = S3Response::with_status(output, status);
+        if let Some(count) = tag_count(&meta) {
+            response.headers.insert(TAG_COUNT, HeaderValue::from(count));
+        }
+        Ok(response)
     }
 
     pub(super) async fn answer_attributes(

@@ -1,7 +1,7 @@
 //! Versions: whether a bucket keeps them, listings of them, and what a read of one is told that
 //! finds none.
 
-use super::error::{from_objects, invalid_argument, not_implemented, refuse};
+use super::error::{from_objects, invalid_argument, malformed, not_implemented, refuse};
 use super::listing::{KEYS_MAX, Shown, limit};
 use super::operations::Operations;
 use super::reading::modified;
@@ -248,16 +248,6 @@ impl Operations {
             version_id: Some(name_of(meta)),
         }
     }
-}
-
-fn malformed(why: &str) -> S3Error {
-    refuse(
-        S3ErrorCode::MalformedXML,
-        format!(
-            "The XML you provided was not well-formed or did not validate against our published \
-             schema: {why}"
-        ),
-    )
 }
 
 /// A version's name in a listing, where every version has one.

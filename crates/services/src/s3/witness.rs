@@ -14,13 +14,29 @@ use s3s::dto::StreamingBlob;
 use s3s::{Body, S3ErrorCode, S3Result};
 use std::sync::Arc;
 
+/// Subresources whose bodies are XML, or a policy; the library bounds them.
+const CONFIGURATIONS: [&str; 12] = [
+    "accelerate",
+    "acl",
+    "cors",
+    "encryption",
+    "lifecycle",
+    "logging",
+    "notification",
+    "ownershipControls",
+    "policy",
+    "publicAccessBlock",
+    "requestPayment",
+    "tagging",
+];
+
 /// A copy of a body that was read by the library.
 #[derive(Clone, Default)]
 pub(super) struct Witness(Arc<Mutex<Vec<u8>>>);
 
 impl Witness {
     /// Lets a witness see the body of a call that has XML in it: a multi-delete (the library bounds
-    /// its body), or a `PUT` of a bucket.
+    /// its body), a configuration, or a `PUT` of a bucket.
     pub(super) fn attach(mut request: Request<Body>) -> Request<Body> {
         let path = request.uri().path().trim_matches('/');
         let control = match *request.method() {
@@ -28,7 +44,12 @@ impl Witness {
                 let query = request.uri().query().unwrap_or_default();
                 query.split('&').any(|p| p == "delete" || p.starts_with("delete="))
             }
-            Method::PUT => !path.contains('/') && is_small(request.headers()),
+            Method::PUT => {
+                let query = request.uri().query().unwrap_or_default();
+                let names = query.split('&').map(|p| p.split_once('=').map_or(p, |(n, _)| n));
+                let configures = names.into_iter().any(|name| CONFIGURATIONS.contains(&name));
+                configures || (!path.contains('/') && is_small(request.headers()))
+            }
             _ => false,
         };
         if !control {

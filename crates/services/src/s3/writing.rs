@@ -5,7 +5,7 @@ use super::checksums::{Algorithm, Declared};
 use super::error::{not_implemented, refuse};
 use super::intake::{Intake, Promise, content_md5};
 use super::operations::Operations;
-use super::warehouse;
+use super::{tagging, warehouse};
 use alluvium_store::objects::{Attributes, ObjectMeta, ObjectsError, PutCondition, PutOptions};
 use http::HeaderMap;
 use s3s::dto::*;
@@ -67,7 +67,9 @@ impl Operations {
         let md5 = content_md5(input.content_md5.as_deref())?;
         let condition = put_condition(&request.headers, &input.bucket)?;
         let unconditional = !request.headers.contains_key("if-none-match");
-        let kept = attributes::read(&request.headers, input.metadata)?;
+        let mut kept = attributes::read(&request.headers, input.metadata)?;
+        kept.tags = tagging::of_header(&request.headers)?;
+        self.note_encryption(&input.bucket, &request.headers, &mut kept).await?;
         let promise = Promise {
             algorithm: declared.as_ref().map_or(Algorithm::Crc64Nvme, |d| d.algorithm),
             declared,
@@ -92,7 +94,26 @@ impl Operations {
             }
             Err(error) => return Err(intake.refusal(error)),
         };
-        Ok(S3Response::new(put_output(&meta)))
+        let mut output = put_output(&meta);
+        output.expiration = self.expiration(&input.bucket, &meta).await;
+        Ok(S3Response::new(output))
+    }
+
+    /// Notes that a write, or its bucket by default, asks for encryption.
+    pub(super) async fn note_encryption(
+        &self,
+        bucket: &str,
+        headers: &HeaderMap,
+        kept: &mut Attributes,
+    ) -> S3Result<()> {
+        attributes::forget_encryption(kept);
+        let asked = attributes::asks_encryption(headers);
+        let by_default = !warehouse::is_warehouse(bucket)
+            && self.buckets.configurations(bucket).await?.encryption.is_some();
+        if asked || by_default {
+            attributes::note_encryption(kept);
+        }
+        Ok(())
     }
 
     /// An engine whose put was done but whose answer was lost puts the same bytes again: that is
@@ -127,6 +148,7 @@ fn put_output(meta: &ObjectMeta) -> PutObjectOutput {
         checksum_type: checksum_type.clone().map(ChecksumType::from),
         e_tag: Some(etag(&meta.etag)),
         version_id: meta.version_id.clone(),
+        server_side_encryption: attributes::encryption(&meta.attributes),
         ..PutObjectOutput::default()
     }
 }

@@ -5,9 +5,12 @@
 //! read and compared in full. A bound, a filter and a partition can only leave out: that a row is
 //! deleted is decided by its key alone.
 //!
+//! Files that are asked about again and again have their keys indexed in memory (`index`).
+//!
 //! What was found in a file stays true, because files are immutable: a commit that lost a race looks
 //! only into files that are new since ([`Found`]).
 
+mod index;
 mod scan;
 mod wanted;
 
@@ -23,6 +26,7 @@ use iceberg::spec::{
     DataContentType, DataFile, DataFileFormat, ManifestContentType, ManifestEntryRef, Struct,
     TableMetadata,
 };
+pub(crate) use index::KeyIndexes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -218,7 +222,7 @@ pub(crate) async fn resolve(
     let scans = scans.into_iter().map(|(target, candidates)| {
         let (lake, keys) = (lake.clone(), Arc::clone(keys));
         async move {
-            let positions = scan::scan(&lake.inner.parquet, &target, keys, candidates).await?;
+            let positions = scan::scan(&lake, &target, keys, candidates).await?;
             Ok::<_, ResolveError>((target.file().file_path().to_string(), Arc::new(positions)))
         }
     });

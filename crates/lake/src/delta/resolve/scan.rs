@@ -1,8 +1,9 @@
 //! One data file: its row groups by statistics and Bloom filters, then its key columns.
 
+use super::index::{KeyHasher, KeyIndex};
 use super::wanted::{Bounds, Candidates, WantedKeys, conform};
 use super::{ResolveError, Target};
-use crate::lake::LoadError;
+use crate::lake::{Lake, LoadError};
 use crate::parquet_files::{Chunks, ParquetFiles};
 use crate::write::nested::{column_at, path_to};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -27,12 +28,17 @@ const BLOOM_KEYS_MAX: usize = 1_000;
 
 /// The positions of a file whose key is one of the candidates, ascending.
 pub(super) async fn scan(
-    files: &ParquetFiles,
+    lake: &Lake,
     target: &Target,
     keys: Arc<WantedKeys>,
     candidates: Candidates,
 ) -> Result<Vec<u64>, ResolveError> {
+    let (files, indexes) = (&lake.inner.parquet, &lake.inner.key_indexes);
     let (path, size_bytes) = (target.file().file_path(), target.file().file_size_in_bytes());
+    if let Some(index) = indexes.get(path, &keys) {
+        let found = tokio::task::spawn_blocking(move || index.find(&keys.hashes)).await;
+        return found.map_err(|e| ResolveError::Internal(e.to_string()));
+    }
     let footer = files.footer(path, size_bytes).await?;
     let corrupt =
         |e: &dyn std::fmt::Display| ResolveError::Load(LoadError::Corrupt(format!("{path}: {e}")));
@@ -42,28 +48,74 @@ pub(super) async fn scan(
         // A column that was added later is null in all rows: no key.
         return Ok(Vec::new());
     };
-    let mut positions = Vec::new();
+    let mut groups = Vec::new();
     let mut start = 0u64;
     for group in 0..footer.num_row_groups() {
-        let rows = u64::try_from(footer.row_group(group).num_rows()).unwrap_or(0);
-        let from = start;
-        start += rows;
         let bounds = group_bounds(&metadata, &keys, &leaves, group);
         let left = keys.within(&candidates, &bounds);
-        if left.is_empty() || !may_hold(files, path, &footer, group, &leaves, &keys, &left).await? {
-            continue;
+        if !left.is_empty() && may_hold(files, path, &footer, group, &leaves, &keys, &left).await? {
+            groups.push((group, start));
         }
-        let mut sorted = leaves.clone();
-        sorted.sort_unstable();
-        let chunks = files.columns(path, size_bytes, &footer, group, &sorted).await?;
-        let (metadata, keys) = (metadata.clone(), Arc::clone(&keys));
-        let matched = tokio::task::spawn_blocking(move || {
-            read_group(metadata, chunks, group, &sorted, &keys)
-        });
-        let matched = matched.await.map_err(|e| ResolveError::Internal(e.to_string()))?;
-        positions.extend(matched.map_err(|e| corrupt(&e))?.into_iter().map(|at| from + at));
+        start += u64::try_from(footer.row_group(group).num_rows()).unwrap_or(0);
     }
-    Ok(positions)
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let many = candidates.len() > BLOOM_KEYS_MAX;
+    let indexed = indexes.is_worth(path, start, &keys, many);
+    if indexed {
+        groups = group_starts(&footer);
+    }
+    let mut leaves = leaves;
+    leaves.sort_unstable();
+    let mut seen = Seen::new(indexed.then(|| indexes.hasher.clone()));
+    for (group, start) in groups {
+        let chunks = files.columns(path, size_bytes, &footer, group, &leaves).await?;
+        let (metadata, keys, leaves) = (metadata.clone(), Arc::clone(&keys), leaves.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            read_group(metadata, chunks, group, &leaves, &keys, start, &mut seen).map(|()| seen)
+        });
+        let read = read.await.map_err(|e| ResolveError::Internal(e.to_string()))?;
+        seen = read.map_err(|e| corrupt(&e))?;
+    }
+    if !indexed {
+        return Ok(seen.positions);
+    }
+    let wanted = Arc::clone(&keys);
+    let found = tokio::task::spawn_blocking(move || {
+        let index = KeyIndex::new(seen.rows);
+        let found = index.find(&wanted.hashes);
+        (Arc::new(index), found)
+    });
+    let (index, found) = found.await.map_err(|e| ResolveError::Internal(e.to_string()))?;
+    indexes.insert(path, &keys, index);
+    Ok(found)
+}
+
+/// What reading a file has found.
+struct Seen {
+    /// Rows that have one of the keys, when there is to be no index.
+    positions: Vec<u64>,
+    /// All rows whose key has no null, when there is.
+    rows: Vec<(u128, u32)>,
+    hasher: Option<KeyHasher>,
+}
+
+impl Seen {
+    fn new(hasher: Option<KeyHasher>) -> Self {
+        Self { positions: Vec::new(), rows: Vec::new(), hasher }
+    }
+}
+
+/// The row groups of a file, each with the position of its first row.
+fn group_starts(footer: &ParquetMetaData) -> Vec<(usize, u64)> {
+    let mut start = 0;
+    let groups = footer.row_groups().iter().enumerate().map(|(at, group)| {
+        let first = start;
+        start += u64::try_from(group.num_rows()).unwrap_or(0);
+        (at, first)
+    });
+    groups.collect()
 }
 
 /// The Parquet columns of the key, by field id, or by name in files without ids.
@@ -191,14 +243,16 @@ fn in_bloom(bloom: &Sbbf, of: PhysicalType, width: i32, values: &ArrayRef, at: u
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The positions within a row group whose key is wanted.
+/// Looks at the keys of a row group.
 fn read_group(
     metadata: ArrowReaderMetadata,
     chunks: Chunks,
     group: usize,
     leaves: &[usize],
     keys: &WantedKeys,
-) -> Result<Vec<u64>, Failure> {
+    mut start: u64,
+    seen: &mut Seen,
+) -> Result<(), Failure> {
     let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves.iter().copied());
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata)
         .with_row_groups(vec![group])
@@ -206,21 +260,21 @@ fn read_group(
         .with_batch_size(8192)
         .build()?;
     let converter = keys.columns.converter()?;
-    let mut positions = Vec::new();
-    let mut start = 0u64;
     for batch in reader {
         let batch = batch?;
         let columns = key_values(&batch, keys)?;
         let rows = converter.convert_columns(&columns)?;
         // A key with a null in it is in no set of keys.
         for (row, at) in rows.iter().zip(start..) {
-            if keys.set.contains(row.as_ref()) {
-                positions.push(at);
+            match &seen.hasher {
+                Some(hasher) => seen.rows.push((hasher.hash(row.as_ref()), u32::try_from(at)?)),
+                None if keys.contains(row.as_ref()) => seen.positions.push(at),
+                None => {}
             }
         }
         start += batch.num_rows() as u64;
     }
-    Ok(positions)
+    Ok(())
 }
 
 /// The key's columns of a batch that has these and no others.

@@ -1,5 +1,6 @@
 //! Keys that are looked for, and which of them a file may have.
 
+use super::index::{KeyHasher, KeyIndexes};
 use super::{ResolveError, Target};
 use crate::delta::KeyColumns;
 use crate::lake::LoadError;
@@ -20,7 +21,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The numbers of the keys that may be somewhere.
 #[derive(Debug, Clone)]
@@ -57,16 +58,22 @@ pub(super) struct WantedColumn {
 /// A set of keys.
 pub(crate) struct WantedKeys {
     pub(super) columns: KeyColumns,
+    /// The columns' ids and types.
+    pub(super) signature: Arc<str>,
     pub(super) values: Vec<WantedColumn>,
     /// Whole keys as bytes.
-    pub(super) set: HashSet<Box<[u8]>>,
+    rows: Rows,
+    /// The same to look up, made when it is needed.
+    set: OnceLock<HashSet<Box<[u8]>>>,
+    /// Hashes of whole keys, ascending.
+    pub(super) hashes: Vec<u128>,
     /// Key numbers in the order of the first column.
     by_first: Vec<u32>,
 }
 
 impl std::fmt::Debug for WantedKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WantedKeys").field("keys", &self.set.len()).finish()
+        f.debug_struct("WantedKeys").field("keys", &self.hashes.len()).finish()
     }
 }
 
@@ -83,9 +90,11 @@ impl WantedKeys {
     /// Reads staged keys.
     pub(crate) async fn read(
         files: &ParquetFiles,
+        indexes: &KeyIndexes,
         columns: KeyColumns,
         staged: &DataFile,
     ) -> Result<Self, ResolveError> {
+        let hasher = indexes.hasher.clone();
         let (path, size_bytes) = (staged.file_path(), staged.file_size_in_bytes());
         let footer = files.footer(path, size_bytes).await?;
         let leaves: Vec<usize> = (0..columns.columns.len()).collect();
@@ -116,13 +125,17 @@ impl WantedKeys {
                     }
                 }
             }
-            Self::of(columns, parts)
+            Self::of(columns, parts, &hasher)
         });
         read.await.map_err(|e| ResolveError::Internal(e.to_string()))?
     }
 
     /// Keys by their columns, each in parts.
-    pub(super) fn of(columns: KeyColumns, parts: Vec<Vec<ArrayRef>>) -> Result<Self, ResolveError> {
+    fn of(
+        columns: KeyColumns,
+        parts: Vec<Vec<ArrayRef>>,
+        hasher: &KeyHasher,
+    ) -> Result<Self, ResolveError> {
         let internal = |e: ArrowError| ResolveError::Internal(e.to_string());
         let schema = columns.arrow_schema();
         let mut values = Vec::with_capacity(parts.len());
@@ -142,7 +155,8 @@ impl WantedKeys {
         let arrays: Vec<ArrayRef> = values.iter().map(|c| Arc::clone(&c.values)).collect();
         let converter = columns.converter().map_err(internal)?;
         let rows = converter.convert_columns(&arrays).map_err(internal)?;
-        let set = rows.iter().map(|row| row.as_ref().into()).collect();
+        let mut hashes: Vec<u128> = rows.iter().map(|row| hasher.hash(row.as_ref())).collect();
+        hashes.sort_unstable();
         let count = u32::try_from(rows.num_rows()).unwrap_or(u32::MAX);
         let mut by_first: Vec<u32> = (0..count).collect();
         if let Some(first) = values.first() {
@@ -150,7 +164,14 @@ impl WantedKeys {
                 first.bytes.row(*a as usize).cmp(&first.bytes.row(*b as usize))
             });
         }
-        Ok(Self { columns, values, set, by_first })
+        let (signature, set) = (columns.signature().into(), OnceLock::new());
+        Ok(Self { columns, signature, values, rows, set, hashes, by_first })
+    }
+
+    /// Whether these bytes are one of the keys.
+    pub(super) fn contains(&self, key: &[u8]) -> bool {
+        let set = self.set.get_or_init(|| self.rows.iter().map(|r| r.as_ref().into()).collect());
+        set.contains(key)
     }
 
     /// Key numbers.

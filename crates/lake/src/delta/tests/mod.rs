@@ -138,8 +138,9 @@ impl Keyed {
         for batch in batches {
             use arrow::array::{Array, AsArray};
             use arrow::datatypes::{Int32Type, Int64Type};
+            let id = arrow::compute::cast(batch.column(0), &arrow_schema::DataType::Int64).unwrap();
+            let id = id.as_primitive::<Int64Type>();
             for at in 0..batch.num_rows() {
-                let id = batch.column(0).as_primitive::<Int64Type>();
                 let region = batch.column(1).as_string::<i32>();
                 let value = batch.column(2).as_primitive::<Int32Type>();
                 rows.push(json!({

@@ -145,7 +145,7 @@ async fn run(stage_bytes: usize, acts: Vec<Act>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn a_table_of_changes_is_what_a_list_of_rows_is(
