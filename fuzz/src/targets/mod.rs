@@ -2,6 +2,7 @@
 
 mod aws_chunked;
 mod calls;
+mod error_lines;
 mod inference;
 mod kinesis_put_body;
 mod kinesis_tokens;
@@ -38,6 +39,7 @@ const fn of(name: &'static str, run: fn(&[u8])) -> Target {
 pub const TARGETS: &[Target] = &[
     of("aws_chunked", aws_chunked::run),
     of("calls", calls::run),
+    of("error_lines", error_lines::run),
     of("inference", inference::run),
     of("kinesis_put_body", kinesis_put_body::run),
     of("kpl", kpl::run),

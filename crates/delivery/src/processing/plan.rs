@@ -172,7 +172,11 @@ impl Plan {
                 }
                 "RecordDeAggregation" => plan.deaggregation = Some(deaggregation(&given)?),
                 "MetadataExtraction" => plan.filter = Some(filter(&given, purpose)?),
-                _ => plan.delimiter = Some(delimiter(&given)?),
+                _ => {
+                    // A row has no delimiter: it is checked, and without effect.
+                    let delimiter = delimiter(&given)?;
+                    plan.delimiter = (purpose != Purpose::Iceberg).then_some(delimiter);
+                }
             }
             check_purpose(&given, purpose)?;
         }
@@ -298,10 +302,6 @@ fn check_purpose(given: &Given<'_>, purpose: Purpose) -> Result<(), BadProcessin
             "a {kind} processor can only be present when Dynamic Partitioning is enabled; enable \
              DynamicPartitioningConfiguration when the stream is created, or leave it out"
         ))),
-        ("AppendDelimiterToRecord", Purpose::Iceberg) => Err(given.bad(
-            "a delimiter is appended to records in objects of S3 destinations only; a record of an \
-             Iceberg destination becomes a row: leave it out",
-        )),
         _ => Ok(()),
     }
 }

@@ -226,6 +226,13 @@ fn delimiters_are_written_with_escapes() {
 }
 
 #[test]
+fn a_delimiter_has_no_effect_on_rows() {
+    let append = || processor("AppendDelimiterToRecord", &[]);
+    assert_eq!(through(vec![append()], Purpose::Iceberg, b"{}"), ["0:{}"]);
+    assert!(Pipeline::compile(&of(vec![append()]), Purpose::Iceberg).unwrap().is_identity());
+}
+
+#[test]
 fn configurations_that_cannot_work_are_refused_by_name() {
     let decompression = || processor("Decompression", &[]);
     let append = || processor("AppendDelimiterToRecord", &[]);
@@ -234,7 +241,6 @@ fn configurations_that_cannot_work_are_refused_by_name() {
         (vec![processor("Lambda", &[("LambdaArn", "arn")])], PLAIN, "Lambda"),
         (vec![processor("Magic", &[])], PLAIN, "Magic"),
         (vec![append(), append()], PLAIN, "once"),
-        (vec![append()], Purpose::Iceberg, "S3"),
         (vec![json_parts()], PLAIN, "Dynamic Partitioning"),
         (vec![query("{a:.a}")], PLAIN, "Dynamic Partitioning"),
         (vec![json_parts()], PARTITIONED, "MetadataExtraction"),

@@ -10,6 +10,19 @@ use memchr::memchr;
 /// Levels of arrays and objects in a record.
 pub(super) const DEPTH_MAX: u32 = 128;
 
+/// Bytes that stand for themselves in a string.
+const PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        plain[control] = false;
+        control += 1;
+    }
+    plain[b'"' as usize] = false;
+    plain[b'\\' as usize] = false;
+    plain
+};
+
 /// Why a record is no JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScanError {
@@ -192,14 +205,16 @@ impl<'a> Scanner<'a> {
         let begin = self.at;
         let mut escaped = false;
         loop {
-            match self.bytes.get(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let plain = rest.iter().position(|byte| !PLAIN[usize::from(*byte)]);
+            self.at += plain.ok_or(ScanError::NotJson)?;
+            match self.bytes[self.at] {
+                b'"' => break,
+                b'\\' => {
                     escaped = true;
                     self.escape()?;
                 }
-                Some(0..0x20) | None => return Err(ScanError::NotJson),
-                Some(_) => self.at += 1,
+                _ => return Err(ScanError::NotJson),
             }
         }
         let end = self.at;
