@@ -278,7 +278,8 @@ pub(super) fn check(operation: &str, headers: &HeaderMap, query: Option<&str>) -
 fn check_header(operation: &str, members: &Members, name: &str, value: &str) -> S3Result<()> {
     if !name.starts_with("x-amz-") {
         let conditional = matches!(name, "if-match" | "if-none-match");
-        let refused = name == "if-range"
+        let reads = matches!(operation, "GetObject" | "HeadObject");
+        let refused = name == "if-range" && !reads
             || conditional && operation == "UploadPart"
             || name == "if-none-match" && operation == "DeleteObject";
         return if refused { Err(header_refused(name)) } else { Ok(()) };

@@ -8,7 +8,7 @@ use super::versions;
 use alluvium_store::objects::{Body, ObjectMeta, RangeOf};
 use bytes::Bytes;
 use futures::Stream;
-use http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
+use http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED};
 use s3s::dto::{Range as HeaderRange, *};
 use s3s::stream::{ByteStream, RemainingLength};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
@@ -114,6 +114,19 @@ impl Wanted {
                 _ => Err(invalid_argument(format!("partNumber is 1 to 10,000, not {part}"))),
             },
         }
+    }
+
+    /// What is wanted when a range is only wanted of one state of the object (`If-Range`): of
+    /// another, everything is (RFC 9110, section 13.1.5).
+    fn if_range(self, headers: &HeaderMap, meta: &ObjectMeta) -> Self {
+        let Some(state) = headers.get(IF_RANGE) else { return self };
+        let state = state.to_str().unwrap_or_default().trim();
+        let same = match state.strip_prefix('"') {
+            Some(tag) => tag.strip_suffix('"') == Some(&meta.etag),
+            None => Timestamp::parse(TimestampFormat::HttpDate, state)
+                .is_ok_and(|at| at == whole_seconds(meta.last_modified_ms)),
+        };
+        if same || !matches!(self, Self::Range(_)) { self } else { Self::Whole }
     }
 
     /// The bytes of one version that this asks for.
@@ -249,7 +262,8 @@ impl Operations {
         let asked = input.version_id.clone();
         let version = versions::asked(asked.as_deref())?;
         let target = (input.bucket.as_str(), input.key.as_str(), version);
-        let (meta, bytes, body) = self.open(target, wanted, &conditions).await?;
+        let (meta, bytes, body, wanted) =
+            self.open(target, wanted, &conditions, &request.headers).await?;
         let mut output = GetObjectOutput::default();
         let status = describe!(output, input, meta, bytes, wanted);
         output.tag_count = tag_count(&meta).and_then(|count| i32::try_from(count).ok());
@@ -266,22 +280,25 @@ impl Operations {
         (bucket, key, version): (&str, &str, Option<&str>),
         wanted: Wanted,
         conditions: &Conditions,
-    ) -> S3Result<(ObjectMeta, Range<u64>, Body)> {
+        headers: &HeaderMap,
+    ) -> S3Result<(ObjectMeta, Range<u64>, Body, Wanted)> {
         if matches!(wanted, Wanted::Whole) {
             let opened = self.bytes_of(bucket, key, version, None).await?;
             conditions.check_read(&opened.0)?;
-            return Ok(opened);
+            let (meta, served, body) = opened;
+            return Ok((meta, served, body, wanted));
         }
         for _ in 0..VERSION_ATTEMPTS_MAX {
             // Ranges and parts depend on the object, and the answer must be of one version: what
             // was opened is checked to be what was looked at.
             let meta = self.meta_of(bucket, key, version).await?;
             conditions.check_read(&meta)?;
+            let wanted = wanted.if_range(headers, &meta);
             let bytes = wanted.within(&meta)?;
             let range = (!bytes.is_empty()).then_some(RangeOf::Bounded(bytes.start, bytes.end));
             let (opened, served, body) = self.bytes_of(bucket, key, version, range).await?;
             if opened.version == meta.version {
-                return Ok((opened, served, body));
+                return Ok((opened, served, body, wanted));
             }
         }
         Err(refuse(
@@ -307,6 +324,7 @@ impl Operations {
             if_unmodified_since: input.if_unmodified_since,
         };
         conditions.check_read(&meta)?;
+        let wanted = wanted.if_range(&request.headers, &meta);
         let bytes = wanted.within(&meta)?;
         let mut output = HeadObjectOutput::default();
         let status = describe!(output, input, meta, bytes, wanted);
@@ -512,6 +530,26 @@ mod tests {
             let error = satisfy(past, 10).unwrap_err();
             assert_eq!(*error.code(), S3ErrorCode::InvalidRange);
         }
+    }
+
+    #[test]
+    fn a_range_of_another_state_is_everything() {
+        let wanted = Wanted::Range(RangeOf::From(3));
+        for (state, ranged) in [
+            ("\"e\"", true),
+            ("\"other\"", false),
+            ("W/\"e\"", false),
+            ("Tue, 14 Nov 2023 22:13:20 GMT", true),
+            ("Tue, 14 Nov 2023 22:13:21 GMT", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(IF_RANGE, state.parse().unwrap())]);
+            let got = wanted.if_range(&headers, &meta());
+            assert_eq!(matches!(got, Wanted::Range(_)), ranged, "{state}");
+        }
+        assert!(matches!(wanted.if_range(&HeaderMap::new(), &meta()), Wanted::Range(_)));
+        let headers = HeaderMap::from_iter([(IF_RANGE, "\"other\"".parse().unwrap())]);
+        assert!(matches!(Wanted::Part(1).if_range(&headers, &meta()), Wanted::Part(1)));
     }
 
     #[test]

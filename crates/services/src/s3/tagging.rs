@@ -242,6 +242,29 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_read_or_refused(text in "[ -~]{0,300}") {
+            if let Ok(tags) = header(&text) {
+                assert!(tags.len() <= OBJECT_TAGS_MAX);
+                assert!(tags.iter().all(|(key, value)| check(key, value).is_ok()));
+            }
+        }
+
+        #[test]
+        fn tags_come_back_as_they_were_encoded(
+            tags in proptest::collection::btree_map("[a-z+=._:/@ é-]{1,20}", "[a-z+=._:/@ é-]{0,20}", 0..10),
+        ) {
+            let encode = |text: &str| {
+                let all = percent_encoding::NON_ALPHANUMERIC;
+                percent_encoding::utf8_percent_encode(text, all).to_string()
+            };
+            let pairs = tags.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value)));
+            let text = pairs.collect::<Vec<_>>().join("&");
+            proptest::prop_assert_eq!(header(&text).unwrap(), tags);
+        }
+    }
+
     #[test]
     fn limits_are_kept_at_their_edge() {
         let pair = |key: usize, value: usize| [("é".repeat(key), "é".repeat(value))];

@@ -223,6 +223,7 @@ impl Shared {
                 Ok(_) => {}
             },
         }
+        kill_point("version-after-removal");
         let meta = target.meta(key, located.found.0, versioning);
         let removed =
             Removed { version_id: meta.version_id, is_marker: target.marker, existed: true };
