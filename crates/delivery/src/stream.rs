@@ -171,6 +171,7 @@ impl Destination {
             bucket: place.bucket.to_string(),
             prefix: own.is_none().then(|| place.prefix.map(str::to_string)).flatten(),
             error_prefix: own.or_else(|| place.error_prefix.map(str::to_string)),
+            time_zone: self.s3().and_then(|s3| s3.time_zone.clone()),
         }
     }
 
@@ -213,6 +214,9 @@ pub struct ErrorTarget {
     /// `ErrorOutputPrefix` or the table's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_prefix: Option<String>,
+    /// `CustomTimeZone` of the times in its names, UTC otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// A table, as a destination names it.

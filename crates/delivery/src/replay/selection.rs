@@ -64,6 +64,8 @@ pub(super) async fn list(
 ) -> Result<Vec<(String, String)>, ReplayError> {
     let mut found = BTreeSet::new();
     for target in targets(&stream.destination) {
+        // Names have local times where there is a CustomTimeZone, and so has the prefix: read as UTC
+        // they agree as well.
         let prefix = Prefix::for_errors(target.prefix.as_deref(), target.error_prefix.as_deref())?;
         let mut after = None;
         loop {

@@ -231,16 +231,19 @@ impl S3Writer {
         keys: Option<&dyn PartitionValues>,
         arrival_ms: i64,
     ) -> Result<usize, PushError> {
-        let plan = self.plan.inner.clone();
-        self.scratch.clear();
-        for name in plan.prefix.partition_keys() {
+        if !self.plan.inner.partitioned && !self.partitions.is_empty() {
+            return Ok(0);
+        }
+        let Self { plan, scratch, .. } = self;
+        scratch.clear();
+        for name in plan.inner.prefix.partition_keys() {
             let value = keys.and_then(|keys| keys.value(name)).filter(|value| !value.is_empty());
             let Some(value) = value else {
                 let message = format!("the partition key '{name}' is missing, null or empty");
                 return Err(PushError::Refused(Refusal { code: NO_KEY, message }));
             };
-            self.scratch.extend_from_slice(&(value.len() as u64).to_be_bytes());
-            self.scratch.extend_from_slice(value.as_bytes());
+            scratch.extend_from_slice(&(value.len() as u64).to_be_bytes());
+            scratch.extend_from_slice(value.as_bytes());
         }
         let known = self.by_values.get(self.scratch.as_slice()).copied();
         let is_open = |at: usize| self.partitions[at].open.is_some();
