@@ -2,6 +2,8 @@
 //!
 //! A stream's identity is its incarnation, never its name (a stream that is deleted and created
 //! again is another one). Values were checked by the service before they come here.
+//!
+//! The file is long because the parts of one document are read together.
 
 use crate::source::SourceStart;
 use alluvium_base::{AccountId, Arn, LaneId, Region, StreamIncarnation};

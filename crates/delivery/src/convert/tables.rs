@@ -5,6 +5,8 @@
 //! waited for (`RetryOptions`). Memory is bounded over all tables of the batch: when their sum passes
 //! a bound, the largest one is written out (I8). When that happens depends on the records and their
 //! order alone (I3).
+//!
+//! The file is long because a table's whole way in a batch is read together.
 
 use super::growth::{Growth, Making};
 use super::{ConvertError, NO_TABLE, Try, of_catalog, of_load, unsupported};

@@ -11,7 +11,7 @@ use super::shapes::{
     Buffering, Encryption, ExtendedS3, Iceberg, Logging, Parameter, Processing, Processor, Retry,
     S3,
 };
-use super::{iceberg, s3};
+use super::{iceberg, s3_destination};
 use alluvium_base::{AccountId, Region};
 use alluvium_delivery::prefix::Prefix;
 use alluvium_delivery::processing::{Pipeline, Purpose};
@@ -162,10 +162,13 @@ pub(super) fn update(input: &UpdateInput) -> Result<Given<'_>, Problem> {
 /// A destination for a new stream.
 pub(super) fn create(given: Given<'_>, home: Home<'_>) -> Result<Destination, Problem> {
     Ok(match given {
-        Given::S3(given) => {
-            Destination::S3(s3::create(&ExtendedS3::of_common(given), s3::Shape::Simple)?)
+        Given::S3(given) => Destination::S3(s3_destination::create(
+            &ExtendedS3::of_common(given),
+            s3_destination::Shape::Simple,
+        )?),
+        Given::ExtendedS3(given) => {
+            Destination::S3(s3_destination::create(given, s3_destination::Shape::Extended)?)
         }
-        Given::ExtendedS3(given) => Destination::S3(s3::create(given, s3::Shape::Extended)?),
         Given::Iceberg(given) => Destination::Iceberg(iceberg::create(given, home)?),
     })
 }
@@ -178,10 +181,10 @@ pub(super) fn merge(
 ) -> Result<Destination, Problem> {
     match (before, given) {
         (Destination::S3(before), Given::S3(given)) => {
-            s3::merge(before, &ExtendedS3::of_common(given)).map(Destination::S3)
+            s3_destination::merge(before, &ExtendedS3::of_common(given)).map(Destination::S3)
         }
         (Destination::S3(before), Given::ExtendedS3(given)) => {
-            s3::merge(before, given).map(Destination::S3)
+            s3_destination::merge(before, given).map(Destination::S3)
         }
         (Destination::Iceberg(before), Given::Iceberg(given)) => {
             iceberg::merge(before, given, home).map(Destination::Iceberg)
@@ -190,7 +193,7 @@ pub(super) fn merge(
         (Destination::Iceberg(_), Given::S3(_) | Given::ExtendedS3(_)) => {
             let made = create(given, home)?;
             match made.s3().is_some_and(|made| made.dynamic_partitioning.is_some()) {
-                true => Err(s3::partitioning_later()),
+                true => Err(s3_destination::partitioning_later()),
                 false => Ok(made),
             }
         }
@@ -199,7 +202,7 @@ pub(super) fn merge(
 
 /// `DestinationDescription`.
 pub(super) fn describe(made: &Destination) -> DestinationDescription {
-    let s3 = made.s3().map(s3::describe);
+    let s3 = made.s3().map(s3_destination::describe);
     DestinationDescription {
         destination_id: DESTINATION_ID,
         s3_destination_description: s3.as_ref().map(ExtendedS3::common),

@@ -1,8 +1,9 @@
 //! Amazon Data Firehose: delivery streams into Iceberg tables and S3 buckets.
 //!
 //! Parts: [`model`] and [`shapes`] AWS's shapes; [`constraint`] the limits of those shapes;
-//! [`destination`], with [`iceberg`] and [`s3`], destinations to and from the engine's; [`source`]
-//! where records come from; [`control`] the control plane; [`scan`] and [`put`] the data plane, the hot path; [`error`] the map to Firehose's codes.
+//! [`destination`], with [`iceberg`] and [`s3_destination`], destinations to and from the engine's;
+//! [`source`] where records come from; [`control`] the control plane; [`scan`] and [`put`] the data
+//! plane, the hot path; [`error`] the map to Firehose's codes.
 //! Everything that AWS accepts here and this release does not do is refused by its member's name
 //! (I7). Delivery itself is `alluvium_delivery`'s.
 
@@ -13,7 +14,7 @@ mod error;
 mod iceberg;
 mod model;
 mod put;
-mod s3;
+mod s3_destination;
 pub mod scan;
 mod shapes;
 mod source;
