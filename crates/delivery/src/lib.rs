@@ -1,8 +1,9 @@
 //! Delivery: from the log to the table, exactly once.
 //!
-//! A delivery stream owns one lane of the log. The [`Engine`] cuts what a lane holds into batches,
-//! converts each to Parquet files and error objects, records that it is *prepared*, and commits it
-//! together with the stream's checkpoint. Each step is durable before the next begins, so that a
+//! A delivery stream owns one lane of the log, or reads those of a data stream's shards. The
+//! [`Engine`] cuts what they hold into batches, converts each to Parquet files of every table that its
+//! records name, or to objects of a bucket, and to error objects, records that it is *prepared*, and
+//! commits each table's part together with the stream's checkpoint there. Each step is durable before the next begins, so that a
 //! process that dies between any two goes on from the documents (invariants I2, I3, I4, I6, I8;
 //! DURABILITY, "A batch").
 //!

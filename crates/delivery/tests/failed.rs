@@ -159,3 +159,56 @@ async fn a_replay_commits_failed_files_once() {
     assert_eq!(run.ids(table).await.len(), 8);
     run.crash().await;
 }
+
+/// What the first releases stored of a part's batch.
+fn earlier(part: &serde_json::Value, state: &str) -> serde_json::Value {
+    let mut destination = serde_json::to_value(rig::destination("t", AT_ONCE)).unwrap();
+    destination["table"] = destination["tables"][0].clone();
+    destination.as_object_mut().unwrap().remove("tables");
+    let prepared = serde_json::json!({
+        "table": part["table"], "schema_id": part["schema_id"], "spec_id": part["spec_id"],
+        "files": part["files"], "paths": part["paths"],
+        "counts": {"records": 3, "rows": 3, "errors": 0, "empty": 0},
+    });
+    serde_json::json!({
+        "incarnation": part["incarnation"], "number": part["batch"], "range": part["ranges"][0],
+        "log_id": part["log_id"], "stream_version": part["stream_version"],
+        "destination": destination, "oldest_arrival_ms": part["oldest_arrival_ms"],
+        "cut_ms": part["oldest_arrival_ms"], "state": {state: prepared},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_the_first_releases_prepared_or_failed_go_on() {
+    for state in ["prepared", "failed"] {
+        let mut world = World::new();
+        let (run, stream, table) = world.begin(AT_ONCE).await;
+        let gate = Release::new();
+        run.objects.arm(Call::Put, ".avro", ObjectFault::Stall(gate.clone()), 1);
+        run.put(&stream, 0..3).await;
+        stalled(&gate).await;
+        run.crash().await;
+        let scan = Scan { collection: PARTS, prefix: String::new(), after: None, limit: 9 };
+        let found = world.memory.scan(scan).await.unwrap().remove(0);
+        let part: serde_json::Value = serde_json::from_slice(&found.body).unwrap();
+        let number = alluvium_base::BatchNumber(part["batch"].as_u64().unwrap());
+        let key = alluvium_delivery::batch::batch_key(stream.incarnation, number);
+        let body = serde_json::to_vec(&earlier(&part, state)).unwrap();
+        write(&world, Operation::Delete(found.key)).await;
+        write(&world, Operation::Put(key, body.into())).await;
+        if state == "failed" {
+            // By the command alone, before a start of this release.
+            let found = failed(world.memory.as_ref(), stream.incarnation).await.unwrap();
+            assert_eq!((found.len(), found[0].part.rows), (1, 3));
+        }
+        let run = world.start().await;
+        run.settle().await;
+        if state == "failed" {
+            assert!(run.ids(table).await.is_empty());
+            the_failed(&run, &stream).await.commit(&run.lake).await.unwrap();
+        }
+        assert_eq!(run.ids(table).await, [0, 1, 2], "{state}");
+        assert_eq!(run.documents(BATCHES).await + run.documents(PARTS).await, 0);
+        run.crash().await;
+    }
+}

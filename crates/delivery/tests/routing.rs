@@ -252,7 +252,7 @@ async fn updates_and_deletes_leave_the_last_word_of_each_key_over_crashes() {
         assert_eq!(run.live_ids(tables[0]).await, [1, 2, 4, 6], "{object}");
         let lines = run.error_lines().await;
         assert_eq!(lines.len(), 1, "{object}: {lines:?}");
-        assert_eq!(lines[0].1["errorCode"], "Iceberg.MissingColumnWithinRecord");
+        assert_eq!(lines[0].1["errorCode"], "Iceberg.NullUniqueKey");
         none_left(&run).await;
         run.crash().await;
     }
