@@ -5,7 +5,7 @@ import datetime
 import time
 
 from rig import (
-    ERRORS, NAMESPACE, STREAM, TABLE, cpu_s, create_stream, create_table, fresh, lake, load, metrics, quantile, role_of, say,
+    ERRORS, NAMESPACE, STREAM, TABLE, cpu_s, create_stream, create_table, fresh, lake, load, quantile, role_of, say,
     generator, summary_of,
 )
 
@@ -112,12 +112,8 @@ def upserts(options, _results):
             more = {"DestinationTableConfigurationList": [target], "ProcessingConfiguration": processing(query)}
             create_stream(server.client("firehose"), arn, STREAM, TABLE, 1, 64, **more)
 
-            def settled(server):
-                samples = metrics(server)
-                return samples.get("alluvium_delivery_rows_total", 0) + samples.get("alluvium_delivery_superseded_total", 0)
-
             args = ("--stream", STREAM, "--sensors", str(KEYS))
-            found[name] = best(server, options, *args, delivered=settled, wait_s=300)
+            found[name] = best(server, options, *args, rows_only=False, wait_s=300)
             say(f"upserts, {name}: {found[name]}")
     return {**found, "keys": KEYS, "cpu_ratio": compared(found, "insert")}
 
@@ -140,10 +136,7 @@ def s3(options, _results):
                 },
             )
 
-            def delivered(server):
-                return int(metrics(server).get("alluvium_delivery_object_records_total", 0))
-
-            found[compression.lower()] = best(server, options, "--stream", STREAM, delivered=delivered)
+            found[compression.lower()] = best(server, options, "--stream", STREAM, rows_only=False)
             say(f"s3, {compression}: {found[compression.lower()]}")
     return {**found, "cpu_ratio": compared(found, "uncompressed")}
 

@@ -300,7 +300,6 @@ def test_what_is_not_http_ends_its_connection_only(lake_server, raw):
 @pytest.mark.parametrize(
     ("service", "operation"),
     [
-        ("kinesis", "list_streams"),
         ("dynamodb", "list_tables"),
         ("lambda", "list_functions"),
         ("cloudformation", "list_stacks"),

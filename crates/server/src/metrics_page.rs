@@ -39,11 +39,24 @@ const COUNTERS: &[(&str, &str)] = &[
     ("alluvium_delivery_batches_total", "Batches committed to their tables"),
     ("alluvium_delivery_retries_total", "Tries of a batch that failed and are repeated"),
     ("alluvium_delivery_failed_batches_total", "Batches whose files could not be committed"),
+    (
+        "alluvium_delivery_expired_ranges_total",
+        "Ranges of data streams that retention took before a delivery stream read them",
+    ),
+    (
+        "alluvium_delivery_lost_ranges_total",
+        "Ranges of batches that were not there any more: an accepted loss, or an error object gone",
+    ),
     ("alluvium_commits_total", "Table commits"),
+    ("alluvium_deleted_rows_total", "Rows that commits of updates and deletes took away"),
+    ("alluvium_schema_changes_total", "Columns added or widened for records, by commit"),
     ("alluvium_commit_conflicts_total", "Table commits that lost a race and were tried again"),
     ("alluvium_commit_unknown_total", "Table commits whose outcome had to be read back"),
     ("alluvium_object_read_bytes", "Bytes read from the object store"),
     ("alluvium_object_written_bytes", "Bytes written to the object store"),
+    ("alluvium_object_swept_blobs", "Blobs without an index entry that were removed"),
+    ("alluvium_records_failed_commits_total", "Commits of records that the database failed"),
+    ("alluvium_records_refused_total", "Transactions of records refused for want of room"),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
@@ -70,6 +83,7 @@ const HISTOGRAMS: &[(&str, &str)] = &[
     ("alluvium_commit_appends", "Batches that shared a table commit"),
     ("alluvium_records_commit_seconds", "Time of a transaction of records"),
     ("alluvium_records_group_transactions", "Transactions of records that shared a sync"),
+    ("alluvium_resolve_files", "Data files in which a commit looked for keys"),
     ("alluvium_object_sync_seconds", "Time of syncing an object"),
     ("alluvium_query_seconds", "Engine time of a query"),
     ("alluvium_query_scan_files", "Data files that a table scan reads"),
