@@ -131,6 +131,10 @@ NOT_ON_THIS_PATH = {
     "delivery-failure-recorded": "no table refuses its files here; crates/delivery/tests/failed.rs",
     "delivery-failure-written": "as above",
     "failed-batch-before-commit": "a command of a stopped server; tests/clients/test_failed.py",
+    "replay-before-recorded": "nobody replays here; crates/delivery/tests",
+    "replay-recorded": "as above; tests/clients/test_processing.py",
+    "version-after-removal": "no bucket has versions here; test_versions_crash.py",
+    "version-before-removal": "as above",
 }
 
 
