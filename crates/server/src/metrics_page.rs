@@ -128,6 +128,11 @@ pub(crate) fn streams(figures: &[StreamFigures]) -> String {
     counter("alluvium_delivery_empty_records_total", "Empty records, dropped as declared", |s| {
         s.dropped.get(EMPTY).copied().unwrap_or(0)
     });
+    counter(
+        "alluvium_stream_expired_ranges_total",
+        "Ranges of the data stream that retention took before they were delivered",
+        |s| s.expired_ranges,
+    );
     dropped(&mut page, figures);
     errors(&mut page, figures);
     gauges(&mut page, figures);
