@@ -1,0 +1,1 @@
+//! Runs each table's upkeep by its settings, a few tables at a time.

@@ -1,0 +1,1 @@
+//! Rewrites small files and files with deletes into few large ones.

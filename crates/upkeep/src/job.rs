@@ -1,0 +1,1 @@
+//! What upkeep did last, kept with the table.

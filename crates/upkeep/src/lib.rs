@@ -1,0 +1,20 @@
+//! Upkeep: tables stay fast and small by themselves.
+//!
+//! A stream that commits every second makes 86,400 snapshots, manifests and small files a day.
+//! This crate rewrites small files ([`compaction`]), lets go of old snapshots ([`snapshots`]),
+//! removes what no table names ([`unreferenced`]), runs all three in the background by each
+//! table's settings ([`background`]), remembers what each run did ([`job`]), and shows and verifies
+//! a table ([`inspect`], [`check`]).
+//!
+//! Invariants: every change of a table goes through the lake's one commit path (I3, I5); a rewrite
+//! keeps each row once and revives none; a file is removed only when no snapshot, running query,
+//! running commit or stream's checkpoint can still need it (I6); memory, processors and disk are
+//! bounded and paced, so that delivery keeps its latency (I8).
+
+pub mod background;
+pub mod check;
+pub mod compaction;
+pub mod inspect;
+pub mod job;
+pub mod snapshots;
+pub mod unreferenced;

@@ -1,0 +1,1 @@
+//! Lets go of snapshots that are too old (`icebergSnapshotManagement`).

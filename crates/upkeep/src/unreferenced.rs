@@ -1,0 +1,1 @@
+//! Removes files that no table names (`icebergUnreferencedFileRemoval`).
