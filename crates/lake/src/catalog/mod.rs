@@ -91,6 +91,16 @@ impl Catalog {
         &self.account
     }
 
+    /// The time by which documents and snapshots are stamped.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Where fresh ids and names come from.
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.random
+    }
+
     /// `arn:aws:s3tables:REGION:ACCOUNT:bucket/NAME`.
     pub fn bucket_arn(&self, region: &Region, name: &str) -> Arn {
         let resource = format!("bucket/{name}");
