@@ -145,7 +145,7 @@ impl Upkeep {
     }
 
     /// Waits for one of the places in which a rewrite may run.
-    pub(crate) async fn rewrite_place(&self) -> Result<OwnedSemaphorePermit, UpkeepError> {
+    pub async fn rewrite_place(&self) -> Result<OwnedSemaphorePermit, UpkeepError> {
         let place = Arc::clone(&self.inner.rewrites).acquire_owned();
         tokio::select! {
             () = self.inner.stop.cancelled() => Err(UpkeepError::Stopped),

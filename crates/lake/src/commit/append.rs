@@ -28,20 +28,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What building needs, gathered before the processor-bound part runs on its own thread.
-struct Ingredients {
-    metadata: TableMetadataRef,
-    metadata_location: String,
-    groups: Vec<Group>,
-    summary: BTreeMap<String, String>,
-    moves: Vec<CheckpointMove>,
-    mirror: HashMap<String, String>,
-    manifests: Manifests,
-    merges: Vec<Loaded>,
-    maintenance: BTreeMap<String, serde_json::Value>,
+pub(super) struct Ingredients {
+    pub(super) metadata: TableMetadataRef,
+    pub(super) metadata_location: String,
+    pub(super) groups: Vec<Group>,
+    pub(super) summary: BTreeMap<String, String>,
+    pub(super) moves: Vec<CheckpointMove>,
+    pub(super) mirror: HashMap<String, String>,
+    pub(super) manifests: Manifests,
+    pub(super) merges: Vec<Loaded>,
+    pub(super) maintenance: BTreeMap<String, serde_json::Value>,
     /// Whether there are tags or branches beside `main`; `None` when it is not known.
-    other_references: Option<bool>,
-    now_ms: i64,
-    random: Arc<dyn Random>,
+    pub(super) other_references: Option<bool>,
+    pub(super) now_ms: i64,
+    pub(super) random: Arc<dyn Random>,
 }
 
 /// New metadata with the files added and the rows of staged keys deleted; `None` when there are no
@@ -164,7 +164,7 @@ impl Gathered {
     }
 
     /// Writes the list of a v2 snapshot: its location.
-    fn list(
+    pub(super) fn list(
         &mut self,
         snapshot_id: i64,
         parent: Option<i64>,
@@ -182,7 +182,7 @@ impl Gathered {
     }
 
     /// Writes the position deletes of one partition beside the table's data files.
-    fn delete_file(
+    pub(super) fn delete_file(
         &mut self,
         metadata: &TableMetadata,
         deletes: &PartitionDeletes,
@@ -230,7 +230,10 @@ pub(crate) fn snapshot_time(metadata: &TableMetadata, now_ms: i64) -> i64 {
 }
 
 /// The newest schema that has the columns of a partition spec: the spec may be an old one.
-fn schema_for(metadata: &TableMetadata, spec: &PartitionSpec) -> Result<SchemaRef, CommitError> {
+pub(super) fn schema_for(
+    metadata: &TableMetadata,
+    spec: &PartitionSpec,
+) -> Result<SchemaRef, CommitError> {
     let current = metadata.current_schema();
     if spec.partition_type(current).is_ok() {
         return Ok(current.clone());
@@ -244,7 +247,10 @@ fn schema_for(metadata: &TableMetadata, spec: &PartitionSpec) -> Result<SchemaRe
 }
 
 /// The snapshots to remove, and whether there are other references, as far as that was asked.
-fn thin(from: &Ingredients, now_ms: i64) -> Result<(Vec<i64>, Option<bool>), CommitError> {
+pub(super) fn thin(
+    from: &Ingredients,
+    now_ms: i64,
+) -> Result<(Vec<i64>, Option<bool>), CommitError> {
     let metadata = &from.metadata;
     let removed = snapshots_to_remove(metadata, &from.maintenance, now_ms);
     if removed.is_empty() || !may_thin(metadata) {
@@ -305,16 +311,16 @@ fn build(mut from: Ingredients) -> Result<(Draft, Option<bool>), CommitError> {
 }
 
 /// What identifies a new snapshot.
-struct Place {
-    snapshot_id: i64,
-    parent_id: Option<i64>,
-    sequence_number: i64,
-    timestamp_ms: i64,
+pub(super) struct Place {
+    pub(super) snapshot_id: i64,
+    pub(super) parent_id: Option<i64>,
+    pub(super) sequence_number: i64,
+    pub(super) timestamp_ms: i64,
 }
 
 impl Place {
     /// After the table's current snapshot, or after one of the same commit.
-    fn after(from: &Ingredients, parent: Option<&Snapshot>) -> Self {
+    pub(super) fn after(from: &Ingredients, parent: Option<&Snapshot>) -> Self {
         let metadata = &from.metadata;
         let snapshot_id = fresh_snapshot_id(metadata, &*from.random);
         match parent {
@@ -372,7 +378,7 @@ fn add_group(
 }
 
 /// Puts the snapshots on `main`, one after the other, and makes the new metadata file.
-fn seal(
+pub(super) fn seal(
     from: &Ingredients,
     mut gathered: Gathered,
     snapshots: Vec<Snapshot>,

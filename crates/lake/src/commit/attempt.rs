@@ -5,6 +5,7 @@ use super::change::Work;
 use super::checkpoints::{Moves, plan_moves};
 use super::files::NewFile;
 use super::groups::{DeleteCounts, Memo, staged_keys};
+use super::rewrite::rewrite;
 use super::update::{swap, update};
 use super::{CommitError, Committed, TableChange};
 use crate::catalog::{ATTEMPTS_MAX, CatalogError, Found, TableRecord, body_of, table_key};
@@ -255,6 +256,7 @@ impl Lake {
                 };
                 draft
             }
+            Work::Rewrite(work) => rewrite(self, &self.loaded(&found).await?, work).await?,
             Work::Update { requirements, updates } => {
                 let loaded = self.loaded(&found).await?;
                 update(self, &loaded, requirements, updates).await?

@@ -1,6 +1,7 @@
 //! What a caller asks of a commit, and what it gets.
 
 use super::groups::DeleteCounts;
+use super::rewrite::Rewrite;
 use crate::catalog::{CheckpointMove, TableRecord};
 use alluvium_store::records::{Operation, Precondition};
 use iceberg::spec::{DataFile, TableMetadataRef};
@@ -23,6 +24,8 @@ pub(crate) enum Work {
     Nothing,
     /// Adds files; rebased when it loses a race.
     Append { appends: Vec<Append>, summary: BTreeMap<String, String> },
+    /// Files take the place of others that say the same; judged again when it loses a race.
+    Rewrite(Box<Rewrite>),
     /// The REST catalog's commit; what it requires is checked again when it loses a race.
     Update { requirements: Vec<TableRequirement>, updates: Vec<TableUpdate> },
     /// Another metadata file takes the place of the current one.
@@ -58,6 +61,11 @@ impl TableChange {
             return Self::of(Work::Nothing);
         }
         Self::of(Work::Append { appends, summary })
+    }
+
+    /// Puts files in the place of others that say the same.
+    pub fn rewrite(rewrite: Rewrite) -> Self {
+        Self::of(Work::Rewrite(Box::new(rewrite)))
     }
 
     /// The REST catalog's commit: all requirements hold and all updates apply, or nothing is done.

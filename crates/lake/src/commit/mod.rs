@@ -13,7 +13,7 @@
 //! - **I8**: the snapshot list, the manifest list and the metadata log are bounded in the commit
 //!   itself, so that the 10,000th commit costs what the 10th did.
 //!
-//! Parts: [`change`](self) is what a caller asks for; `attempt` runs it; `append` and `update`
+//! Parts: [`change`](self) is what a caller asks for; `attempt` runs it; `append`, `rewrite` and `update`
 //! make new metadata, `groups` which rows staged keys delete and in how many snapshots, `judge` what a client's snapshots name; `merge` and `thinning` keep lists short; `mirror` keeps the checkpoint
 //! properties; `create` makes tables, `fill` with their first rows, `column_types` judges their columns; `queue` lets waiting
 //! appends share one commit.
@@ -34,6 +34,7 @@ mod metadata_file;
 mod mirror;
 mod properties;
 mod queue;
+mod rewrite;
 mod summary;
 mod thinning;
 mod update;
@@ -45,6 +46,7 @@ pub use groups::DeleteCounts;
 pub use metadata_file::{parse_metadata, references};
 pub use mirror::RESERVED_PREFIX;
 pub use queue::QueuedAppend;
+pub use rewrite::{MergedDeletes, Moved, Origin, Rewrite};
 
 pub(crate) use queue::Committers;
 
