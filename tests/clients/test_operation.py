@@ -73,13 +73,15 @@ def test_every_stream_has_its_metrics_and_they_go_with_it(fresh_server, unique):
 
     def delivered():
         seen = of_stream(scrape(server), stream)
-        return seen if seen.get(("alluvium_delivery_rows_total", labels)) == 2 else None
+        # The lag ends a moment after the rows are visible, when the batch is done.
+        done = seen.get(("alluvium_stream_lag_seconds", labels)) == 0
+        done = done and seen.get(("alluvium_put_to_visible_seconds_count", labels)) == 1
+        return seen if done and seen.get(("alluvium_delivery_rows_total", labels)) == 2 else None
 
     labels = f'region="{region}",stream="{stream}"'
     seen = wait_until(delivered, what="two rows in the metrics")
     assert seen["alluvium_stream_records_total", labels] == 5
     assert seen["alluvium_stream_bytes_total", labels] >= sum(len(record["Data"]) for record in records)
-    assert seen["alluvium_stream_lag_seconds", labels] == 0
     reasons = {labels: value for (name, labels), value in seen.items()
                if name == "alluvium_delivery_error_records_total"}
     assert len(reasons) == 2 and sorted(reasons.values()) == [1, 2], reasons
