@@ -14,24 +14,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("alluvium-access", &["base", "store"]),
     ("alluvium-lake", &["base", "store"]),
     ("alluvium-query", &["base", "lake", "access"]),
+    ("alluvium-upkeep", &["base", "store", "lake", "query"]),
     ("alluvium-delivery", &["base", "store", "log", "streams", "lake", "access", "query"]),
     ("alluvium-wire", &["base"]),
     (
         "alluvium-services",
-        &["base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire"],
+        &[
+            "base", "store", "log", "streams", "access", "lake", "query", "upkeep", "delivery", "wire",
+        ],
     ),
     (
         "alluvium",
         &[
-            "base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire",
-            "services",
+            "base", "store", "log", "streams", "access", "lake", "query", "upkeep", "delivery",
+            "wire", "services",
         ],
     ),
     (
         "alluvium-fuzz",
         &[
-            "base", "store", "log", "streams", "access", "lake", "query", "delivery", "wire",
-            "services",
+            "base", "store", "log", "streams", "access", "lake", "query", "upkeep", "delivery",
+            "wire", "services",
         ],
     ),
 ];

@@ -74,6 +74,18 @@ impl ManifestCache {
         if let Some(list) = self.lists.get(location) {
             return Ok(list);
         }
+        let list = self.read_list(snapshot, version).await?;
+        self.lists.insert(location.to_string(), list.clone());
+        Ok(list)
+    }
+
+    /// The manifests of a snapshot as they are stored now, past the cache.
+    pub async fn read_list(
+        &self,
+        snapshot: &Snapshot,
+        version: FormatVersion,
+    ) -> Result<Manifests, LoadError> {
+        let location = snapshot.manifest_list();
         let (bucket, key) = split_location(location)
             .ok_or_else(|| LoadError::Corrupt(format!("manifest list '{location}'")))?;
         let bytes = read_range(&self.objects, bucket, key, None)
@@ -86,9 +98,7 @@ impl ManifestCache {
         let Some(parsed) = parsed else {
             return Err(LoadError::Corrupt(format!("manifest list '{location}' does not parse")));
         };
-        let list: Manifests = Arc::new(parsed.consume_entries().into_iter().collect());
-        self.lists.insert(location.to_string(), list.clone());
-        Ok(list)
+        Ok(Arc::new(parsed.consume_entries().into_iter().collect()))
     }
 
     /// Keeps a list that was just written.
@@ -102,13 +112,14 @@ impl ManifestCache {
         if let Some(manifest) = self.manifests.get(&key) {
             return Ok(manifest);
         }
-        let manifest = Arc::new(self.load(file).await?);
+        let manifest = Arc::new(self.read(file).await?);
         self.manifests.insert(key, manifest.clone());
         Ok(manifest)
     }
 
-    /// Reads a manifest by way of memory: the library reads files only, and not every name in them.
-    async fn load(&self, file: &ManifestFile) -> Result<Manifest, LoadError> {
+    /// A manifest as it is stored now, past the cache. It is read by way of memory: the library reads
+    /// files only, and not every name in them.
+    pub async fn read(&self, file: &ManifestFile) -> Result<Manifest, LoadError> {
         let location = &file.manifest_path;
         let (bucket, key) = split_location(location)
             .ok_or_else(|| LoadError::Corrupt(format!("manifest '{location}'")))?;

@@ -1,5 +1,5 @@
-//! What is not AWS's: `/_alluvium/health`, `ready` and `metrics`, and `replay`, which changes something
-//! and so is answered to who signs only.
+//! What is not AWS's: `/_alluvium/health`, `ready` and `metrics`, and the pages of commands (`replay`,
+//! `table`), which are answered to who signs only.
 
 use alluvium_wire::{Reply, body};
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Tells whether one part is well.
@@ -25,8 +26,11 @@ pub(crate) struct Admin {
     pub(crate) metrics_want_signature: bool,
     ready: AtomicBool,
     checks: Vec<(&'static str, Check)>,
-    replay: Option<Action>,
+    actions: BTreeMap<&'static str, Action>,
 }
+
+/// Pages that something is posted to.
+const ACTIONS: [&str; 2] = [crate::replay::PATH, crate::table_tool::PATH];
 
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,7 +46,7 @@ impl Admin {
             metrics_want_signature,
             ready: AtomicBool::new(false),
             checks: Vec::new(),
-            replay: None,
+            actions: BTreeMap::new(),
         }
     }
 
@@ -51,23 +55,24 @@ impl Admin {
         self.asked = Box::new(asked);
     }
 
-    /// Says what `replay` does.
-    pub(crate) fn replay_by(
+    /// Says what a page does that something is posted to.
+    pub(crate) fn act_by(
         &mut self,
-        replay: impl Fn(Bytes) -> BoxFuture<'static, (StatusCode, Value)> + Send + Sync + 'static,
+        path: &'static str,
+        action: impl Fn(Bytes) -> BoxFuture<'static, (StatusCode, Value)> + Send + Sync + 'static,
     ) {
-        self.replay = Some(Box::new(replay));
+        self.actions.insert(path, Box::new(action));
     }
 
-    /// True for a call that changes something.
+    /// True for a call that only who signs may make.
     pub(crate) fn is_action(method: &Method, path: &str) -> bool {
-        method == Method::POST && path == crate::replay::PATH
+        method == Method::POST && ACTIONS.contains(&path)
     }
 
     /// Does what a signed call asks for.
-    pub(crate) async fn act(&self, body: Bytes) -> Reply {
-        let (status, value) = match &self.replay {
-            Some(replay) => replay(body).await,
+    pub(crate) async fn act(&self, path: &str, body: Bytes) -> Reply {
+        let (status, value) = match self.actions.get(path) {
+            Some(action) => action(body).await,
             None => (StatusCode::SERVICE_UNAVAILABLE, json!({"message": "not started yet"})),
         };
         with_json(status, &value)

@@ -10,6 +10,7 @@ use crate::redeliver::{self, RedeliverOptions};
 use crate::replay::{self, ReplayOptions};
 use crate::sql::{self, SqlOptions};
 use crate::standard_output::print;
+use crate::table_tool::{self, CheckOptions, InspectOptions};
 use crate::{environment, reference, serve};
 use alluvium_base::Region;
 use alluvium_wire::client::Connection;
@@ -127,6 +128,25 @@ enum Failed {
     Discard(ChosenOptions),
 }
 
+const TABLE_EXAMPLES: &str = "\
+Examples:
+  alluvium table inspect sensors.readings
+  alluvium table check lake/sensors.readings
+  alluvium table check --json 's3tablescatalog/lake.sensors.readings'
+
+NAME is namespace.table, looked for as `alluvium sql` does, or bucket/namespace.table. A running server is
+asked, a stopped one's data directory is opened. Check reads every snapshot's metadata and the end of every
+file, not the rows, and changes nothing: exit 0 when all is sound, 1 with what was found.";
+
+/// What to do with a table.
+#[derive(Debug, Subcommand)]
+enum Table {
+    /// Show files by size, deletes, snapshots, metadata, and what upkeep would do and did last
+    Inspect(InspectOptions),
+    /// Verify that every referenced file is there and that all counts agree: exit 0, or 1 with what was found
+    Check(CheckOptions),
+}
+
 const LOG_EXAMPLES: &str = "\
 Examples:
   alluvium log check --data-dir /var/lib/alluvium
@@ -171,6 +191,9 @@ enum Command {
     /// Show, commit or discard batches of a stopped server whose files could not be committed
     #[command(subcommand, after_long_help = FAILED_EXAMPLES)]
     Failed(Failed),
+    /// Inspect or check a table
+    #[command(subcommand, after_long_help = TABLE_EXAMPLES)]
+    Table(Table),
     /// Show it all: a throw-away lake, sensor readings through it, and what came out
     Demo(DemoOptions),
     /// Print a completion script for a shell
@@ -220,6 +243,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Redeliver(options) => finish(redeliver_records(&options)),
         Command::Replay(options) => finish(replay_errors(&options)),
         Command::Failed(what) => finish(failed_batches(&what)),
+        Command::Table(Table::Inspect(options)) => finish(inspect_table(&options)),
+        Command::Table(Table::Check(options)) => sound(check_table(&options)),
         Command::Demo(options) => finish(demo::run(&options)),
         Command::ConfigReference => finish(print(&reference::configuration())),
         Command::Completions { shell } => finish(print(&completions(shell))),
@@ -304,6 +329,16 @@ fn redeliver_records(options: &RedeliverOptions) -> Result<(), String> {
 
 fn replay_errors(options: &ReplayOptions) -> Result<(), String> {
     print(&two_threads()?.block_on(replay::run(options))?)
+}
+
+fn inspect_table(options: &InspectOptions) -> Result<(), String> {
+    print(&two_threads()?.block_on(table_tool::inspect(options))?)
+}
+
+fn check_table(options: &CheckOptions) -> Result<bool, String> {
+    let (sound, text) = two_threads()?.block_on(table_tool::check(options))?;
+    print(&text)?;
+    Ok(sound)
 }
 
 fn failed_batches(what: &Failed) -> Result<(), String> {

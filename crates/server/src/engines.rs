@@ -4,7 +4,7 @@ use crate::admin::Admin;
 use crate::configuration::Configuration;
 use crate::door::{Registered, Registry};
 use crate::metrics_page;
-use crate::replay;
+use crate::{replay, table_tool};
 use alluvium_base::{AccountId, Clock, Random, SequenceNumber};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
@@ -179,9 +179,14 @@ impl Engines {
                 + &metrics_page::data_streams(&figures.look(&streams))
         });
         let (engine, streams) = (self.delivery.clone(), self.streams.clone());
-        admin.replay_by(move |body| {
+        admin.act_by(replay::PATH, move |body| {
             let (engine, streams) = (engine.clone(), streams.clone());
             Box::pin(async move { replay::answer(&engine, &streams, &body).await })
+        });
+        let lake = self.lake.clone();
+        admin.act_by(table_tool::PATH, move |body| {
+            let lake = lake.clone();
+            Box::pin(async move { table_tool::answer(&lake, &body).await })
         });
         let journal = self.journal.clone();
         admin.check("log", move || {

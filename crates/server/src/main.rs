@@ -24,6 +24,7 @@ mod serve;
 mod sql;
 mod standard_output;
 mod stopped;
+mod table_tool;
 mod telemetry;
 
 use std::process::ExitCode;

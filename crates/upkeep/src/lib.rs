@@ -17,6 +17,7 @@ pub mod compaction;
 mod error;
 pub mod inspect;
 pub mod job;
+pub mod settings;
 pub mod snapshots;
 pub mod unreferenced;
 mod upkeep;

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A server on the same machine accepts at once or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that a call may take; the server's own limits are shorter.
+/// The longest that a call may take unless told otherwise; the server's own limits are shorter.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Why a call has no answer, or which refusal it got.
@@ -98,6 +98,7 @@ pub struct Connection {
     destination: Destination,
     authority: String,
     sender: Option<SendRequest<Full<Bytes>>>,
+    patience: Duration,
 }
 
 impl Connection {
@@ -111,7 +112,14 @@ impl Connection {
             Some(_) => parsed.to_string(),
             None => format!("{parsed}:80"),
         };
-        Ok(Self { destination, authority, sender: None })
+        Ok(Self { destination, authority, sender: None, patience: CALL_TIMEOUT })
+    }
+
+    /// Lets calls take that long.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Calls an AWS JSON operation: `target` is `PREFIX.Operation`.
@@ -157,7 +165,7 @@ impl Connection {
             .sign(&mut head, region, service, &body, clock.now_ms())
             .map_err(|error| unsendable(&error))?;
         self.open().await?;
-        let answered = timeout(CALL_TIMEOUT, self.exchange(head, body)).await;
+        let answered = timeout(self.patience, self.exchange(head, body)).await;
         let answered = answered.unwrap_or_else(|late| Err(self.no_answer(&late)));
         if answered.is_err() {
             self.sender = None;

@@ -153,6 +153,18 @@ impl Catalog {
         listing.collect()
     }
 
+    /// Tables of all regions and buckets, in order of their ids, after one.
+    pub async fn all_tables(
+        &self,
+        after: Option<TableId>,
+        limit: usize,
+    ) -> Result<Vec<TableRecord>, CatalogError> {
+        let after = after.map(|id| id.to_string());
+        let scan = Scan { collection: TABLES, prefix: String::new(), after, limit };
+        let documents = self.records.scan(scan).await?;
+        documents.iter().map(|document| parse(&document.key, &document.body)).collect()
+    }
+
     /// Gives a table another name, in the same bucket. `token`, if given, must be current.
     pub async fn rename_table(
         &self,

@@ -284,7 +284,7 @@ impl Door {
             let verified =
                 self.verify(ticket, presented, &head, incoming, NOT_BUILT_BODY_MAX).await;
             return match verified {
-                Ok((_, received)) => self.parts.admin.act(received.bytes.clone()).await,
+                Ok((_, received)) => self.parts.admin.act(path, received.bytes.clone()).await,
                 Err(problem) => ticket.protocol.refuse(ticket.id, &problem),
             };
         }
