@@ -14,6 +14,7 @@ use crate::output::{Column, QueryOutput, Rows, Sender, StatementKind};
 use crate::request::{EngineOptions, QueryRequest};
 use crate::table::{FileReaders, STORE_URL};
 use crate::unnest::UnnestPlanner;
+use crate::upkeep::{ByHand, TableUpkeep};
 use crate::{QueryError, create, functions, insert, meaning, show};
 use alluvium_base::{Clock, Random, Region};
 use alluvium_lake::Lake;
@@ -55,6 +56,8 @@ struct Inner {
     /// Made when a statement first asks: a server that only takes records never pays for them.
     functions: OnceLock<HashSet<String>>,
     watch: Arc<Watch>,
+    /// What `OPTIMIZE` and `VACUUM` do, once it is known.
+    upkeep: OnceLock<ByHand>,
     /// Taken when the engine is dropped.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -122,6 +125,7 @@ impl Engine {
             options,
             environment,
             functions: OnceLock::new(),
+            upkeep: OnceLock::new(),
             runtime: Some(runtime),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -129,7 +133,7 @@ impl Engine {
 
     /// The kind of a statement, without running it; a statement that cannot be read is an error.
     pub fn kind_of(sql: &str) -> Result<StatementKind, QueryError> {
-        statement::parse(sql, &[]).map(|s| kind(&s))
+        statement::parse(sql, &[]).map(|s| StatementKind::of(&s))
     }
 
     /// Runs a future on the engine's threads, not on those that answer requests.
@@ -137,6 +141,17 @@ impl Engine {
         if let Some(runtime) = &self.inner.runtime {
             runtime.spawn(work);
         }
+    }
+
+    /// Says who does what `OPTIMIZE` and `VACUUM` ask for; the first word counts.
+    pub fn upkeep_by(&self, upkeep: Arc<dyn TableUpkeep>) {
+        let _ = self.inner.upkeep.set(ByHand(upkeep));
+    }
+
+    fn upkeep(&self) -> Result<&ByHand, QueryError> {
+        self.inner.upkeep.get().ok_or_else(|| {
+            QueryError::Unsupported("this engine has nobody who looks after tables".into())
+        })
     }
 
     /// What catalogs hold, in a region.
@@ -161,9 +176,9 @@ impl Engine {
         };
         let work = runtime.spawn(async move {
             let statement = statement::parse(&sql, &parameters)?;
-            let kind = kind(&statement);
-            let writes = kind == StatementKind::Ddl || matches!(statement, Statement::Insert(_));
-            Ok((kind, writes))
+            let kind = StatementKind::of(&statement);
+            let reads = matches!(statement, Statement::Query(_)) || kind == StatementKind::Utility;
+            Ok((kind, !reads))
         });
         work.await.map_err(|e| QueryError::Internal(format!("the statement was not read: {e}")))?
     }
@@ -290,26 +305,6 @@ fn url_of(text: &str) -> Result<url::Url, QueryError> {
     url::Url::parse(text).map_err(|e| QueryError::Internal(format!("{text}: {e}")))
 }
 
-fn kind(statement: &Statement) -> StatementKind {
-    match statement {
-        Statement::Query(_) | Statement::Insert(_) => StatementKind::Dml,
-        Statement::CreateTable(_)
-        | Statement::CreateDatabase { .. }
-        | Statement::DropDatabase { .. }
-        | Statement::DropTable { .. } => StatementKind::Ddl,
-        Statement::Explain { .. }
-        | Statement::ShowCatalogs { .. }
-        | Statement::ShowDatabases { .. }
-        | Statement::ShowTables { .. }
-        | Statement::ShowColumns { .. }
-        | Statement::ShowCreateTable { .. }
-        | Statement::ShowPartitions { .. }
-        | Statement::ShowTableProperties { .. }
-        | Statement::ShowFunctions { .. }
-        | Statement::Describe { .. } => StatementKind::Utility,
-    }
-}
-
 /// The column that statements which write show.
 fn rows_column() -> Vec<Column> {
     vec![Column::of("rows", &arrow::datatypes::DataType::Int64)]
@@ -326,7 +321,7 @@ impl Work {
     async fn run(self, head: Option<oneshot::Sender<QueryOutput>>) -> Result<(), QueryError> {
         let session = self.engine.session(&self.request)?;
         let statement = statement::parse(&self.request.sql, &self.request.parameters)?;
-        let kind = kind(&statement);
+        let kind = StatementKind::of(&statement);
         let scanned = session.names.readers.scanned_bytes();
         let answer = |output: QueryOutput| {
             if let Some(head) = head {
@@ -365,6 +360,17 @@ impl Work {
             }
             Statement::DropTable { name, if_exists } => {
                 create::drop_table(&session, &name, if_exists).await?;
+                answer(QueryOutput::new(kind, Vec::new(), None, scanned));
+                Ok(())
+            }
+            Statement::Optimize(optimize) => {
+                let rewritten = self.engine.upkeep()?.optimize(&session, optimize).await?;
+                scanned.fetch_add(rewritten, Ordering::Relaxed);
+                answer(QueryOutput::new(kind, Vec::new(), None, scanned));
+                Ok(())
+            }
+            Statement::Vacuum { table } => {
+                self.engine.upkeep()?.vacuum(&session, &table).await?;
                 answer(QueryOutput::new(kind, Vec::new(), None, scanned));
                 Ok(())
             }

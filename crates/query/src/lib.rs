@@ -4,7 +4,7 @@
 //! - `dialect` reads a statement and says it in DataFusion's words; `functions` and `unnest` are what
 //!   Trino has and DataFusion has not, or means otherwise; [`render`] writes values as Athena does.
 //! - `names` finds tables in the lake's catalog; `table` reads them as Iceberg demands.
-//! - `create`, `insert` and `show` are the other statements.
+//! - `create`, `insert`, `upkeep` and `show` are the other statements.
 //! - `meaning` is where DataFusion's operators mean something else than Trino's.
 //! - `memory` bounds what a query holds where DataFusion does not.
 //!
@@ -33,6 +33,7 @@ mod request;
 mod show;
 mod table;
 mod unnest;
+mod upkeep;
 
 pub use dialect::{STATEMENT_MAX_BYTES, translate};
 pub use directory::Directory;
@@ -40,3 +41,4 @@ pub use engine::Engine;
 pub use error::QueryError;
 pub use output::{Column, QueryOutput, Rows, StatementKind};
 pub use request::{EngineOptions, QueryRequest};
+pub use upkeep::TableUpkeep;

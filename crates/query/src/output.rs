@@ -1,6 +1,7 @@
 //! What a statement gives back.
 
 use crate::QueryError;
+use crate::dialect::Statement;
 use crate::insert::Written;
 use crate::render::athena_type;
 use arrow::datatypes::DataType;
@@ -13,7 +14,7 @@ use tokio_util::sync::DropGuard;
 /// Athena's `StatementType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatementKind {
-    /// `SELECT`, `INSERT`.
+    /// `SELECT`, `INSERT`, `OPTIMIZE`, `VACUUM`.
     Dml,
     /// `CREATE`, `DROP`.
     Ddl,
@@ -22,6 +23,29 @@ pub enum StatementKind {
 }
 
 impl StatementKind {
+    pub(crate) fn of(statement: &Statement) -> Self {
+        match statement {
+            Statement::Query(_)
+            | Statement::Insert(_)
+            | Statement::Optimize(_)
+            | Statement::Vacuum { .. } => Self::Dml,
+            Statement::CreateTable(_)
+            | Statement::CreateDatabase { .. }
+            | Statement::DropDatabase { .. }
+            | Statement::DropTable { .. } => Self::Ddl,
+            Statement::Explain { .. }
+            | Statement::ShowCatalogs { .. }
+            | Statement::ShowDatabases { .. }
+            | Statement::ShowTables { .. }
+            | Statement::ShowColumns { .. }
+            | Statement::ShowCreateTable { .. }
+            | Statement::ShowPartitions { .. }
+            | Statement::ShowTableProperties { .. }
+            | Statement::ShowFunctions { .. }
+            | Statement::Describe { .. } => Self::Utility,
+        }
+    }
+
     /// Athena's word for it.
     pub fn as_str(self) -> &'static str {
         match self {

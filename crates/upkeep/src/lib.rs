@@ -19,6 +19,8 @@ pub mod inspect;
 pub mod job;
 pub mod settings;
 pub mod snapshots;
+#[cfg(test)]
+mod testing;
 pub mod unreferenced;
 mod upkeep;
 

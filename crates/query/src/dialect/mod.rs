@@ -14,7 +14,7 @@ mod words;
 
 pub(crate) use calls::names as call_names;
 pub(crate) use statement::{
-    ColumnDefinition, CreateTable, Insert, Name, PartitionTerm, Statement, TableProperty,
+    ColumnDefinition, CreateTable, Insert, Name, Optimize, PartitionTerm, Statement, TableProperty,
     parse_partition_terms,
 };
 

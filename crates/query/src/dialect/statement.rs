@@ -7,8 +7,8 @@
 
 use super::{AthenaDialect, NESTING_MAX, bind, parse_error, tokens};
 use crate::QueryError;
-use datafusion::sql::sqlparser::ast::Query;
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 /// A dotted name, each part in lower case (identifiers are case-insensitive, as in Trino).
@@ -87,6 +87,16 @@ pub(crate) enum Statement {
     DropDatabase { name: Name, if_exists: bool },
     DropTable { name: Name, if_exists: bool },
     Insert(Insert),
+    Optimize(Optimize),
+    Vacuum { table: Name },
+}
+
+/// `OPTIMIZE … REWRITE DATA USING BIN_PACK`.
+#[derive(Debug)]
+pub(crate) struct Optimize {
+    pub(crate) table: Name,
+    /// `SELECT * FROM` the table with the statement's `WHERE`, when it has one.
+    pub(crate) chosen: Option<Box<Query>>,
 }
 
 /// Reads one statement, with expressions for its `?`.
@@ -108,8 +118,6 @@ const REFUSED: &[&str] = &[
     "MERGE",
     "UPDATE",
     "DELETE",
-    "OPTIMIZE",
-    "VACUUM",
     "ALTER",
     "MSCK",
     "UNLOAD",
@@ -264,25 +272,39 @@ impl Reader {
             "CREATE" => self.create(),
             "DROP" => self.drop(),
             "INSERT" => self.insert(),
+            "OPTIMIZE" => self.optimize(),
+            "VACUUM" => self.vacuum(),
             other if REFUSED.contains(&other) => {
                 Err(QueryError::Unsupported(format!("the statement {other} is not supported")))
             }
             _ => self.wrong(
-                "'CREATE', 'DESCRIBE', 'DROP', 'EXPLAIN', 'INSERT', 'SELECT', 'SHOW', 'VALUES', \
-                 'WITH'",
+                "'CREATE', 'DESCRIBE', 'DROP', 'EXPLAIN', 'INSERT', 'OPTIMIZE', 'SELECT', 'SHOW', \
+                 'VACUUM', 'VALUES', 'WITH'",
             ),
         }
     }
 
     /// The rest of the statement as a query.
     fn query(&mut self) -> Result<Box<Query>, QueryError> {
+        self.rest(|parser| parser.parse_query())
+    }
+
+    /// The rest of the statement as a predicate.
+    fn predicate(&mut self) -> Result<Expr, QueryError> {
+        self.rest(|parser| parser.parse_expr())
+    }
+
+    fn rest<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>,
+    ) -> Result<T, QueryError> {
         let rest = super::words::understood(self.tokens.split_off(self.at));
         self.at = self.tokens.len();
         // The parser descends several levels for each bracket.
         let mut parser = Parser::new(&AthenaDialect)
             .with_recursion_limit(NESTING_MAX * 4)
             .with_tokens_with_locations(rest);
-        let query = parser.parse_query().map_err(parse_error)?;
+        let parsed = parse(&mut parser).map_err(parse_error)?;
         let left = parser.peek_token();
         if left.token != Token::EOF {
             return Err(QueryError::Syntax(format!(
@@ -290,7 +312,7 @@ impl Reader {
                 left.span.start.line, left.span.start.column, left.token
             )));
         }
-        Ok(query)
+        Ok(parsed)
     }
 
     fn explain(&mut self) -> Result<Statement, QueryError> {
@@ -304,7 +326,7 @@ impl Reader {
         }
         match self.peek() {
             Some(Token::Word(w))
-                if ["CREATE", "DROP", "INSERT", "SHOW", "DESCRIBE"]
+                if ["CREATE", "DROP", "INSERT", "OPTIMIZE", "VACUUM", "SHOW", "DESCRIBE"]
                     .contains(&w.value.to_ascii_uppercase().as_str()) =>
             {
                 let word = w.value.to_ascii_uppercase();
@@ -444,6 +466,29 @@ impl Reader {
             Vec::new()
         };
         Ok(Statement::Insert(Insert { table, columns, query: self.query()? }))
+    }
+
+    fn optimize(&mut self) -> Result<Statement, QueryError> {
+        self.expect("OPTIMIZE")?;
+        let table = self.name()?;
+        for word in ["REWRITE", "DATA", "USING", "BIN_PACK"] {
+            self.expect(word)?;
+        }
+        if !self.accept("WHERE") {
+            return Ok(Statement::Optimize(Optimize { table, chosen: None }));
+        }
+        let predicate = self.predicate()?;
+        let quoted: Vec<String> = table.0.iter().map(|part| format!("\"{part}\"")).collect();
+        let mut all = Reader::new(tokens(&format!("SELECT * FROM {}", quoted.join(".")))?).query()?;
+        if let SetExpr::Select(select) = all.body.as_mut() {
+            select.selection = Some(predicate);
+        }
+        Ok(Statement::Optimize(Optimize { table, chosen: Some(all) }))
+    }
+
+    fn vacuum(&mut self) -> Result<Statement, QueryError> {
+        self.expect("VACUUM")?;
+        Ok(Statement::Vacuum { table: self.name()? })
     }
 
     fn query_in_bracket(&self) -> bool {

@@ -43,7 +43,7 @@ fn what_is_not_supported_is_refused_by_its_name() {
         ("update a set x = 1", "UPDATE"),
         ("DELETE FROM a", "DELETE"),
         ("CREATE VIEW v AS SELECT 1", "CREATE VIEW"),
-        ("OPTIMIZE t REWRITE DATA USING BIN_PACK", "OPTIMIZE"),
+        ("EXPLAIN OPTIMIZE t REWRITE DATA USING BIN_PACK", "EXPLAIN OPTIMIZE"),
         ("DROP VIEW v", "DROP VIEW"),
         ("SHOW STATS FOR t", "SHOW STATS"),
     ] {
@@ -99,4 +99,31 @@ fn depth_and_length_are_bounded() {
     assert!(matches!(parse(&long), Err(QueryError::Syntax(_))));
     let huge = format!("SELECT '{}'", "x".repeat(300_000));
     assert!(matches!(parse(&huge), Err(QueryError::Syntax(_))));
+}
+
+#[test]
+fn optimize_and_vacuum_name_their_table_and_what_is_chosen_of_it() {
+    let Statement::Optimize(read) = parse("OPTIMIZE db.T rewrite data using bin_pack").unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(read.table.0, ["db", "t"]);
+    assert!(read.chosen.is_none());
+    let sql = "OPTIMIZE \"s3tablescatalog/b\".db.t REWRITE DATA USING BIN_PACK \
+               WHERE day >= date '2026-01-01' AND region IN ('eu', 'us')";
+    let Statement::Optimize(read) = parse(sql).unwrap() else { panic!() };
+    let chosen = read.chosen.unwrap().to_string();
+    assert!(chosen.contains("FROM \"s3tablescatalog/b\".\"db\".\"t\" WHERE"), "{chosen}");
+    let Statement::Vacuum { table } = parse("vacuum a.b.c;").unwrap() else { panic!() };
+    assert_eq!(table.0, ["a", "b", "c"]);
+    for wrong in [
+        "OPTIMIZE t",
+        "OPTIMIZE t REWRITE DATA USING SORT",
+        "OPTIMIZE t REWRITE DATA USING BIN_PACK WHERE",
+        "OPTIMIZE t REWRITE DATA USING BIN_PACK WHERE x = 1 ORDER BY y",
+        "VACUUM",
+        "VACUUM t u",
+    ] {
+        assert!(matches!(parse(wrong), Err(QueryError::Syntax(_))), "{wrong}");
+    }
 }
