@@ -1,5 +1,6 @@
 //! The lake: where tables are loaded and commits begin.
 
+use crate::activity::Activity;
 use crate::catalog::{Catalog, CatalogError, TableRecord};
 use crate::commit::Committers;
 use crate::delta::PositionCache;
@@ -134,6 +135,7 @@ pub(crate) struct Inner {
     pub(crate) key_indexes: KeyIndexes,
     pub(crate) turns: Turns<TableId>,
     pub(crate) committers: Committers,
+    pub(crate) activity: Activity,
     pub(crate) options: LakeOptions,
     /// Old metadata files that a reader held when they could have gone, by table.
     pub(crate) spared: Mutex<HashMap<TableId, Vec<String>>>,
@@ -159,6 +161,7 @@ impl Lake {
                 key_indexes: KeyIndexes::new(&*catalog.random),
                 turns: Turns::default(),
                 committers: Committers::default(),
+                activity: Activity::default(),
                 catalog,
                 objects,
                 file_io,
@@ -182,6 +185,11 @@ impl Lake {
     /// The lake's objects.
     pub fn objects(&self) -> &Arc<dyn Objects> {
         &self.inner.objects
+    }
+
+    /// Which tables were committed to.
+    pub fn activity(&self) -> &Activity {
+        &self.inner.activity
     }
 
     /// Manifests and manifest lists, cached.

@@ -5,10 +5,12 @@
 //! - [`Lake`] loads tables and is where commits begin; [`commit`] is the one commit path.
 //! - [`storage`] lets the `iceberg` library read and write `store::objects`.
 //! - [`metadata_cache`] and [`manifest_cache`] keep immutable files by location, bounded (I8).
+//! - [`activity`] tells upkeep which tables were committed to.
 //! - [`evolve`] makes and grows schemas from records.
 //! - [`decode`], [`delta`] and [`write`] turn records into data files and the keys of rows to be
 //!   deleted.
 
+pub mod activity;
 pub mod avro_names;
 pub mod catalog;
 pub mod commit;

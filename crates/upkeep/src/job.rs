@@ -32,6 +32,14 @@ pub struct Amount {
     pub bytes: u64,
 }
 
+impl Amount {
+    /// Adds another.
+    pub fn add(&mut self, other: Self) {
+        self.files = self.files.saturating_add(other.files);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
 /// The last run of one kind of upkeep of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +54,9 @@ pub struct Job {
     /// How often it failed in a row, up to now.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
+    /// After a failure it does not run before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_ms: Option<i64>,
     /// What it took up.
     #[serde(default)]
     pub before: Amount,
@@ -89,7 +100,20 @@ pub enum Ended {
     /// There was nothing to do.
     Nothing,
     /// It failed.
-    Failed(String),
+    Failed {
+        /// Why.
+        why: String,
+        /// The wait before the next try after the first failure; it doubles with each.
+        wait_ms: i64,
+    },
+}
+
+/// The longest wait after failures.
+const WAIT_MS_MAX: i64 = 24 * 60 * 60 * 1000;
+
+fn doubled(wait_ms: i64, failures: u32) -> i64 {
+    let factor = 1i64.checked_shl(failures.saturating_sub(1).min(32)).unwrap_or(i64::MAX);
+    wait_ms.max(1).saturating_mul(factor).min(WAIT_MS_MAX.max(wait_ms))
 }
 
 impl Job {
@@ -101,6 +125,7 @@ impl Job {
             last_run_ms: now_ms,
             failure_message: None,
             failures: 0,
+            again_ms: None,
             before: Amount::default(),
             after: Amount::default(),
             done: String::new(),
@@ -113,9 +138,10 @@ impl Job {
                 job.worked = Some(Worked { at_ms: now_ms, done: words });
             }
             Ended::Nothing => job.done = "nothing to do".into(),
-            Ended::Failed(why) => {
+            Ended::Failed { why, wait_ms } => {
                 job.outcome = JobOutcome::Failed;
                 job.failures = last.map_or(0, |last| last.failures).saturating_add(1);
+                job.again_ms = Some(now_ms.saturating_add(doubled(wait_ms, job.failures)));
                 job.failure_message = Some(why.chars().take(MESSAGE_CHARS_MAX).collect());
             }
         }
@@ -188,8 +214,12 @@ mod tests {
 
     #[test]
     fn failures_are_counted_until_one_succeeds() {
-        let first = Job::after(None, Ended::Failed("no".into()), 1);
-        let second = Job::after(Some(&first), Ended::Failed("x".repeat(5_000)), 2);
+        let failed = |why: &str| Ended::Failed { why: why.into(), wait_ms: 10 };
+        let first = Job::after(None, failed("no"), 1);
+        let second = Job::after(Some(&first), failed(&"x".repeat(5_000)), 2);
+        assert_eq!((first.again_ms, second.again_ms), (Some(11), Some(22)));
+        let late = Job { failures: u32::MAX, ..second.clone() };
+        assert_eq!(Job::after(Some(&late), failed("no"), 0).again_ms, Some(WAIT_MS_MAX));
         assert_eq!((first.failures, second.failures), (1, 2));
         assert_eq!(second.failure_message.as_ref().map(String::len), Some(MESSAGE_CHARS_MAX));
         assert_eq!(Job::after(Some(&second), Ended::Nothing, 3).failures, 0);
@@ -197,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_stored_job_is_read_again_and_older_ones_without_newer_members() {
-        let job = Job::after(None, Ended::Failed("no".into()), 1);
+        let job = Job::after(None, Ended::Failed { why: "no".into(), wait_ms: 5 }, 1);
         let text = serde_json::to_string(&job).unwrap();
         assert_eq!(serde_json::from_str::<Job>(&text).unwrap(), job);
         let bare = r#"{"outcome": "Successful", "lastRunMs": 7}"#;

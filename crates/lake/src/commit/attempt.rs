@@ -383,6 +383,7 @@ fn finish_all(lake: &Lake, parts: Vec<Part>) -> (Vec<Committed>, Vec<(TableId, S
             committed.push(Committed { record, metadata, snapshot_id: None, deletes, already });
             continue;
         };
+        lake.inner.activity.committed(record.id);
         lake.inner.metadata.insert(&draft.location, &draft.metadata, draft.metadata_bytes);
         for (path, gone) in draft.gone {
             lake.inner.positions.insert(path, gone);
