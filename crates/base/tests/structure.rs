@@ -20,7 +20,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "alluvium-services",
         &[
-            "base", "store", "log", "streams", "access", "lake", "query", "upkeep", "delivery", "wire",
+            "base", "store", "log", "streams", "access", "lake", "query", "upkeep", "delivery",
+            "wire",
         ],
     ),
     (

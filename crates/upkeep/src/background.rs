@@ -12,9 +12,9 @@
 //! looked at at a time, and the rewrites among them run by the bounds of [`crate::Upkeep`] (I8). Nothing
 //! here is ever waited for by who writes, and no failure reaches them.
 
+use crate::UpkeepError;
 use crate::job::{self, Amount, Ended, Job};
 use crate::settings::{JobKind, Settings};
-use crate::UpkeepError;
 use alluvium_base::{Clock, TableId};
 use alluvium_lake::Lake;
 use alluvium_lake::catalog::{CatalogError, TableRecord};

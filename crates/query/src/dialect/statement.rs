@@ -479,7 +479,8 @@ impl Reader {
         }
         let predicate = self.predicate()?;
         let quoted: Vec<String> = table.0.iter().map(|part| format!("\"{part}\"")).collect();
-        let mut all = Reader::new(tokens(&format!("SELECT * FROM {}", quoted.join(".")))?).query()?;
+        let mut all =
+            Reader::new(tokens(&format!("SELECT * FROM {}", quoted.join(".")))?).query()?;
         if let SetExpr::Select(select) = all.body.as_mut() {
             select.selection = Some(predicate);
         }

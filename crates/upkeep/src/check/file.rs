@@ -66,8 +66,7 @@ async fn rows_of(objects: &dyn Objects, path: &str, size_bytes: u64) -> Result<u
     let mut tail_bytes = FOOTER_GUESS;
     loop {
         let tail = read_whole(objects, path, Some((size_bytes, tail_bytes))).await?;
-        let mut reader =
-            ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
+        let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
         match reader.try_parse_sized(&tail, size_bytes) {
             Ok(()) => {
                 let footer = reader.finish().map_err(|error| unreadable(error.to_string()))?;

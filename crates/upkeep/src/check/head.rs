@@ -51,7 +51,9 @@ impl Pass<'_> {
             list => list?,
         };
         if list.iter().any(|file| !matches!(self.sums.get(&file.manifest_path), Some(Some(_)))) {
-            self.note(format!("deletes of snapshot {id} were not looked at: a manifest is damaged"));
+            self.note(format!(
+                "deletes of snapshot {id} were not looked at: a manifest is damaged"
+            ));
             return Ok(());
         }
         let mut rows: HashMap<u128, u64> = HashMap::new();

@@ -4,9 +4,7 @@ use super::file::{Expected, look};
 use super::{FILES_REMEMBERED, Finding, FindingKind, Pass, identity, of_file, size_of};
 use alluvium_lake::LoadError;
 use futures::{StreamExt as _, TryStreamExt as _};
-use iceberg::spec::{
-    DataContentType, Manifest, ManifestContentType, ManifestFile, ManifestStatus,
-};
+use iceberg::spec::{DataContentType, Manifest, ManifestContentType, ManifestFile, ManifestStatus};
 
 /// Files that are looked at at once.
 const LOOKS: usize = 8;
@@ -26,11 +24,14 @@ impl Sums {
     fn of(manifest: &Manifest) -> Self {
         let mut sums = Self::default();
         for entry in manifest.entries().iter().filter(|entry| entry.is_alive()) {
-            let (rows, counted) = (entry.record_count(), match entry.content_type() {
-                DataContentType::Data => &mut sums.rows,
-                DataContentType::PositionDeletes => &mut sums.position_deletes,
-                DataContentType::EqualityDeletes => &mut sums.equality_deletes,
-            });
+            let (rows, counted) = (
+                entry.record_count(),
+                match entry.content_type() {
+                    DataContentType::Data => &mut sums.rows,
+                    DataContentType::PositionDeletes => &mut sums.position_deletes,
+                    DataContentType::EqualityDeletes => &mut sums.equality_deletes,
+                },
+            );
             *counted = counted.saturating_add(rows);
             match entry.content_type() {
                 DataContentType::Data => sums.data_files += 1,
