@@ -1,3 +1,5 @@
+//! When tables are looked at, and what is recorded of it; the work itself is only noted.
+
 use super::*;
 use crate::job::JobOutcome;
 use crate::testing::Bench;

@@ -1,3 +1,5 @@
+//! Tables that are sound, and each kind of damage.
+
 use super::*;
 use crate::testing::Bench;
 use alluvium_lake::TableChange;
