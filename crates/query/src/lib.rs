@@ -41,4 +41,5 @@ pub use engine::Engine;
 pub use error::QueryError;
 pub use output::{Column, QueryOutput, Rows, StatementKind};
 pub use request::{EngineOptions, QueryRequest};
+pub use table::{LiveFile, ScanPlan, ScannerOptions, TableScan, TableScanner};
 pub use upkeep::TableUpkeep;

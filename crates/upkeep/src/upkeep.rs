@@ -7,6 +7,7 @@
 use crate::UpkeepError;
 use alluvium_base::{Clock, Random, TableId};
 use alluvium_lake::{Committed, Lake, TableChange};
+use alluvium_query::{ScannerOptions, TableScanner};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 /// Bounds of upkeep.
 #[derive(Debug, Clone)]
 pub struct UpkeepOptions {
-    /// Where sorts spill; made if absent.
+    /// Where sorts spill and files wait until they are whole. Made if absent; what is in it is
+    /// removed at the start, so that it is upkeep's alone.
     pub spill_dir: PathBuf,
     /// What may be spilled at a time, all rewrites together.
     pub spill_limit_bytes: u64,
@@ -52,6 +54,7 @@ pub struct Upkeep {
 #[derive(Debug)]
 struct Inner {
     lake: Lake,
+    scanner: TableScanner,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     options: UpkeepOptions,
@@ -77,6 +80,17 @@ impl Drop for Inner {
 /// The highest nice value: the least share of a processor.
 const NICE: i32 = 19;
 
+/// Footers of files that are planned and then read.
+const FOOTER_CACHE_BYTES: u64 = 16 << 20;
+
+/// Removes what an earlier process left.
+fn sweep(directory: &std::path::Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
 fn lower_priority() {
     // Linux takes this for the calling thread alone; where it is refused upkeep is only less kind.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
@@ -87,10 +101,17 @@ fn lower_priority() {
 impl Upkeep {
     /// Upkeep of a lake. Runs within a Tokio runtime, on which commits will run.
     pub fn new(lake: Lake, options: UpkeepOptions) -> Result<Self, UpkeepError> {
-        std::fs::create_dir_all(&options.spill_dir).map_err(|e| {
-            let directory = options.spill_dir.display();
+        let directory = &options.spill_dir;
+        sweep(directory).and_then(|()| std::fs::create_dir_all(directory)).map_err(|e| {
+            let directory = directory.display();
             UpkeepError::Unavailable(format!("spill directory {directory}: {e}"))
         })?;
+        let scanner = ScannerOptions {
+            memory_limit_bytes: options.memory_limit_bytes / 2,
+            spill_dir: options.spill_dir.clone(),
+            spill_limit_bytes: options.spill_limit_bytes,
+            footer_cache_bytes: FOOTER_CACHE_BYTES,
+        };
         let server = tokio::runtime::Handle::try_current()
             .map_err(|e| UpkeepError::Internal(format!("no threads for commits: {e}")))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -103,6 +124,7 @@ impl Upkeep {
         let inner = Inner {
             clock: Arc::clone(lake.catalog().clock()),
             random: Arc::clone(lake.catalog().random()),
+            scanner: TableScanner::new(lake.clone(), scanner)?,
             lake,
             rewrites: Arc::new(Semaphore::new(options.rewrites.max(1))),
             options,
@@ -117,6 +139,11 @@ impl Upkeep {
     /// The lake.
     pub fn lake(&self) -> &Lake {
         &self.inner.lake
+    }
+
+    /// Reads files of tables.
+    pub fn scanner(&self) -> &TableScanner {
+        &self.inner.scanner
     }
 
     /// The time.

@@ -34,8 +34,8 @@ mod tests;
 pub use decoder::{ChangeDecoder, Changes};
 pub use keys::{KeyColumns, KeyError};
 pub(crate) use position_deletes::{Gone, PositionCache};
-pub use position_file::may_name;
 pub(crate) use position_file::write as write_positions;
+pub use position_file::{may_name, position_delete_file};
 pub use reducer::{OperationCounts, STAGE_BYTES};
 pub use writer::DeltaWriter;
 

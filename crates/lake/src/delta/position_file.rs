@@ -1,11 +1,13 @@
 //! A position delete file: rows of data files that are gone, by path and position (Iceberg
 //! specification, "Position Delete Files").
 
-use crate::write::{PendingFile, WriteError};
+use crate::write::{PendingFile, WriteError, data_location};
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use bytes::Bytes;
-use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Datum, Struct};
+use iceberg::spec::{
+    DataContentType, DataFileBuilder, DataFileFormat, Datum, Struct, TableMetadata,
+};
 use md5::{Digest, Md5};
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
@@ -91,7 +93,20 @@ pub(crate) fn write(
         .build()
         .map_err(WriteError::internal)?;
     let md5 = Md5::digest(&bytes).into();
-    Ok(PendingFile { bucket, key, bytes: Bytes::from(bytes), md5, data_file })
+    Ok(PendingFile { bucket, key, bytes: Bytes::from(bytes), spooled: None, md5, data_file })
+}
+
+/// Writes the positions of one partition's files as a delete file beside the table's data files.
+/// Each list is ascending, and there is at least one.
+pub fn position_delete_file(
+    metadata: &TableMetadata,
+    name: &str,
+    (spec_id, partition): (i32, &Struct),
+    positions: &BTreeMap<String, Vec<u64>>,
+) -> Result<PendingFile, WriteError> {
+    let (bucket, directory) = data_location(metadata)?;
+    let key = format!("{directory}/{name}-deletes.parquet");
+    write((bucket, key), spec_id, partition, positions)
 }
 
 /// Whether a position delete file may name a data file.

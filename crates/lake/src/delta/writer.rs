@@ -160,6 +160,6 @@ impl Keyed {
             .build()
             .map_err(WriteError::internal)?;
         let md5 = Md5::digest(&bytes).into();
-        Ok(PendingFile { bucket, key, bytes: Bytes::from(bytes), md5, data_file })
+        Ok(PendingFile { bucket, key, bytes: Bytes::from(bytes), spooled: None, md5, data_file })
     }
 }

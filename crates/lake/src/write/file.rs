@@ -2,20 +2,21 @@
 
 use super::properties::TableSettings;
 use super::sort::{SORTED_BYTES, Sorter};
-use super::{WriteError, nested, parquet_schema, statistics};
+use super::spool::{Spool, Spooled};
+use super::{WriteError, WriteOptions, nested, parquet_schema, statistics};
 use arrow::array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use iceberg::spec::{
     DataContentType, DataFile, DataFileBuilder, DataFileFormat, SchemaRef as IcebergRef, Struct,
 };
-use md5::{Digest, Md5};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Type as PhysicalType;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::SchemaDescriptor;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What the files of one writer share.
@@ -28,6 +29,10 @@ pub(super) struct FileSettings {
     properties: WriterProperties,
     spec_id: i32,
     sorter: Option<Sorter>,
+    /// The sort order that the rows of files are in.
+    order_id: i32,
+    /// Where files wait until they are whole; in memory without it.
+    spool: Option<PathBuf>,
 }
 
 impl FileSettings {
@@ -36,8 +41,8 @@ impl FileSettings {
         iceberg_schema: &IcebergRef,
         arrow_schema: SchemaRef,
         spec_id: i32,
-        sorter: Option<Sorter>,
-        bloom_columns: &[i32],
+        (sorter, order_id): (Option<Sorter>, i32),
+        options: &WriteOptions,
     ) -> Result<Self, WriteError> {
         let parquet_schema = parquet_schema::of(&arrow_schema, iceberg_schema)?;
         let mut properties = WriterProperties::builder()
@@ -48,7 +53,7 @@ impl FileSettings {
         for column in parquet_schema.columns() {
             let info = column.self_type().get_basic_info();
             let wanted = info.has_id()
-                && (bloom_columns.contains(&info.id()) || identifiers.contains(&info.id()));
+                && (options.bloom_columns.contains(&info.id()) || identifiers.contains(&info.id()));
             // Parquet has no filter of booleans, and for two values none is of use.
             if wanted && column.physical_type() != PhysicalType::BOOLEAN {
                 properties = properties
@@ -66,6 +71,8 @@ impl FileSettings {
             properties,
             spec_id,
             sorter,
+            order_id,
+            spool: options.spool.clone(),
         })
     }
 }
@@ -91,18 +98,27 @@ pub struct PendingFile {
     pub bucket: String,
     /// Its key there.
     pub key: String,
-    /// The whole file.
+    /// The whole file, unless it is spooled.
     pub bytes: Bytes,
+    /// The whole file, if it waits on disk.
+    pub spooled: Option<Arc<Spooled>>,
     /// The MD5 of the bytes.
     pub md5: [u8; 16],
     /// What a manifest says of it; its path is `s3://bucket/key`.
     pub data_file: DataFile,
 }
 
+impl PendingFile {
+    /// Its length.
+    pub fn size_bytes(&self) -> u64 {
+        self.spooled.as_ref().map_or(self.bytes.len() as u64, |spooled| spooled.size_bytes())
+    }
+}
+
 /// A file that takes rows.
 pub(super) struct OpenFile {
     settings: Arc<FileSettings>,
-    writer: ArrowWriter<Vec<u8>>,
+    writer: ArrowWriter<Spool>,
     key: String,
     partition: Struct,
     rows: u64,
@@ -129,7 +145,8 @@ impl OpenFile {
             .with_properties(settings.properties.clone())
             .with_parquet_schema(settings.parquet_schema.clone());
         let schema = Arc::clone(&settings.arrow_schema);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)
+        let spool = Spool::new(settings.spool.as_deref(), name)?;
+        let writer = ArrowWriter::try_new_with_options(spool, schema, options)
             .map_err(WriteError::internal)?;
         let base = &settings.table.data_key;
         let key = if directory.is_empty() {
@@ -173,7 +190,7 @@ impl OpenFile {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.writer.bytes_written() + self.writer.memory_size() + self.unsorted_bytes
+        self.writer.inner().held_bytes() + self.writer.memory_size() + self.unsorted_bytes
     }
 
     pub(super) fn finish(mut self) -> Result<PendingFile, WriteError> {
@@ -186,7 +203,9 @@ impl OpenFile {
         }
         let footer = self.writer.finish().map_err(WriteError::internal)?;
         // `into_inner` would write the footer a second time; `finish` has flushed everything.
-        let bytes = std::mem::take(self.writer.inner_mut());
+        let spool = std::mem::replace(self.writer.inner_mut(), Spool::Memory(Vec::new()));
+        let (bytes, spooled, md5) = spool.finish()?;
+        let size_bytes = spooled.as_ref().map_or(bytes.len() as u64, |file| file.size_bytes());
         let table = &self.settings.table;
         let metrics =
             statistics::of(&footer, &self.settings.iceberg_schema, |id| table.metrics_of(id))?;
@@ -202,7 +221,7 @@ impl OpenFile {
             .partition(self.partition)
             .partition_spec_id(self.settings.spec_id)
             .record_count(self.rows)
-            .file_size_in_bytes(bytes.len() as u64)
+            .file_size_in_bytes(size_bytes)
             .column_sizes(metrics.column_sizes)
             .value_counts(metrics.value_counts)
             .null_value_counts(metrics.null_value_counts)
@@ -210,14 +229,14 @@ impl OpenFile {
             .lower_bounds(metrics.lower_bounds)
             .upper_bounds(metrics.upper_bounds)
             .split_offsets(Some(metrics.split_offsets))
-            .sort_order_id(settings.sorter.as_ref().map_or(0, |sorter| sorter.order_id))
+            .sort_order_id(settings.order_id)
             .build()
             .map_err(WriteError::internal)?;
-        let md5 = Md5::digest(&bytes).into();
         Ok(PendingFile {
             bucket: table.bucket.clone(),
             key: self.key,
-            bytes: Bytes::from(bytes),
+            bytes,
+            spooled,
             md5,
             data_file,
         })

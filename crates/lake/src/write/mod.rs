@@ -19,19 +19,22 @@
 //! looked up in them when rows are updated or deleted.
 //!
 //! A table with a sort order gets files whose rows are in it: a file's rows are held back, 64 MiB at
-//! most, and sorted when it is finished.
+//! most, and sorted when it is finished. A rewrite that sorts all its rows by [`OrderKeys`] says so
+//! ([`FileOrder`]), and keeps large files on disk until they are whole ([`WriteOptions::spool`]).
 //!
 //! Left out: layout hints (`write.distribution-mode`, `write.object-storage.*`), Bloom filters by property, and delete
 //! files, which are [`crate::delta`]'s.
 
 mod file;
 pub(crate) mod nested;
+mod order_keys;
 mod parquet_schema;
 mod partition;
 mod path;
 mod properties;
 mod publish;
 mod sort;
+mod spool;
 mod statistics;
 mod transform;
 
@@ -39,8 +42,10 @@ mod transform;
 mod tests;
 
 pub use file::PendingFile;
+pub use order_keys::OrderKeys;
 pub(crate) use properties::data_location;
 pub use publish::{PublishError, publish};
+pub use spool::Spooled;
 
 use alluvium_base::ErrorKind;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -50,6 +55,7 @@ use iceberg::spec::{FormatVersion, Struct, TableMetadata};
 use partition::Partitioner;
 use properties::TableSettings;
 use sort::Sorter;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How a [`TableWriter`] names files, and how much it holds.
@@ -68,6 +74,22 @@ pub struct WriteOptions {
     pub max_open_bytes: usize,
     /// Field ids of columns that get Bloom filters, beside the table's identifier fields.
     pub bloom_columns: Vec<i32>,
+    /// What order the rows of a file have.
+    pub order: FileOrder,
+    /// A directory in which files wait until they are whole; without one they wait in memory.
+    pub spool: Option<PathBuf>,
+}
+
+/// What order the rows of a file have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FileOrder {
+    /// The table's: rows are held back and sorted.
+    #[default]
+    Sorted,
+    /// The table's: rows come in it.
+    AsGiven,
+    /// None that the table knows of.
+    Unordered,
 }
 
 impl WriteOptions {
@@ -80,6 +102,8 @@ impl WriteOptions {
             max_open_files: 100,
             max_open_bytes: 256 << 20,
             bloom_columns: Vec::new(),
+            order: FileOrder::default(),
+            spool: None,
         }
     }
 }
@@ -102,6 +126,9 @@ pub enum WriteError {
     /// The batch does not fit the table's schema (columns, types, a null in a required column).
     #[error("the rows do not fit the table's schema: {0}")]
     BadBatch(ArrowError),
+    /// The directory where files wait until they are whole does not take them.
+    #[error("no place for a file that is being written: {0}")]
+    Spool(String),
     /// Arrow, Parquet or Iceberg failed on rows that fit: a defect of this program.
     #[error("writing a data file failed: {0}")]
     Internal(String),
@@ -113,6 +140,7 @@ impl WriteError {
         match self {
             Self::FormatVersion(_) | Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::BadPrefix(_) | Self::BadBatch(_) => ErrorKind::Invalid,
+            Self::Spool(_) => ErrorKind::Unavailable,
             Self::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -156,13 +184,19 @@ impl TableWriter {
             Partitioner::new(metadata.default_partition_spec(), iceberg_schema, &schema)?;
         let target_file_bytes = options.target_file_bytes.unwrap_or(table.target_file_bytes).max(1);
         let sorter = Sorter::new(metadata.default_sort_order(), &schema)?;
+        let order_id = sorter.as_ref().map_or(0, |sorter| sorter.order_id);
+        let ordered = match options.order {
+            FileOrder::Sorted => (sorter, order_id),
+            FileOrder::AsGiven => (None, order_id),
+            FileOrder::Unordered => (None, 0),
+        };
         let settings = Arc::new(FileSettings::new(
             table,
             iceberg_schema,
             Arc::clone(&schema),
             metadata.default_partition_spec_id(),
-            sorter,
-            &options.bloom_columns,
+            ordered,
+            &options,
         )?);
         Ok(Self {
             schema,

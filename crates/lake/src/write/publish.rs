@@ -68,11 +68,17 @@ pub async fn publish(
 async fn publish_one(objects: &dyn Objects, file: &PendingFile) -> Result<(), PublishError> {
     let options = PutOptions {
         condition: PutCondition::IfAbsent,
-        expected_size_bytes: Some(file.bytes.len() as u64),
+        expected_size_bytes: Some(file.size_bytes()),
         expected_md5: Some(file.md5),
         ..PutOptions::default()
     };
-    let put = objects.put_bytes(&file.bucket, &file.key, file.bytes.clone(), options).await;
+    let put = match &file.spooled {
+        Some(spooled) => {
+            let finish = Box::new(|_: &mut _| Ok(()));
+            objects.put(&file.bucket, &file.key, spooled.body(), options, finish).await
+        }
+        None => objects.put_bytes(&file.bucket, &file.key, file.bytes.clone(), options).await,
+    };
     match put {
         Ok(_) => Ok(()),
         Err(ObjectsError::Precondition { .. }) => is_ours(objects, file).await,
@@ -88,14 +94,14 @@ async fn publish_one(objects: &dyn Objects, file: &PendingFile) -> Result<(), Pu
 async fn is_ours(objects: &dyn Objects, file: &PendingFile) -> Result<(), PublishError> {
     let meta = objects.head(&file.bucket, &file.key).await.map_err(|error| failed(file, error))?;
     let etag = hex::encode(file.md5);
-    if meta.etag == etag && meta.size_bytes == file.bytes.len() as u64 {
+    if meta.etag == etag && meta.size_bytes == file.size_bytes() {
         return Ok(());
     }
     Err(PublishError::Different {
         bucket: file.bucket.clone(),
         key: file.key.clone(),
         found: format!("{} of {} bytes", meta.etag, meta.size_bytes),
-        wanted: format!("{etag} of {} bytes", file.bytes.len()),
+        wanted: format!("{etag} of {} bytes", file.size_bytes()),
     })
 }
 

@@ -51,7 +51,22 @@ impl Sorter {
         Ok((!fields.is_empty()).then_some(Self { order_id, fields }))
     }
 
-    fn keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, WriteError> {
+    /// Turns the keys into bytes that are in their order.
+    pub(super) fn converter(&self, batch: &RecordBatch) -> Result<RowConverter, WriteError> {
+        let types = self.keys(&batch.slice(0, 0))?;
+        let types = types.iter().zip(&self.fields).map(|(key, field)| {
+            SortField::new_with_options(key.data_type().clone(), field.options)
+        });
+        RowConverter::new(types.collect()).map_err(WriteError::internal)
+    }
+
+    /// How the columns are sorted, in the order of the keys.
+    pub(super) fn options(&self) -> impl Iterator<Item = SortOptions> {
+        self.fields.iter().map(|field| field.options)
+    }
+
+    /// The transformed columns of a batch.
+    pub(super) fn keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, WriteError> {
         let column = |field: &Field| {
             let source = nested::column_at(batch.columns(), &field.path)
                 .ok_or_else(|| WriteError::internal("a sort source is not where it was"))?;
@@ -69,11 +84,7 @@ impl Sorter {
         mut each: impl FnMut(&RecordBatch) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
         let Some(first) = batches.first() else { return Ok(()) };
-        let types = self.keys(&first.slice(0, 0))?;
-        let types = types.iter().zip(&self.fields).map(|(key, field)| {
-            SortField::new_with_options(key.data_type().clone(), field.options)
-        });
-        let converter = RowConverter::new(types.collect()).map_err(WriteError::internal)?;
+        let converter = self.converter(first)?;
         let mut rows: Vec<Rows> = Vec::with_capacity(batches.len());
         let mut places: Vec<(usize, usize)> = Vec::new();
         for (at, batch) in batches.iter().enumerate() {

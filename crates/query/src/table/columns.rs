@@ -9,6 +9,18 @@ use std::sync::Arc;
 
 /// The schema of a table as queries see it, column by column in the order of `schema`.
 pub(crate) fn query_schema(schema: &Schema) -> Result<SchemaRef, QueryError> {
+    schema_of(schema, query_type)
+}
+
+/// As [`query_schema`], in the types that files are written in.
+pub(super) fn stored_schema(schema: &Schema) -> Result<SchemaRef, QueryError> {
+    schema_of(schema, |of| Ok(strip(&iceberg::arrow::type_to_arrow_type(of)?)))
+}
+
+fn schema_of(
+    schema: &Schema,
+    type_of: impl Fn(&Type) -> Result<DataType, QueryError>,
+) -> Result<SchemaRef, QueryError> {
     let mut seen = HashSet::new();
     let mut fields = Vec::new();
     for field in schema.as_struct().fields() {
@@ -19,7 +31,7 @@ pub(crate) fn query_schema(schema: &Schema) -> Result<SchemaRef, QueryError> {
             )));
         }
         refuse_new_types(&field.field_type, &name)?;
-        fields.push(Field::new(name, query_type(&field.field_type)?, !field.required));
+        fields.push(Field::new(name, type_of(&field.field_type)?, !field.required));
     }
     Ok(Arc::new(ArrowSchema::new(fields)))
 }

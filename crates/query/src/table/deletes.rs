@@ -65,7 +65,7 @@ impl PositionDeletes {
     }
 
     /// The positions that are gone from a file, in order.
-    fn of(&self, file: &LiveFile) -> Vec<u64> {
+    pub(super) fn of(&self, file: &LiveFile) -> Vec<u64> {
         let Some(found) = self.by_path.get(file.data().file_path()) else { return Vec::new() };
         let mut positions: Vec<u64> = found.clone();
         positions.sort_unstable();

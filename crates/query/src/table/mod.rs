@@ -6,7 +6,7 @@
 //! - [`deletes`]: position and equality deletes (sequence rules of the Iceberg specification).
 //! - [`field_ids`]: files of older schemas, their columns matched by field id.
 //! - [`reader`]: bytes of Parquet files out of the lake's objects, footers cached.
-//! - [`provider`]: the table provider over all these. [`metadata_tables`]: `"t$snapshots"` and others.
+//! - [`provider`]: the table provider over all these; [`scanner`] reads chosen files for rewrites. [`metadata_tables`]: `"t$snapshots"` and others.
 //!
 //! A scan plans from one snapshot: it sees all of a commit or none of it (I5). Deletion vectors, types of
 //! format version 3 and files that are not Parquet are refused by name (I7).
@@ -20,7 +20,10 @@ mod plan;
 mod provider;
 mod pruning;
 mod reader;
+mod scanner;
 
 pub(crate) use plan::load_error;
+pub use plan::{LiveFile, ScanPlan};
 pub(crate) use provider::{IcebergTable, STORE_URL};
 pub(crate) use reader::FileReaders;
+pub use scanner::{ScannerOptions, TableScan, TableScanner};

@@ -11,31 +11,40 @@ use std::sync::Arc;
 
 /// A file of a snapshot.
 #[derive(Debug, Clone)]
-pub(super) struct LiveFile {
+pub struct LiveFile {
     entry: ManifestEntryRef,
     /// The partition spec that it was written by.
-    pub(super) spec_id: i32,
+    pub spec_id: i32,
     /// Its data sequence number.
-    pub(super) sequence: i64,
+    pub sequence: i64,
 }
 
 impl LiveFile {
-    pub(super) fn data(&self) -> &DataFile {
+    /// A file by its entry in a manifest of `spec_id`.
+    pub fn new(entry: ManifestEntryRef, spec_id: i32, sequence: i64) -> Self {
+        Self { entry, spec_id, sequence }
+    }
+
+    /// What its manifest says of it.
+    pub fn data(&self) -> &DataFile {
         self.entry.data_file()
     }
 
     /// The partition that it lies in: deletes of a partition apply to its files only.
-    pub(super) fn partition(&self) -> (i32, &Struct) {
+    pub fn partition(&self) -> (i32, &Struct) {
         (self.spec_id, self.data().partition())
     }
 }
 
 /// All that a scan reads.
-#[derive(Debug, Default)]
-pub(super) struct ScanPlan {
-    pub(super) files: Vec<LiveFile>,
-    pub(super) position_deletes: Vec<LiveFile>,
-    pub(super) equality_deletes: Vec<LiveFile>,
+#[derive(Debug, Clone, Default)]
+pub struct ScanPlan {
+    /// Data files, in the order in which they are read when one reads alone.
+    pub files: Vec<LiveFile>,
+    /// Position delete files.
+    pub position_deletes: Vec<LiveFile>,
+    /// Equality delete files.
+    pub equality_deletes: Vec<LiveFile>,
 }
 
 /// The library's errors of loading, as ours.
@@ -78,11 +87,8 @@ async fn read(lake: &Lake, manifest: &ManifestFile, plan: &mut ScanPlan) -> Resu
     for entry in loaded.entries().iter().filter(|entry| entry.is_alive()) {
         let data = entry.data_file();
         refuse_formats(data)?;
-        let file = LiveFile {
-            entry: Arc::clone(entry),
-            spec_id: manifest.partition_spec_id,
-            sequence: entry.sequence_number().unwrap_or(manifest.sequence_number),
-        };
+        let sequence = entry.sequence_number().unwrap_or(manifest.sequence_number);
+        let file = LiveFile::new(Arc::clone(entry), manifest.partition_spec_id, sequence);
         match data.content_type() {
             DataContentType::Data => plan.files.push(file),
             DataContentType::PositionDeletes => plan.position_deletes.push(file),
@@ -93,6 +99,12 @@ async fn read(lake: &Lake, manifest: &ManifestFile, plan: &mut ScanPlan) -> Resu
 }
 
 fn refuse_formats(data: &DataFile) -> Result<(), QueryError> {
+    if data.key_metadata().is_some() {
+        return Err(QueryError::Unsupported(format!(
+            "the table has encrypted files, which are not read: '{}'",
+            data.file_path()
+        )));
+    }
     match (data.content_type(), data.file_format()) {
         (_, DataFileFormat::Parquet) => Ok(()),
         (DataContentType::PositionDeletes, DataFileFormat::Puffin) => Err(QueryError::Unsupported(

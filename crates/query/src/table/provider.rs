@@ -1,10 +1,10 @@
 //! The table provider: one snapshot of one table.
 
-use super::columns::{primitive_scalar, query_schema};
+use super::columns::{primitive_scalar, query_schema, stored_schema};
 use super::deletes::PositionDeletes;
 use super::equality::{self, Applied, DeletedKeys, NotDeleted};
 use super::field_ids::FieldIds;
-use super::plan::{LiveFile, plan};
+use super::plan::{LiveFile, ScanPlan, plan};
 use super::pruning::Pruner;
 use super::reader::{FileReaders, ScanFiles};
 use crate::QueryError;
@@ -67,6 +67,30 @@ impl IcebergTable {
         };
         let arrow = query_schema(&schema)?;
         Ok(Self { readers, metadata, snapshot, schema, arrow })
+    }
+
+    /// The table by its schema of now, in the types that files are written in, whatever snapshot
+    /// its files are of.
+    pub(super) fn stored(
+        readers: FileReaders,
+        metadata: TableMetadataRef,
+    ) -> std::result::Result<Self, QueryError> {
+        let schema = metadata.current_schema().clone();
+        let arrow = stored_schema(&schema)?;
+        Ok(Self { readers, metadata, snapshot: None, schema, arrow })
+    }
+
+    /// Reads all columns of some files.
+    pub(super) async fn scan_files(
+        &self,
+        files: &ScanPlan,
+        positions: &PositionDeletes,
+        partitions: usize,
+        memory: Arc<dyn MemoryPool>,
+    ) -> std::result::Result<Arc<dyn ExecutionPlan>, QueryError> {
+        let projection = (0..self.arrow.fields().len()).collect();
+        let ask = Ask { projection, predicate: None, limit: None, partitions, memory };
+        self.scan_plan(&ask, files, positions, Arc::clone(&self.arrow)).await
     }
 }
 
@@ -133,19 +157,29 @@ impl IcebergTable {
             Pruner::new(Arc::clone(&self.schema), Arc::clone(&self.arrow), ask.predicate.clone());
         let plan = plan(self.readers.lake(), &self.metadata, snapshot, &pruner).await?;
         metrics::histogram!("alluvium_query_scan_files").record(plan.files.len() as f64);
+        let positions = PositionDeletes::load(&plan, &self.readers, &ask.memory).await?;
+        self.scan_plan(&ask, &plan, &positions, output).await
+    }
+
+    async fn scan_plan(
+        &self,
+        ask: &Ask,
+        plan: &ScanPlan,
+        positions: &PositionDeletes,
+        output: SchemaRef,
+    ) -> std::result::Result<Arc<dyn ExecutionPlan>, QueryError> {
         if plan.files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(output)));
         }
         self.measure(&plan.files).await?;
-        let positions = PositionDeletes::load(&plan, &self.readers, &ask.memory).await?;
-        let sets = equality::load(&plan, &self.metadata, &self.readers, &ask.memory).await?;
+        let sets = equality::load(plan, &self.metadata, &self.readers, &ask.memory).await?;
         let mut groups: BTreeMap<Applied, Vec<&LiveFile>> = BTreeMap::new();
         for file in &plan.files {
             groups.entry(equality::applied(&sets, file)).or_default().push(file);
         }
         let mut scans = Vec::with_capacity(groups.len());
         for (applied, files) in groups {
-            scans.push(self.scan_group(&ask, &files, &applied, &positions, &sets).await?);
+            scans.push(self.scan_group(ask, &files, &applied, positions, &sets).await?);
         }
         if scans.len() == 1
             && let Some(scan) = scans.pop()

@@ -1,1 +1,0 @@
-//! Rewrites small files and files with deletes into few large ones.

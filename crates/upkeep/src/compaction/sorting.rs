@@ -1,0 +1,109 @@
+//! Rows sorted by keys of bytes, in bounded memory: what does not fit is spilled.
+
+use super::request::Layout;
+use crate::UpkeepError;
+use alluvium_lake::write::OrderKeys;
+use alluvium_query::QueryError;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use std::any::Any;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// No column of a table has this name.
+const KEY: &str = "\u{0}key";
+
+/// Sorts the rows of a plan, which gets their keys as its last column.
+pub(super) fn sorted(
+    input: Arc<dyn ExecutionPlan>,
+    layout: Arc<Layout>,
+) -> Result<Arc<dyn ExecutionPlan>, UpkeepError> {
+    let failed = |e: DataFusionError| UpkeepError::from(QueryError::from(e));
+    let schema = input.schema();
+    let mut columns: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
+    for (at, field) in schema.fields().iter().enumerate() {
+        columns.push((Arc::new(Column::new(field.name(), at)), field.name().clone()));
+    }
+    columns.push((Arc::new(Key { layout }), KEY.to_string()));
+    let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new(KEY, schema.fields().len()));
+    let keyed = ProjectionExec::try_new(columns, input).map_err(failed)?;
+    let by = PhysicalSortExpr::new(key, SortOptions::default());
+    let order = LexOrdering::new(vec![by])
+        .ok_or_else(|| UpkeepError::Internal("a sort by nothing".into()))?;
+    // One sort has all the memory; several would leave none to merge what they sorted.
+    let whole = Arc::new(CoalescePartitionsExec::new(Arc::new(keyed)));
+    Ok(Arc::new(SortExec::new(order, whole)))
+}
+
+/// The key of each row.
+#[derive(Debug)]
+struct Key {
+    layout: Arc<Layout>,
+}
+
+impl Key {
+    fn keys(&self) -> Option<&OrderKeys> {
+        match &*self.layout {
+            Layout::AsCame => None,
+            Layout::Sorted(keys) | Layout::Curve(keys) => Some(keys),
+        }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("key")
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.layout, &other.layout)
+    }
+}
+impl Eq for Key {}
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (Arc::as_ptr(&self.layout) as usize).hash(state);
+    }
+}
+
+impl PhysicalExpr for Key {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn data_type(&self, _: &Schema) -> Result<DataType> {
+        Ok(DataType::Binary)
+    }
+    fn nullable(&self, _: &Schema) -> Result<bool> {
+        Ok(false)
+    }
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let keys = self
+            .keys()
+            .ok_or_else(|| DataFusionError::Internal("keys of rows that are not sorted".into()))?;
+        let keys = keys.of(batch).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        Ok(ColumnarValue::Array(Arc::new(keys) as ArrayRef))
+    }
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        Vec::new()
+    }
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(self)
+    }
+    fn fmt_sql(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
