@@ -2,7 +2,7 @@
 
 use super::properties::TableSettings;
 use super::sort::{SORTED_BYTES, Sorter};
-use super::spool::{Spool, Spooled};
+use super::spool::{Spool, Spooled, Whole};
 use super::{WriteError, WriteOptions, nested, parquet_schema, statistics};
 use arrow::array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -204,7 +204,7 @@ impl OpenFile {
         let footer = self.writer.finish().map_err(WriteError::internal)?;
         // `into_inner` would write the footer a second time; `finish` has flushed everything.
         let spool = std::mem::replace(self.writer.inner_mut(), Spool::Memory(Vec::new()));
-        let (bytes, spooled, md5) = spool.finish()?;
+        let Whole { bytes, spooled, md5 } = spool.finish()?;
         let size_bytes = spooled.as_ref().map_or(bytes.len() as u64, |file| file.size_bytes());
         let table = &self.settings.table;
         let metrics =

@@ -20,6 +20,14 @@ pub(super) enum Spool {
     File { out: BufWriter<File>, whole: Spooled, md5: Md5 },
 }
 
+/// A whole file.
+pub(super) struct Whole {
+    /// Its bytes, unless it is spooled.
+    pub(super) bytes: Bytes,
+    pub(super) spooled: Option<Arc<Spooled>>,
+    pub(super) md5: [u8; 16],
+}
+
 impl Spool {
     /// In a directory, under the file's own name, or in memory.
     pub(super) fn new(directory: Option<&Path>, name: &str) -> Result<Self, WriteError> {
@@ -39,18 +47,19 @@ impl Spool {
         }
     }
 
-    /// The whole file: its bytes or where they are, and their MD5.
-    pub(super) fn finish(self) -> Result<(Bytes, Option<Arc<Spooled>>, [u8; 16]), WriteError> {
+    /// The whole file.
+    pub(super) fn finish(self) -> Result<Whole, WriteError> {
         match self {
             Self::Memory(bytes) => {
                 let md5 = Md5::digest(&bytes).into();
-                Ok((Bytes::from(bytes), None, md5))
+                Ok(Whole { bytes: Bytes::from(bytes), spooled: None, md5 })
             }
             Self::File { mut out, whole, md5 } => {
                 let failed =
                     |e: std::io::Error| WriteError::Spool(format!("{}: {e}", whole.path.display()));
                 out.flush().map_err(failed)?;
-                Ok((Bytes::new(), Some(Arc::new(whole)), md5.finalize().into()))
+                let (spooled, md5) = (Some(Arc::new(whole)), md5.finalize().into());
+                Ok(Whole { bytes: Bytes::new(), spooled, md5 })
             }
         }
     }
@@ -142,9 +151,9 @@ mod tests {
         let bytes: Vec<u8> = (0..3 * PIECE_BYTES / 2).map(|at| (at % 251) as u8).collect();
         let mut spool = Spool::new(Some(directory.path()), "a.parquet").unwrap();
         spool.write_all(&bytes).unwrap();
-        let (held, spooled, md5) = spool.finish().unwrap();
-        let spooled = spooled.unwrap();
-        assert!(held.is_empty());
+        let whole = spool.finish().unwrap();
+        let (spooled, md5) = (whole.spooled.unwrap(), whole.md5);
+        assert!(whole.bytes.is_empty());
         assert_eq!((spooled.size_bytes(), md5), (bytes.len() as u64, Md5::digest(&bytes).into()));
         let pieces: Vec<Bytes> = spooled.body().try_collect().await.unwrap();
         assert_eq!(pieces.concat(), bytes);
