@@ -9,7 +9,7 @@
 //!
 //! Parts: [`stream`] what a stream is; [`streams`] all of them, as documents and in memory;
 //! [`destination`] which table a configuration names; [`lane_log`] what delivery asks of the log;
-//! [`batch`] the documents of a batch; [`prefix`] and [`java_time`] where objects go;
+//! [`batch`] the documents of a batch, [`claims`] which files they need; [`prefix`] and [`java_time`] where objects go;
 //! [`error_object`] and [`error_groups`] what they hold; [`s3`] records into objects of a bucket;
 //! [`kpl`] and [`processing`] what happens to records on their way; `convert` log to files;
 //! `data_files` files as text; [`engine`] the scheduler; [`pending`] what no batch has yet;
@@ -21,6 +21,7 @@
 //! (`lake`), group commit (`log`).
 
 pub mod batch;
+pub mod claims;
 mod convert;
 mod data_files;
 pub mod destination;

@@ -2,6 +2,7 @@
 
 use crate::activity::Activity;
 use crate::catalog::{Catalog, CatalogError, TableRecord};
+use crate::claims::FileClaims;
 use crate::commit::Committers;
 use crate::delta::PositionCache;
 use crate::delta::resolve::KeyIndexes;
@@ -15,10 +16,11 @@ use alluvium_store::objects::{Objects, ObjectsError};
 use iceberg::io::FileIO;
 use iceberg::spec::{DataFile, Snapshot, TableMetadata, TableMetadataRef};
 use moka::sync::Cache;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedMutexGuard;
 
 /// How a lake works.
 #[derive(Debug, Clone)]
@@ -139,8 +141,17 @@ pub(crate) struct Inner {
     pub(crate) options: LakeOptions,
     /// Old metadata files that a reader held when they could have gone, by table.
     pub(crate) spared: Mutex<HashMap<TableId, Vec<String>>>,
+    /// Who names files outside of the tables' metadata; none until it was said.
+    pub(crate) claims: RwLock<Option<Arc<dyn FileClaims>>>,
     /// By metadata location: whether the table has tags or branches beside `main`.
     pub(crate) other_references: Cache<String, bool>,
+}
+
+/// Commits to one table wait while this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct CommitsHeld {
+    _turn: OwnedMutexGuard<()>,
 }
 
 /// Tables whose references are remembered.
@@ -167,6 +178,7 @@ impl Lake {
                 file_io,
                 options,
                 spared: Mutex::default(),
+                claims: RwLock::default(),
                 other_references: Cache::new(REFERENCES_REMEMBERED),
             }),
         }
@@ -229,6 +241,29 @@ impl Lake {
             metadata,
             metadata_location: location,
         }))
+    }
+
+    /// Metadata of a table that readers hold beside `current`: what it names they may still read.
+    pub fn held_metadata(&self, table: &TableRecord, current: &str) -> Vec<TableMetadataRef> {
+        let home = format!("{}/", table.warehouse_location());
+        self.inner.metadata.held_under(&home, current)
+    }
+
+    /// Keeps commits to a table waiting, those of every client, while what it returns lives. Whoever
+    /// has it must not commit to the table.
+    pub async fn hold_commits(&self, table: TableId) -> CommitsHeld {
+        CommitsHeld { _turn: self.inner.turns.take(table).await }
+    }
+
+    /// Says who else names files of tables ([`FileClaims`]).
+    pub fn set_claims(&self, claims: Arc<dyn FileClaims>) {
+        *self.inner.claims.write() = Some(claims);
+    }
+
+    /// Who else names files of tables; `None` when nobody has said so, and then no file may be
+    /// removed.
+    pub fn claims(&self) -> Option<Arc<dyn FileClaims>> {
+        self.inner.claims.read().clone()
     }
 
     /// The metadata at a location, cached.

@@ -6,6 +6,8 @@
 //! - [`storage`] lets the `iceberg` library read and write `store::objects`.
 //! - [`metadata_cache`] and [`manifest_cache`] keep immutable files by location, bounded (I8).
 //! - [`activity`] tells upkeep which tables were committed to.
+//! - [`named_files`] goes through what a table's metadata names, [`claims`] through what is named
+//!   elsewhere.
 //! - [`evolve`] makes and grows schemas from records.
 //! - [`decode`], [`delta`] and [`write`] turn records into data files and the keys of rows to be
 //!   deleted.
@@ -13,6 +15,7 @@
 pub mod activity;
 pub mod avro_names;
 pub mod catalog;
+pub mod claims;
 pub mod commit;
 pub mod decode;
 pub mod delta;
@@ -20,6 +23,7 @@ pub mod evolve;
 pub mod lake;
 pub mod manifest_cache;
 pub mod metadata_cache;
+pub mod named_files;
 mod parquet_files;
 pub mod storage;
 mod turns;
@@ -30,4 +34,4 @@ mod testing;
 
 pub use catalog::Catalog;
 pub use commit::{CommitError, Committed, TableChange};
-pub use lake::{Lake, LakeOptions, LoadError, LoadedTable};
+pub use lake::{CommitsHeld, Lake, LakeOptions, LoadError, LoadedTable};

@@ -101,6 +101,18 @@ impl ManifestCache {
         Ok(Arc::new(parsed.consume_entries().into_iter().collect()))
     }
 
+    /// As [`Self::list`], for one who goes through many lists once: what is not cached stays so.
+    pub async fn list_once(
+        &self,
+        snapshot: &Snapshot,
+        version: FormatVersion,
+    ) -> Result<Manifests, LoadError> {
+        match self.lists.get(snapshot.manifest_list()) {
+            Some(list) => Ok(list),
+            None => self.read_list(snapshot, version).await,
+        }
+    }
+
     /// Keeps a list that was just written.
     pub(crate) fn insert_list(&self, location: &str, list: Manifests) {
         self.lists.insert(location.to_string(), list);
@@ -115,6 +127,14 @@ impl ManifestCache {
         let manifest = Arc::new(self.read(file).await?);
         self.manifests.insert(key, manifest.clone());
         Ok(manifest)
+    }
+
+    /// As [`Self::manifest`], for one who goes through many manifests once.
+    pub async fn manifest_once(&self, file: &ManifestFile) -> Result<Arc<Manifest>, LoadError> {
+        match self.manifests.get(&inherited_key(file)) {
+            Some(manifest) => Ok(manifest),
+            None => Ok(Arc::new(self.read(file).await?)),
+        }
     }
 
     /// A manifest as it is stored now, past the cache. It is read by way of memory: the library reads

@@ -82,6 +82,20 @@ impl MetadataCache {
         self.entries.invalidate(location);
     }
 
+    /// What readers hold of all locations that begin with `prefix`, but `current`, of which the
+    /// cache itself keeps one. Drops what nobody but the cache holds.
+    pub fn held_under(&self, prefix: &str, current: &str) -> Vec<TableMetadataRef> {
+        let others: Vec<String> = {
+            let holders = self.holders.lock();
+            let keys = holders.by_location.keys();
+            keys.filter(|key| key.starts_with(prefix) && *key != current).cloned().collect()
+        };
+        others.iter().for_each(|location| self.entries.invalidate(location));
+        self.entries.run_pending_tasks();
+        let holders = self.holders.lock();
+        others.iter().filter_map(|l| holders.by_location.get(l).and_then(Weak::upgrade)).collect()
+    }
+
     /// Whether a reader still holds what was read from that location. Drops the cache's own.
     pub fn is_held(&self, location: &str) -> bool {
         self.entries.invalidate(location);

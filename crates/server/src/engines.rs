@@ -6,6 +6,7 @@ use crate::door::{Registered, Registry};
 use crate::metrics_page;
 use crate::{replay, table_tool};
 use alluvium_base::{AccountId, Clock, Random, SequenceNumber};
+use alluvium_delivery::claims::DeliveryClaims;
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
 use alluvium_delivery::s3::SpoolDir;
@@ -106,6 +107,7 @@ impl Engines {
         let catalog =
             Catalog::new(records.clone(), objects, clock.clone(), random.clone(), account);
         let lake = Lake::new(catalog, lake_options(configuration));
+        lake.set_claims(Arc::new(DeliveryClaims::new(records.clone())));
         let (pending, arrivals) = (Pending::new(), Arrivals::new());
         let options = JournalOptions::new(epoch, clock.clone(), random.clone());
         let observer = arrivals.observer(pending.observer());

@@ -9,7 +9,7 @@ use super::metadata_file::{fresh_location, metadata_bytes, references};
 use super::mirror::{apply_mirror, mirror_of};
 use super::properties::metadata_directory;
 use super::summary::{Added, summary_of};
-use super::thinning::{may_thin, snapshots_to_remove};
+use super::thinning::{kept_by_others, may_thin, snapshots_to_remove};
 use super::{Append, CommitError};
 use crate::catalog::CheckpointMove;
 use crate::delta::{Gone, write_positions};
@@ -258,7 +258,7 @@ pub(super) fn thin(
     }
     let other = match from.other_references {
         Some(other) => other,
-        None => references(metadata)?.keys().any(|name| name != MAIN_BRANCH),
+        None => kept_by_others(metadata, &references(metadata)?).is_some(),
     };
     Ok((if other { Vec::new() } else { removed }, Some(other)))
 }

@@ -3,8 +3,10 @@
 use super::append::append;
 use super::change::Work;
 use super::checkpoints::{Moves, plan_moves};
+use super::expiry::expire;
 use super::files::NewFile;
 use super::groups::{DeleteCounts, Memo, staged_keys};
+use super::properties::deletes_old_metadata;
 use super::rewrite::rewrite;
 use super::update::{swap, update};
 use super::{CommitError, Committed, TableChange};
@@ -264,6 +266,14 @@ impl Lake {
             Work::Swap { location, token } => {
                 swap(self, &found.value, location, token.as_deref()).await?
             }
+            Work::Expire { policy, expired } => {
+                let loaded = self.loaded(&found).await?;
+                let Some(draft) = expire(self, &loaded, policy, expired).await? else {
+                    transaction.preconditions.push(Precondition::AtVersion(key, found.version));
+                    return Ok(Part::without_commit(found.value, transaction, deletes));
+                };
+                draft
+            }
         };
         let mut record = found.value;
         record.previous_metadata_location.clone_from(&previous);
@@ -394,7 +404,9 @@ fn finish_all(lake: &Lake, parts: Vec<Part>) -> (Vec<Committed>, Vec<(TableId, S
         if let Some(previous) = previous {
             lake.inner.metadata.forget(&previous);
         }
-        expired.extend(draft.expired.into_iter().map(|location| (record.id, location)));
+        if deletes_old_metadata(draft.metadata.properties()) {
+            expired.extend(draft.expired.into_iter().map(|location| (record.id, location)));
+        }
         let (metadata, snapshot_id) = (Some(draft.metadata), draft.snapshot_id);
         committed.push(Committed { record, metadata, snapshot_id, deletes, already });
     }

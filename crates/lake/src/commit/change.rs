@@ -1,5 +1,6 @@
 //! What a caller asks of a commit, and what it gets.
 
+use super::expiry::{ExpiredSnapshots, SnapshotPolicy};
 use super::groups::DeleteCounts;
 use super::rewrite::Rewrite;
 use crate::catalog::{CheckpointMove, TableRecord};
@@ -30,6 +31,8 @@ pub(crate) enum Work {
     Update { requirements: Vec<TableRequirement>, updates: Vec<TableUpdate> },
     /// Another metadata file takes the place of the current one.
     Swap { location: String, token: Option<String> },
+    /// Snapshots go; which ones is decided anew when it loses a race.
+    Expire { policy: SnapshotPolicy, expired: ExpiredSnapshots },
 }
 
 /// A change of one table.
@@ -77,6 +80,13 @@ impl TableChange {
     /// `UpdateTableMetadataLocation`). `token` must be the table's current version token.
     pub fn swap(location: impl Into<String>, token: Option<String>) -> Self {
         Self::of(Work::Swap { location: location.into(), token })
+    }
+
+    /// Removes the snapshots that a policy lets go of. The table stays as it is when there are
+    /// none. Which they were is in the second part once the commit is done.
+    pub fn expire(policy: SnapshotPolicy) -> (Self, ExpiredSnapshots) {
+        let expired = ExpiredSnapshots::default();
+        (Self::of(Work::Expire { policy, expired: expired.clone() }), expired)
     }
 
     /// Moves a stream's checkpoint with the change. When it stands at or past `to` already, the

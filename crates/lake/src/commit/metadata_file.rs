@@ -118,3 +118,25 @@ pub(crate) fn stamp(
     }
     serde_json::from_value(value).map_err(|e| CommitError::Invalid(e.to_string()))
 }
+
+/// Metadata whose log names at most `most` older files, and the files that it does not name any
+/// more. The library shortens a log by the table's properties only.
+pub(crate) fn with_short_log(
+    metadata: TableMetadata,
+    most: usize,
+) -> Result<(TableMetadata, Vec<String>), CommitError> {
+    let log = metadata.metadata_log();
+    let surplus = log.len().saturating_sub(most);
+    if surplus == 0 {
+        return Ok((metadata, Vec::new()));
+    }
+    let fallen = log.iter().take(surplus).map(|entry| entry.metadata_file.clone()).collect();
+    let internal = |e: serde_json::Error| CommitError::Internal(e.to_string());
+    let mut value = serde_json::to_value(metadata).map_err(internal)?;
+    let log = value.get_mut("metadata-log").and_then(serde_json::Value::as_array_mut);
+    if let Some(log) = log {
+        log.drain(..surplus);
+    }
+    let metadata = serde_json::from_value(value).map_err(internal)?;
+    Ok((metadata, fallen))
+}

@@ -14,7 +14,7 @@
 //!   itself, so that the 10,000th commit costs what the 10th did.
 //!
 //! Parts: [`change`](self) is what a caller asks for; `attempt` runs it; `append`, `rewrite` and `update`
-//! make new metadata, `groups` which rows staged keys delete and in how many snapshots, `judge` what a client's snapshots name; `merge` and `thinning` keep lists short; `mirror` keeps the checkpoint
+//! make new metadata, `groups` which rows staged keys delete and in how many snapshots, `judge` what a client's snapshots name; `merge`, `thinning` and `expiry` keep lists short; `mirror` keeps the checkpoint
 //! properties; `create` makes tables, `fill` with their first rows, `column_types` judges their columns; `queue` lets waiting
 //! appends share one commit.
 
@@ -25,6 +25,7 @@ mod checkpoints;
 mod column_types;
 mod create;
 mod error;
+mod expiry;
 mod files;
 mod fill;
 mod groups;
@@ -42,11 +43,13 @@ mod update;
 pub use change::{Append, Committed, TableChange};
 pub use create::{BesideTable, CreateError, StagedTable, TableDefinition};
 pub use error::CommitError;
+pub use expiry::{ExpiredSnapshots, OtherRetention, SnapshotPolicy};
 pub use groups::DeleteCounts;
 pub use metadata_file::{parse_metadata, references};
 pub use mirror::RESERVED_PREFIX;
 pub use queue::QueuedAppend;
 pub use rewrite::{MergedDeletes, Moved, Origin, Rewrite};
+pub use thinning::kept_by_others;
 
 pub(crate) use queue::Committers;
 

@@ -3,6 +3,7 @@
 use super::CommitError;
 use super::mirror::RESERVED_PREFIX;
 use iceberg::spec::TableMetadata;
+use std::collections::HashMap;
 
 const METADATA_PATH: &str = "write.metadata.path";
 
@@ -53,6 +54,12 @@ fn inside(path: &str, location: &str) -> bool {
         let mut steps = rest.trim_end_matches('/').split('/');
         steps.all(|step| !step.is_empty() && step != "." && step != "..")
     })
+}
+
+/// Whether metadata files that fall out of the table's log go with the commit. They do, unless the
+/// table says otherwise: then they wait for the removal of unreferenced files.
+pub(crate) fn deletes_old_metadata(properties: &HashMap<String, String>) -> bool {
+    properties.get("write.metadata.delete-after-commit.enabled").is_none_or(|v| v != "false")
 }
 
 /// Where the table's manifests, lists and metadata files go, without a slash at the end.

@@ -9,7 +9,7 @@
 //!
 //! Files of removed snapshots stay for the removal of unreferenced files.
 
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, TableMetadata};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ const CONTIGUOUS: usize = 200;
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const AGE_HOURS: i64 = 120;
+/// Properties by which a table says itself what expires.
+const EXPIRE: &str = "history.expire.";
 
 /// How a table's snapshots are managed.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +43,46 @@ fn management(maintenance: &BTreeMap<String, Value>) -> Option<Management> {
 /// Whether the table says that others look after its snapshots. Tags and branches are asked for
 /// by the caller, who remembers the answer: to find it out costs as much as a metadata file.
 fn expires_by_property(metadata: &TableMetadata) -> bool {
-    metadata.properties().keys().any(|key| key.starts_with("history.expire."))
+    metadata.properties().keys().any(|key| key.starts_with(EXPIRE))
+}
+
+/// What the table itself says about its snapshots, if anything: tags, branches, a retention of its
+/// own on `main`, or `history.expire.*`. Then they are not managed here (S3 Tables user guide,
+/// "Considerations for snapshot management").
+pub fn kept_by_others(
+    metadata: &TableMetadata,
+    refs: &BTreeMap<String, SnapshotReference>,
+) -> Option<String> {
+    let property = metadata.properties().keys().filter(|key| key.starts_with(EXPIRE)).min();
+    if let Some(key) = property {
+        return Some(format!(
+            "the table has the property '{key}', and the management of snapshots leaves such \
+             tables alone: remove the property, or expire snapshots yourself"
+        ));
+    }
+    let own = refs.iter().find(|(name, reference)| is_retention(name, &reference.retention));
+    own.map(|(name, reference)| {
+        let what = match reference.retention {
+            SnapshotRetention::Tag { .. } => "tag",
+            SnapshotRetention::Branch { .. } if name == MAIN_BRANCH => "retention of the branch",
+            SnapshotRetention::Branch { .. } => "branch",
+        };
+        format!(
+            "the table has the {what} '{name}', and the management of snapshots leaves tables with \
+             tags, branches or history.expire properties alone: remove it, or expire snapshots \
+             yourself"
+        )
+    })
+}
+
+/// Whether a reference is more than the plain `main` that every table has.
+fn is_retention(name: &str, retention: &SnapshotRetention) -> bool {
+    let plain = SnapshotRetention::Branch {
+        min_snapshots_to_keep: None,
+        max_snapshot_age_ms: None,
+        max_ref_age_ms: None,
+    };
+    name != MAIN_BRANCH || *retention != plain
 }
 
 /// Whether so many snapshots are there that some may have to go.

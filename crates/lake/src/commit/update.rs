@@ -15,11 +15,11 @@ use super::metadata_file::{
 };
 use super::mirror::{apply_mirror, mirror_of};
 use super::properties::{check_removed, check_set, metadata_directory};
-use super::thinning::snapshots_to_remove;
+use super::thinning::{kept_by_others, snapshots_to_remove};
 use crate::catalog::TableRecord;
 use crate::lake::{Lake, LoadError, LoadedTable};
 use crate::storage::{read_range, split_location};
-use iceberg::spec::{FormatVersion, MAIN_BRANCH, TableMetadata};
+use iceberg::spec::{FormatVersion, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ fn thinned(
     let updated_ms = new.last_updated_ms();
     let mut removed = snapshots_to_remove(before, maintenance, updated_ms);
     removed.retain(|id| new.current_snapshot_id() != Some(*id));
-    if removed.is_empty() || references(&new)?.keys().any(|name| name != MAIN_BRANCH) {
+    if removed.is_empty() || kept_by_others(&new, &references(&new)?).is_some() {
         return Ok(new);
     }
     let mut builder = new.into_builder(None).remove_snapshots(&removed);
@@ -106,15 +106,27 @@ pub(crate) fn draft(
     expired: Vec<String>,
     snapshot_id: Option<i64>,
 ) -> Result<Draft, CommitError> {
-    let location = fresh_location(&metadata, current, &*lake.catalog().random)?;
-    let bytes = metadata_bytes(&metadata, &location)?;
-    if bytes.len() > METADATA_BYTES_MAX {
+    let draft = unbounded_draft(lake, metadata, current, expired, snapshot_id)?;
+    if draft.metadata_bytes > METADATA_BYTES_MAX {
         return Err(CommitError::Invalid(format!(
             "the table's metadata would have {} bytes; the limit is {METADATA_BYTES_MAX}: expire \
              snapshots first",
-            bytes.len()
+            draft.metadata_bytes
         )));
     }
+    Ok(draft)
+}
+
+/// The same, however large the metadata is.
+pub(super) fn unbounded_draft(
+    lake: &Lake,
+    metadata: TableMetadata,
+    current: Option<&str>,
+    expired: Vec<String>,
+    snapshot_id: Option<i64>,
+) -> Result<Draft, CommitError> {
+    let location = fresh_location(&metadata, current, &*lake.catalog().random)?;
+    let bytes = metadata_bytes(&metadata, &location)?;
     let metadata_bytes = bytes.len();
     let file = NewFile { location: location.clone(), bytes };
     Ok(Draft {

@@ -274,8 +274,9 @@ impl IcebergTable {
             }
             partitioned.push(part);
         }
+        let (readers, metadata) = (self.readers.clone(), Arc::clone(&self.metadata));
         let factory: Arc<dyn ParquetFileReaderFactory> =
-            Arc::new(ScanFiles { readers: self.readers.clone(), files: paths });
+            Arc::new(ScanFiles { readers, metadata, files: paths });
         let mut source = ParquetSource::new(Arc::clone(&self.arrow))
             .with_parquet_file_reader_factory(factory)
             .with_enable_page_index(true);

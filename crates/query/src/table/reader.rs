@@ -9,6 +9,7 @@ use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use iceberg::spec::TableMetadataRef;
 use moka::sync::Cache;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
@@ -89,6 +90,7 @@ impl FileReaders {
             bucket: bucket.to_string(),
             key: key.to_string(),
             size_bytes,
+            held: None,
         })
     }
 }
@@ -101,6 +103,8 @@ pub(crate) struct FileReader {
     bucket: String,
     key: String,
     size_bytes: u64,
+    /// See [`ScanFiles::metadata`].
+    held: Option<TableMetadataRef>,
 }
 
 impl FileReader {
@@ -161,6 +165,8 @@ const FOOTER_GUESS: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct ScanFiles {
     pub(super) readers: FileReaders,
+    /// What names the files: while it is held, none is removed (I6).
+    pub(super) metadata: TableMetadataRef,
     /// Path and size.
     pub(super) files: Vec<(String, u64)>,
 }
@@ -189,7 +195,8 @@ impl ParquetFileReaderFactory for ScanFiles {
         let (path, size_bytes) = found.ok_or_else(|| {
             QueryError::Internal(format!("no file of the scan is called '{alias}'")).into_df()
         })?;
-        let reader = self.readers.open(path, *size_bytes).map_err(QueryError::into_df)?;
+        let mut reader = self.readers.open(path, *size_bytes).map_err(QueryError::into_df)?;
+        reader.held = Some(Arc::clone(&self.metadata));
         Ok(Box::new(reader))
     }
 }
