@@ -8,9 +8,10 @@
 //! locations of lists and manifests, about one for a hundred data files.
 
 use crate::lake::{Lake, LoadError};
+use crate::manifest_cache::Manifests;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use iceberg::spec::{Manifest, ManifestFile, TableMetadata};
+use iceberg::spec::{FormatVersion, Manifest, ManifestFile, Snapshot, TableMetadata};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -34,11 +35,12 @@ impl NamedFiles {
         Self { lake: lake.clone(), lists: HashSet::new(), manifests: HashSet::new() }
     }
 
-    /// How many data and delete files the snapshots of metadata may name, by their lists: each file
-    /// counts once for each manifest.
+    /// How many data and delete files the metadata's snapshots may name beside what was seen, by
+    /// their lists: each file counts once for each manifest.
     pub async fn count(&self, metadata: &TableMetadata) -> Result<u64, LoadError> {
-        let mut counted = Self::new(&self.lake);
-        let manifests = counted.new_manifests(metadata, &mut |_: &str| {}).await?;
+        let snapshots: Vec<&Snapshot> = metadata.snapshots().map(AsRef::as_ref).collect();
+        let version = metadata.format_version();
+        let (_, manifests) = self.unseen(&snapshots, version, &mut |_: &str| {}).await?;
         Ok(manifests.iter().map(files_of).sum())
     }
 
@@ -57,7 +59,26 @@ impl NamedFiles {
         for statistics in metadata.partition_statistics_iter() {
             visit(&statistics.statistics_path);
         }
-        let manifests = self.new_manifests(metadata, visit).await?;
+        let snapshots: Vec<&Snapshot> = metadata.snapshots().map(AsRef::as_ref).collect();
+        self.visit_snapshots(&snapshots, metadata.format_version(), visit).await
+    }
+
+    /// Visits what a snapshot names that was not seen before.
+    pub async fn visit_snapshot(
+        &mut self,
+        snapshot: &Snapshot,
+        visit: Visit<'_>,
+    ) -> Result<(), LoadError> {
+        self.visit_snapshots(&[snapshot], FormatVersion::V2, visit).await
+    }
+
+    async fn visit_snapshots(
+        &mut self,
+        snapshots: &[&Snapshot],
+        version: FormatVersion,
+        visit: Visit<'_>,
+    ) -> Result<(), LoadError> {
+        let (lists, manifests) = self.unseen(snapshots, version, visit).await?;
         let mut reads: Vec<BoxFuture<'_, Result<Arc<Manifest>, LoadError>>> = Vec::new();
         for file in &manifests {
             reads.push(self.lake.manifests().manifest_once(file).boxed());
@@ -69,53 +90,48 @@ impl NamedFiles {
             }
         }
         drop(reads);
+        // Only what was visited whole is not read again.
+        self.lists.extend(lists);
         self.manifests.extend(manifests.into_iter().map(|file| file.manifest_path));
         Ok(())
     }
 
-    /// Visits lists and manifests: the manifests that were not seen before.
-    async fn new_manifests(
-        &mut self,
-        metadata: &TableMetadata,
+    /// Visits lists and manifests: those that were not seen before.
+    async fn unseen(
+        &self,
+        snapshots: &[&Snapshot],
+        version: FormatVersion,
         visit: Visit<'_>,
-    ) -> Result<Vec<ManifestFile>, LoadError> {
-        let mut new: Vec<ManifestFile> = Vec::new();
-        let mut paths: HashSet<String> = HashSet::new();
-        let mut reads: Vec<
-            BoxFuture<'_, Result<(String, crate::manifest_cache::Manifests), LoadError>>,
-        > = Vec::new();
-        let version = metadata.format_version();
-        for snapshot in metadata.snapshots() {
-            if self.lists.contains(snapshot.manifest_list()) {
-                continue;
-            }
-            let manifests = self.lake.manifests();
-            reads.push(
-                async move {
-                    let list = manifests.list_once(snapshot, version).await?;
-                    Ok((snapshot.manifest_list().to_string(), list))
-                }
-                .boxed(),
-            );
+    ) -> Result<(Vec<String>, Vec<ManifestFile>), LoadError> {
+        let mut reads: Vec<BoxFuture<'_, Result<(String, Manifests), LoadError>>> = Vec::new();
+        for snapshot in snapshots.iter().filter(|s| !self.lists.contains(s.manifest_list())) {
+            reads.push(self.list(snapshot, version).boxed());
         }
         let mut reads = futures::stream::iter(reads).buffer_unordered(READS);
-        let mut lists = Vec::new();
+        let (mut lists, mut manifests) = (Vec::new(), Vec::new());
+        let mut paths: HashSet<String> = HashSet::new();
         while let Some(read) = reads.next().await {
             let (location, list) = read?;
             visit(&location);
             for file in list.iter() {
                 let path = &file.manifest_path;
-                if !self.manifests.contains(path) && !paths.contains(path) {
+                if !self.manifests.contains(path) && paths.insert(path.clone()) {
                     visit(path);
-                    paths.insert(path.clone());
-                    new.push(file.clone());
+                    manifests.push(file.clone());
                 }
             }
             lists.push(location);
         }
-        drop(reads);
-        self.lists.extend(lists);
-        Ok(new)
+        Ok((lists, manifests))
+    }
+
+    async fn list(
+        &self,
+        snapshot: &Snapshot,
+        version: FormatVersion,
+    ) -> Result<(String, Manifests), LoadError> {
+        let list = self.lake.manifests().list_once(snapshot, version).await?;
+        Ok((snapshot.manifest_list().to_string(), list))
     }
 }
 

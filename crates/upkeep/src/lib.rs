@@ -4,7 +4,7 @@
 //! This crate rewrites small files ([`compaction`]), lets go of old snapshots ([`snapshots`]),
 //! removes what no table names ([`unreferenced`]), runs all three in the background by each
 //! table's settings ([`background`]), remembers what each run did ([`job`]), and shows and verifies
-//! a table ([`inspect`], [`check`]). [`Upkeep`] is what they all work with.
+//! a table ([`inspect`], [`check`]). [`elapsed`] is the time by which things grow old. [`Upkeep`] is what they all work with.
 //!
 //! Invariants: every change of a table goes through the lake's one commit path (I3, I5); a rewrite
 //! keeps each row once and revives none; a file is removed only when no snapshot, running query,
@@ -14,6 +14,7 @@
 pub mod background;
 pub mod check;
 pub mod compaction;
+pub mod elapsed;
 mod error;
 pub mod inspect;
 pub mod job;

@@ -205,6 +205,17 @@ impl Upkeep {
         }
     }
 
+    /// Runs on the server's threads what others wait for: never on a thread of low priority.
+    pub(crate) async fn on_server<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, UpkeepError>> + Send + 'static,
+    ) -> Result<T, UpkeepError> {
+        match self.inner.server.spawn(work).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(UpkeepError::Internal(format!("upkeep failed: {error}"))),
+        }
+    }
+
     /// Commits on the server's threads: while a commit has the table's turn, delivery waits for it,
     /// and must not wait for a thread of low priority.
     pub async fn commit(

@@ -86,6 +86,11 @@ impl Catalog {
         self.turns.take(key.clone()).await
     }
 
+    /// The documents, for those that keep their own beside the catalog's.
+    pub fn records(&self) -> &Arc<dyn Records> {
+        &self.records
+    }
+
     /// The account that owns everything here.
     pub fn account(&self) -> &AccountId {
         &self.account

@@ -11,7 +11,8 @@ use crate::catalog::{
     TableRecord, Warehouse, WarehouseState, Witness, body_of, check_table_name, first_settings,
     joined, link_table, name_key, namespace_key, table_key, warehouse_key,
 };
-use crate::lake::Lake;
+use crate::lake::{CommitsHeld, Lake};
+use crate::storage::split_location;
 use alluvium_base::{TableId, kill_point};
 use alluvium_store::records::{Operation, Precondition, Transaction};
 use iceberg::TableUpdate;
@@ -85,6 +86,12 @@ impl Lake {
     ) -> Result<Committed, CreateError> {
         check_table_name(&new.name)?;
         let catalog = self.catalog();
+        // A removal of files that runs for the table that had the warehouse must not take what the new
+        // one names.
+        let _turn = match &definition {
+            TableDefinition::Register { location } => self.turn_of_warehouse(location).await?,
+            _ => None,
+        };
         let namespace = self.vacant(new).await?;
         let mut record = match &definition {
             TableDefinition::Register { location } => {
@@ -113,6 +120,14 @@ impl Lake {
         let metadata = metadata.map(|(metadata, _)| metadata);
         let deletes = DeleteCounts::default();
         Ok(Committed { record, metadata, snapshot_id: None, deletes, already: false })
+    }
+
+    async fn turn_of_warehouse(&self, location: &str) -> Result<Option<CommitsHeld>, CreateError> {
+        let Some((bucket, _)) = split_location(location) else { return Ok(None) };
+        match self.catalog().warehouse(bucket).await? {
+            Some(warehouse) => Ok(Some(self.hold_commits(warehouse.table).await)),
+            None => Ok(None),
+        }
     }
 
     /// The namespace, if the name is free in it.

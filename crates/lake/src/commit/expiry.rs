@@ -216,6 +216,3 @@ impl<'a> Keeping<'a> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

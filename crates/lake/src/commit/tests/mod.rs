@@ -3,6 +3,7 @@
 mod checkpoints;
 mod clients;
 mod cost;
+mod expiry;
 mod foreign_metadata;
 mod lineage;
 mod lost_answers;

@@ -1,1 +1,0 @@
-//! Removes files that no table names (`icebergUnreferencedFileRemoval`).
