@@ -226,7 +226,7 @@ impl Lake {
         let uuid = self.catalog().random.uuid();
         let built = builder.map_err(refused)?.assign_uuid(uuid).build().map_err(refused)?;
         check_partitions(&built.metadata)?;
-        stamp(built.metadata, None, self.catalog().clock.now_ms())
+        stamp(built.metadata, self.catalog().clock.now_ms())
     }
 
     async fn first_of_updates(
@@ -242,7 +242,7 @@ impl Lake {
         check_created(self, record, &updates, &metadata).await?;
         match metadata.current_snapshot_id() {
             Some(_) => Ok(metadata),
-            None => stamp(metadata, None, self.catalog().clock.now_ms()),
+            None => stamp(metadata, self.catalog().clock.now_ms()),
         }
     }
 

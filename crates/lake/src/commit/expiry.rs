@@ -9,7 +9,7 @@
 use super::CommitError;
 use super::append::snapshot_time;
 use super::attempt::Draft;
-use super::metadata_file::{references, stamp, with_short_log};
+use super::metadata_file::{Times, references, with_short_log};
 use super::mirror::{apply_mirror, mirror_of};
 use super::thinning::kept_by_others;
 use super::update::unbounded_draft;
@@ -85,7 +85,8 @@ pub(crate) async fn expire(
     }
     let current = table.metadata_location.clone();
     let mirror = mirror_of(lake.catalog(), table.record.id, &[]).await?;
-    let mut builder = TableMetadata::clone(metadata).into_builder(Some(current.clone()));
+    let (times, timeless) = Times::taken_from(metadata)?;
+    let mut builder = timeless.into_builder(Some(current.clone()));
     for name in &plan.refs {
         builder = builder.remove_ref(name);
     }
@@ -98,7 +99,7 @@ pub(crate) async fn expire(
     let built = builder.build().map_err(refused)?;
     let mut fallen: Vec<String> =
         built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect();
-    let new = stamp(built.metadata, Some(metadata), snapshot_time(metadata, now_ms))?;
+    let new = times.given_back(built.metadata, snapshot_time(metadata, now_ms))?;
     let (new, more) = with_short_log(new, log_max)?;
     fallen.extend(more);
     expired.set(plan.snapshots_of(metadata));
@@ -143,7 +144,11 @@ impl Plan {
         }
         let mut all: Vec<&SnapshotRef> = metadata.snapshots().collect();
         all.sort_unstable_by_key(|snapshot| std::cmp::Reverse(snapshot.sequence_number()));
-        kept.extend(all.iter().take(keeping.min_to_keep).map(|s| s.snapshot_id()));
+        // Parents that were thinned out cut the chain of `main` short: so the newest count by
+        // their numbers, too, without those that a rollback left behind it.
+        let current = metadata.current_snapshot().map_or(i64::MAX, |s| s.sequence_number());
+        let newest = all.iter().filter(|s| s.sequence_number() <= current);
+        kept.extend(newest.take(keeping.min_to_keep).map(|s| s.snapshot_id()));
         let young = all.iter().filter(|s| keeping.age_ms(s) <= keeping.max_age_ms);
         kept.extend(young.map(|s| s.snapshot_id()));
         let gone = all.iter().map(|s| s.snapshot_id()).filter(|id| !kept.contains(id));

@@ -10,6 +10,7 @@ use iceberg::MetadataLocation;
 use iceberg::compression::CompressionCodec;
 use iceberg::io::FileIO;
 use iceberg::spec::{SnapshotReference, TableMetadata};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::str::FromStr;
@@ -100,23 +101,73 @@ pub(crate) fn metadata_bytes(
     block_on(written).map_err(|e| internal(e.to_string()))
 }
 
-/// The library stamps metadata without a new snapshot, and a rollback's entry in the snapshot log,
-/// with the system's time: gives them ours.
-pub(crate) fn stamp(
-    metadata: TableMetadata,
-    before: Option<&TableMetadata>,
-    now_ms: i64,
-) -> Result<TableMetadata, CommitError> {
-    let internal = |e: serde_json::Error| CommitError::Internal(e.to_string());
-    let logged = before.and_then(|before| before.history().last());
-    let log_moved = metadata.history().last() != logged;
-    let mut value = serde_json::to_value(metadata).map_err(internal)?;
+/// The library stamps metadata without a new snapshot with the system's time: gives it ours. For
+/// metadata that is made of nothing.
+pub(crate) fn stamp(metadata: TableMetadata, now_ms: i64) -> Result<TableMetadata, CommitError> {
+    let mut value = to_value(metadata)?;
     value["last-updated-ms"] = now_ms.into();
-    let log = value.get_mut("snapshot-log").and_then(serde_json::Value::as_array_mut);
-    if let Some(entry) = log.and_then(|log| log.last_mut()).filter(|_| log_moved) {
-        entry["timestamp-ms"] = now_ms.into();
-    }
     serde_json::from_value(value).map_err(|e| CommitError::Invalid(e.to_string()))
+}
+
+fn to_value(metadata: TableMetadata) -> Result<Value, CommitError> {
+    serde_json::to_value(metadata).map_err(|e| CommitError::Internal(e.to_string()))
+}
+
+/// The times of metadata, kept while the library changes it without a new snapshot: it stamps that
+/// with the system's time, and refuses it when the table's last entry is a minute ahead of that
+/// (a client's clock may be, and ours may have been set back).
+#[derive(Debug)]
+pub(crate) struct Times {
+    snapshot_log: Vec<i64>,
+    metadata_log: Vec<i64>,
+}
+
+const LOGS: [&str; 2] = ["snapshot-log", "metadata-log"];
+
+impl Times {
+    /// Metadata whose entries say their places in place of their times.
+    pub(crate) fn taken_from(
+        metadata: &TableMetadata,
+    ) -> Result<(Self, TableMetadata), CommitError> {
+        let (snapshot_log, mut metadata_log): (Vec<i64>, Vec<i64>) = (
+            metadata.history().iter().map(|entry| entry.timestamp_ms()).collect(),
+            metadata.metadata_log().iter().map(|entry| entry.timestamp_ms).collect(),
+        );
+        let mut value = to_value(metadata.clone())?;
+        for log in LOGS {
+            let entries = value.get_mut(log).and_then(Value::as_array_mut);
+            for (place, entry) in entries.into_iter().flatten().enumerate() {
+                entry["timestamp-ms"] = place.into();
+            }
+        }
+        // Becomes the log's entry of this file, which is behind all others.
+        let last = snapshot_log.len().max(metadata_log.len());
+        value["last-updated-ms"] = last.into();
+        metadata_log.resize(last, metadata.last_updated_ms());
+        metadata_log.push(metadata.last_updated_ms());
+        let timeless =
+            serde_json::from_value(value).map_err(|e| CommitError::Internal(e.to_string()))?;
+        Ok((Self { snapshot_log, metadata_log }, timeless))
+    }
+
+    /// Metadata that was made of it, with the times that were taken; what is new happened now.
+    pub(crate) fn given_back(
+        &self,
+        metadata: TableMetadata,
+        now_ms: i64,
+    ) -> Result<TableMetadata, CommitError> {
+        let mut value = to_value(metadata)?;
+        for (log, times) in LOGS.into_iter().zip([&self.snapshot_log, &self.metadata_log]) {
+            let entries = value.get_mut(log).and_then(Value::as_array_mut);
+            for entry in entries.into_iter().flatten() {
+                let place = entry["timestamp-ms"].as_u64().and_then(|n| usize::try_from(n).ok());
+                let time = place.and_then(|place| times.get(place)).copied();
+                entry["timestamp-ms"] = time.unwrap_or(now_ms).into();
+            }
+        }
+        value["last-updated-ms"] = now_ms.into();
+        serde_json::from_value(value).map_err(|e| CommitError::Invalid(e.to_string()))
+    }
 }
 
 /// Metadata whose log names at most `most` older files, and the files that it does not name any
@@ -131,12 +182,11 @@ pub(crate) fn with_short_log(
         return Ok((metadata, Vec::new()));
     }
     let fallen = log.iter().take(surplus).map(|entry| entry.metadata_file.clone()).collect();
-    let internal = |e: serde_json::Error| CommitError::Internal(e.to_string());
-    let mut value = serde_json::to_value(metadata).map_err(internal)?;
-    let log = value.get_mut("metadata-log").and_then(serde_json::Value::as_array_mut);
+    let mut value = to_value(metadata)?;
+    let log = value.get_mut("metadata-log").and_then(Value::as_array_mut);
     if let Some(log) = log {
         log.drain(..surplus);
     }
-    let metadata = serde_json::from_value(value).map_err(internal)?;
-    Ok((metadata, fallen))
+    let metadata = serde_json::from_value(value);
+    Ok((metadata.map_err(|e| CommitError::Internal(e.to_string()))?, fallen))
 }

@@ -11,7 +11,7 @@ use super::column_types::{check_partitions, check_transforms, check_types};
 use super::files::NewFile;
 use super::judge::{check_files, check_order, check_snapshot, in_warehouse, size_of};
 use super::metadata_file::{
-    fresh_location, metadata_bytes, parse_metadata_within, references, stamp,
+    Times, fresh_location, metadata_bytes, parse_metadata_within, references,
 };
 use super::mirror::{apply_mirror, mirror_of};
 use super::properties::{check_removed, check_set, metadata_directory};
@@ -46,7 +46,16 @@ pub(crate) async fn update(
     check_order(Some(metadata), updates, now_ms)?;
     let mirror = mirror_of(lake.catalog(), record.id, &[]).await?;
     let current = table.metadata_location.clone();
-    let mut builder = TableMetadata::clone(metadata).into_builder(Some(current.clone()));
+    let adds_snapshot = updates.iter().any(|u| matches!(u, TableUpdate::AddSnapshot { .. }));
+    let (times, base) = match adds_snapshot {
+        // Its time is the snapshot's.
+        true => (None, TableMetadata::clone(metadata)),
+        false => {
+            let (times, base) = Times::taken_from(metadata)?;
+            (Some(times), base)
+        }
+    };
+    let mut builder = base.into_builder(Some(current.clone()));
     for update in updates.iter().cloned() {
         builder = update.apply(builder).map_err(|e| CommitError::refused(&e))?;
     }
@@ -58,11 +67,9 @@ pub(crate) async fn update(
     }
     check_files(lake, record, &built.metadata, updates).await?;
     let expired = built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect();
-    let adds_snapshot = updates.iter().any(|u| matches!(u, TableUpdate::AddSnapshot { .. }));
-    let new = if adds_snapshot {
-        thinned(metadata, built.metadata, &record.maintenance)?
-    } else {
-        stamp(built.metadata, Some(metadata), snapshot_time(metadata, now_ms))?
+    let new = match times {
+        None => thinned(metadata, built.metadata, &record.maintenance)?,
+        Some(times) => times.given_back(built.metadata, snapshot_time(metadata, now_ms))?,
     };
     let snapshot_id = new.current_snapshot_id().filter(|_| adds_snapshot);
     draft(lake, new, Some(&current), expired, snapshot_id)
@@ -81,12 +88,13 @@ fn thinned(
     if removed.is_empty() || kept_by_others(&new, &references(&new)?).is_some() {
         return Ok(new);
     }
-    let mut builder = new.into_builder(None).remove_snapshots(&removed);
+    let (times, timeless) = Times::taken_from(&new)?;
+    let mut builder = timeless.into_builder(None).remove_snapshots(&removed);
     for id in removed {
         builder = builder.remove_statistics(id).remove_partition_statistics(id);
     }
     let built = builder.build().map_err(|e| CommitError::refused(&e))?;
-    stamp(built.metadata, Some(before), updated_ms)
+    times.given_back(built.metadata, updated_ms)
 }
 
 fn check_schemas(updates: &[TableUpdate], version: FormatVersion) -> Result<(), CommitError> {

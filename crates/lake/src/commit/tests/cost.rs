@@ -44,6 +44,7 @@ async fn the_thousandth_commit_writes_what_the_three_hundredth_did() {
     let metadata = bench.lake.load(bench.table.id).await.unwrap().metadata.clone();
     assert!(metadata.snapshots().len() <= 203, "{} snapshots", metadata.snapshots().len());
     assert!(metadata.metadata_log().len() <= 100);
+    settled(&bench).await;
     let kept = bench.objects.keys(".metadata.json").len();
     assert!(kept <= 102, "{kept} metadata files");
     let snapshot = metadata.current_snapshot().unwrap();
@@ -59,6 +60,11 @@ async fn the_thousandth_commit_writes_what_the_three_hundredth_did() {
     }
 }
 
+/// Old metadata files go after a commit was answered, and before the next begins.
+async fn settled(bench: &Bench) {
+    drop(bench.lake.hold_commits(bench.table.id).await);
+}
+
 #[tokio::test]
 async fn metadata_that_a_reader_holds_is_not_deleted() {
     let bench = Bench::with(Default::default(), &[("write.metadata.previous-versions-max", "2")]);
@@ -67,10 +73,12 @@ async fn metadata_that_a_reader_holds_is_not_deleted() {
     let held = bench.lake.load(bench.table.id).await.unwrap();
     let key = held.metadata_location.split_once("--table-s3/").unwrap().1.to_string();
     commits(&bench, 1..10).await;
+    settled(&bench).await;
     assert!(bench.objects.keys(".metadata.json").contains(&key));
     assert_eq!(bench.objects.keys(".metadata.json").len(), 4);
     drop(held);
     commits(&bench, 10..12).await;
+    settled(&bench).await;
     assert!(!bench.objects.keys(".metadata.json").contains(&key));
     assert_eq!(bench.objects.keys(".metadata.json").len(), 3);
 }

@@ -231,3 +231,26 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_table_that_is_ahead_of_the_clock_is_changed_all_the_same() {
+    let bench = Bench::new().await;
+    // Decades ahead of the system's clock, which the library asks.
+    bench.clock.set(3_000_000_000_000);
+    commits(&bench, 0..4).await;
+    bench.clock.set(NOW_MS);
+    let property = ("a".to_string(), "b".to_string());
+    change(&bench, vec![TableUpdate::SetProperties { updates: [property].into() }]).await;
+    let before = bench.lake.load(bench.table.id).await.unwrap().metadata.clone();
+    reference(&bench, MAIN_BRANCH, 2, SnapshotRetention::branch(None, None, None)).await;
+    assert_eq!(expire(&bench, policy(5, 1)).await.unwrap(), Vec::<i64>::new());
+    let metadata = bench.lake.load(bench.table.id).await.unwrap().metadata.clone();
+    let logged: Vec<i64> = metadata.history().iter().map(|entry| entry.timestamp_ms()).collect();
+    let was: Vec<i64> = before.history().iter().map(|entry| entry.timestamp_ms()).collect();
+    assert_eq!(logged[..4], was[..]);
+    assert_eq!(logged[4], metadata.last_updated_ms());
+    assert!(logged.windows(2).all(|pair| pair[0] < pair[1]), "{logged:?}");
+    let files: Vec<i64> = metadata.metadata_log().iter().map(|entry| entry.timestamp_ms).collect();
+    assert!(files.windows(2).all(|pair| pair[0] < pair[1]), "{files:?}");
+    assert_eq!(files.last(), Some(&before.last_updated_ms()));
+}

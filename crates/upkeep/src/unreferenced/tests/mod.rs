@@ -1,0 +1,7 @@
+//! Nothing that anybody needs is removed, and what nobody needs goes in the end.
+
+mod bench;
+mod model;
+mod needed;
+mod phases;
+mod reading;
