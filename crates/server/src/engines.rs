@@ -106,8 +106,7 @@ impl Engines {
         let (objects, account) = (Arc::new(objects) as Arc<dyn Objects>, ground.account.clone());
         let catalog =
             Catalog::new(records.clone(), objects, clock.clone(), random.clone(), account);
-        let lake = Lake::new(catalog, lake_options(configuration));
-        lake.set_claims(Arc::new(DeliveryClaims::new(records.clone())));
+        let lake = open_lake(catalog, configuration);
         let (pending, arrivals) = (Pending::new(), Arrivals::new());
         let options = JournalOptions::new(epoch, clock.clone(), random.clone());
         let observer = arrivals.observer(pending.observer());
@@ -321,8 +320,13 @@ impl Engines {
     }
 }
 
-fn lake_options(configuration: &Configuration) -> LakeOptions {
-    LakeOptions { commit_interval: configuration.table_commit_interval, ..LakeOptions::default() }
+/// The lake, told which files delivery needs.
+fn open_lake(catalog: Catalog, configuration: &Configuration) -> Lake {
+    let claims = DeliveryClaims::new(catalog.records().clone());
+    let commit_interval = configuration.table_commit_interval;
+    let lake = Lake::new(catalog, LakeOptions { commit_interval, ..LakeOptions::default() });
+    lake.set_claims(Arc::new(claims));
+    lake
 }
 
 /// As many batches at once as the memory allows.

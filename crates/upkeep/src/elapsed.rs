@@ -47,7 +47,7 @@ impl Seen {
         let step_ms = now_ms.saturating_sub(self.at_ms);
         self.at_ms = now_ms;
         self.passed_ms = self.passed_ms.saturating_add(step_ms.clamp(0, STEP_MS_MAX));
-        if step_ms > STEP_MS_MAX || step_ms < -BACK_MS_MAX {
+        if !(-BACK_MS_MAX..=STEP_MS_MAX).contains(&step_ms) {
             self.settled_at_ms = self.passed_ms.saturating_add(SETTLE_MS);
             self.jump_ms = step_ms;
         }

@@ -251,29 +251,24 @@ impl Lake {
                 let moves = &change.checkpoints;
                 let made = append(self, &loaded, appends, summary, moves, memo).await?;
                 deletes = made.1;
-                let Some(draft) = made.0 else {
-                    // No key was found in the table as it is at this version.
-                    transaction.preconditions.push(Precondition::AtVersion(key, found.version));
-                    return Ok(Part::without_commit(found.value, transaction, deletes));
-                };
-                draft
+                made.0
             }
-            Work::Rewrite(work) => rewrite(self, &self.loaded(&found).await?, work).await?,
+            Work::Rewrite(work) => Some(rewrite(self, &self.loaded(&found).await?, work).await?),
             Work::Update { requirements, updates } => {
                 let loaded = self.loaded(&found).await?;
-                update(self, &loaded, requirements, updates).await?
+                Some(update(self, &loaded, requirements, updates).await?)
             }
             Work::Swap { location, token } => {
-                swap(self, &found.value, location, token.as_deref()).await?
+                Some(swap(self, &found.value, location, token.as_deref()).await?)
             }
             Work::Expire { policy, expired } => {
-                let loaded = self.loaded(&found).await?;
-                let Some(draft) = expire(self, &loaded, policy, expired).await? else {
-                    transaction.preconditions.push(Precondition::AtVersion(key, found.version));
-                    return Ok(Part::without_commit(found.value, transaction, deletes));
-                };
-                draft
+                expire(self, &self.loaded(&found).await?, policy, expired).await?
             }
+        };
+        let Some(draft) = draft else {
+            // No key was found, or nothing is too old, in the table as it is at this version.
+            transaction.preconditions.push(Precondition::AtVersion(key, found.version));
+            return Ok(Part::without_commit(found.value, transaction, deletes));
         };
         let mut record = found.value;
         record.previous_metadata_location.clone_from(&previous);

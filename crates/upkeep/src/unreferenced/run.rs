@@ -117,7 +117,14 @@ async fn run(
     let removal = next_removal(earlier, table, &report);
     marks.put_removal(&removal).await?;
     kill_point("unreferenced-reported");
-    count(&report);
+    tell(&record, &report);
+    Ok(report)
+}
+
+fn tell(record: &TableRecord, report: &RemovalReport) {
+    metrics::counter!("alluvium_unreferenced_marked_total").increment(report.marked);
+    metrics::counter!("alluvium_unreferenced_removed_total").increment(report.removed);
+    metrics::counter!("alluvium_unreferenced_removed_bytes_total").increment(report.removed_bytes);
     tracing::info!(
         table = %record.id,
         name = format!("{}.{}", record.namespace, record.name),
@@ -132,7 +139,6 @@ async fn run(
         report.removed,
         report.removed_bytes
     );
-    Ok(report)
 }
 
 fn next_removal(
@@ -153,12 +159,6 @@ fn next_removal(
     removal.removed_bytes_total += report.removed_bytes;
     removal.last = report.clone();
     removal
-}
-
-fn count(report: &RemovalReport) {
-    metrics::counter!("alluvium_unreferenced_marked_total").increment(report.marked);
-    metrics::counter!("alluvium_unreferenced_removed_total").increment(report.removed);
-    metrics::counter!("alluvium_unreferenced_removed_bytes_total").increment(report.removed_bytes);
 }
 
 /// A table's files are in a bucket that is its own, and nobody else's.
