@@ -89,3 +89,90 @@ impl FileClaims for DeliveryClaims {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::PartDocument;
+    use alluvium_base::BatchNumber;
+    use alluvium_store::records::memory::MemoryRecords;
+    use alluvium_store::records::{Key, Operation, Transaction};
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    const TABLE: TableId = TableId(Uuid::from_u128(7));
+
+    fn batch(number: u64, cut_ms: i64, state: Value) -> Value {
+        let uuid = Uuid::from_u128(7);
+        json!({
+            "incarnation": uuid, "number": number, "ranges": [], "log_id": uuid,
+            "stream_version": 2,
+            "destination": {
+                "role_arn": "r", "catalog_arn": "c",
+                "table": {"database": "d", "table": "t", "error_prefix": "own/"},
+                "buffering": {"size_mib": 5, "interval_s": 300}, "retry_duration_s": 7,
+                "errors": {"role_arn": "r", "bucket_arn": "arn:aws:s3:::b", "prefix": "p/"},
+            },
+            "oldest_arrival_ms": 5, "cut_ms": cut_ms, "state": state,
+        })
+    }
+
+    fn prepared(path: &str) -> Value {
+        let counts = json!({"records": 1, "rows": 1, "errors": 0, "empty": 0});
+        json!({"prepared": {"table": TABLE, "files": ["{}"], "paths": [path], "counts": counts}})
+    }
+
+    async fn claims(documents: &[(&'static str, &str, Value)]) -> DeliveryClaims {
+        let records = Arc::new(MemoryRecords::new());
+        let put = |(collection, id, body): &(&'static str, &str, Value)| {
+            Operation::Put(Key::new(collection, *id), Bytes::from(body.to_string()))
+        };
+        let operations = documents.iter().map(put).collect();
+        let outcome = records.transact(Transaction { preconditions: Vec::new(), operations });
+        assert!(matches!(outcome.await, alluvium_store::records::Outcome::Committed { .. }));
+        DeliveryClaims::new(records)
+    }
+
+    async fn claimed(claims: &DeliveryClaims, table: TableId) -> Vec<String> {
+        let mut found = Vec::new();
+        claims.claimed(table, &mut |path| found.push(path.to_string())).await.unwrap();
+        found
+    }
+
+    #[tokio::test]
+    async fn the_oldest_cut_batch_and_every_part_are_claimed() {
+        let earlier: BatchDocument =
+            serde_json::from_value(batch(3, 6, prepared("s3://w/earlier"))).unwrap();
+        let mut part = PartDocument::of_earlier(&earlier).unwrap();
+        part.paths = vec!["s3://w/part".into(), "s3://w/keys".into()];
+        part.batch = BatchNumber(4);
+        let mut other = part.clone();
+        (other.table, other.paths) = (TableId(Uuid::from_u128(8)), vec!["s3://v/other".into()]);
+        let day_ms = CLOCK_SET_BACK_MS;
+        let claims = claims(&[
+            (BATCHES, "1", batch(1, day_ms + 9, json!("cut"))),
+            (BATCHES, "2", batch(2, day_ms + 5, json!("cut"))),
+            (BATCHES, "3", serde_json::to_value(&earlier).unwrap()),
+            (PARTS, "4", serde_json::to_value(&part).unwrap()),
+            (PARTS, "5", serde_json::to_value(&other).unwrap()),
+        ])
+        .await;
+        assert_eq!(claims.writing_since_ms().await.unwrap(), Some(5));
+        let found = claimed(&claims, TABLE).await;
+        assert_eq!(found, ["s3://w/earlier", "s3://w/part", "s3://w/keys"]);
+        assert_eq!(claimed(&claims, other.table).await, ["s3://v/other"]);
+    }
+
+    #[tokio::test]
+    async fn without_batches_nothing_is_claimed_and_a_damaged_document_claims_all() {
+        let none = claims(&[]).await;
+        assert_eq!(none.writing_since_ms().await.unwrap(), None);
+        assert!(claimed(&none, TABLE).await.is_empty());
+        for collection in [BATCHES, PARTS] {
+            let damaged = claims(&[(collection, "1", json!({"incarnation": 5}))]).await;
+            let error = damaged.claimed(TABLE, &mut |_| {}).await.unwrap_err();
+            assert!(matches!(error, ClaimsError::Damaged(_)), "{error}");
+        }
+    }
+}

@@ -1,12 +1,13 @@
 //! The cost of a commit does not grow with the commits behind it.
 
-use crate::catalog::{CatalogError, TableRecord};
-use crate::commit::{TableChange, references};
-use crate::testing::{Bench, data_file, step, stream};
+use crate::catalog::{CatalogError, NewTable, TableRecord};
+use crate::commit::{TableChange, TableDefinition, references};
+use crate::lake::{Lake, LakeOptions};
+use crate::testing::{Bench, data_file, schema, step, stream};
 use alluvium_store::objects::memory::Counts;
 use iceberg::TableUpdate;
-use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention};
-use std::collections::BTreeMap;
+use iceberg::spec::*;
+use std::collections::{BTreeMap, HashMap};
 
 async fn commits(bench: &Bench, range: std::ops::Range<u64>) {
     for n in range {
@@ -58,6 +59,91 @@ async fn the_thousandth_commit_writes_what_the_three_hundredth_did() {
         assert!(path.ends_with(&format!("{n:06}.parquet")));
         assert_eq!(*sequence_number, n as i64 + 1, "a merge keeps each file's sequence number");
     }
+}
+
+/// A table of two partition specs, whose commits add a file to each of several partitions.
+async fn partitioned(bench: &Bench) -> TableRecord {
+    let field = |name: &str, transform| {
+        UnboundPartitionSpec::builder().add_partition_field(1, name, transform).unwrap().build()
+    };
+    let region = "us-east-1".parse().unwrap();
+    let bucket = bench.lake.catalog().table_bucket(&region, "lake").await.unwrap();
+    let new = NewTable { bucket, namespace: "ns".into(), name: "parts".into() };
+    let definition = TableDefinition::Schema {
+        schema: Box::new(schema()),
+        spec: field("one", Transform::Identity),
+        order: SortOrder::unsorted_order(),
+        properties: HashMap::new(),
+        version: FormatVersion::V2,
+    };
+    let table = bench.lake.create_table(&new, definition).await.unwrap().record;
+    let updates = vec![
+        TableUpdate::AddSpec { spec: field("other", Transform::Truncate(10)) },
+        TableUpdate::SetDefaultSpec { spec_id: -1 },
+    ];
+    bench.lake.commit(table.id, TableChange::update(Vec::new(), updates)).await.unwrap();
+    table
+}
+
+async fn commits_to_partitions(bench: &Bench, table: &TableRecord, range: std::ops::Range<u64>) {
+    for n in range {
+        let spec_id = i32::from(n % 2 == 1);
+        let files = (0..30).map(|partition| {
+            DataFileBuilder::default()
+                .content(DataContentType::Data)
+                .file_path(format!("{}/data/{n}-{partition}", table.warehouse_location()))
+                .file_format(DataFileFormat::Parquet)
+                .partition(Struct::from_iter([Some(Literal::long(partition * 10))]))
+                .partition_spec_id(spec_id)
+                .record_count(1)
+                .file_size_in_bytes(1_000)
+                .build()
+                .unwrap()
+        });
+        let change = TableChange::append(spec_id, files.collect(), BTreeMap::new());
+        bench.lake.commit(table.id, change).await.unwrap();
+        bench.clock.advance(10);
+    }
+}
+
+/// The manifests of the current snapshot, read by somebody who has nothing in memory: how many, and
+/// how many reads that took.
+async fn planned(bench: &Bench, table: &TableRecord) -> (usize, u64) {
+    let lake = Lake::new(bench.lake.catalog().clone(), LakeOptions::default());
+    let before = bench.objects.counts().gets;
+    let loaded = lake.load(table.id).await.unwrap();
+    let snapshot = loaded.metadata.current_snapshot().unwrap();
+    let manifests = lake.manifest_list(&loaded.metadata, snapshot).await.unwrap();
+    for file in manifests.iter() {
+        lake.manifests().manifest(file).await.unwrap();
+    }
+    (manifests.len(), bench.objects.counts().gets - before)
+}
+
+#[tokio::test]
+async fn commits_to_many_partitions_of_two_specs_write_the_same_after_ten_thousand_files() {
+    let bench = Bench::new().await;
+    let table = partitioned(&bench).await;
+    // A hundred commits and one merge of each spec in either.
+    commits_to_partitions(&bench, &table, 0..205).await;
+    let at_205 = bench.objects.counts();
+    commits_to_partitions(&bench, &table, 205..405).await;
+    let at_405 = bench.objects.counts();
+    let early_plan = planned(&bench, &table).await;
+    commits_to_partitions(&bench, &table, 405..605).await;
+    let at_605 = bench.objects.counts();
+    let late_plan = planned(&bench, &table).await;
+    let (early, late) = (between(at_205, at_405), between(at_405, at_605));
+    assert!(late.0 <= early.0 + 2, "files: {early:?}, then {late:?}");
+    assert!(late.1 * 10 <= early.1 * 12, "bytes: {early:?}, then {late:?}");
+    // One level holds fewer than 100 manifests, the next ones fewer than 10 each, of each spec.
+    for (manifests, reads) in [early_plan, late_plan] {
+        assert!(manifests <= 2 * 120, "{manifests} manifests");
+        assert_eq!(reads as usize, manifests + 2, "metadata, list, manifests");
+    }
+    let loaded = bench.lake.load(table.id).await.unwrap();
+    let totals = &loaded.metadata.current_snapshot().unwrap().summary().additional_properties;
+    assert_eq!(&*totals["total-data-files"], "18150");
 }
 
 /// Old metadata files go after a commit was answered, and before the next begins.

@@ -1,5 +1,6 @@
 //! Changes of a table, from records to rows.
 
+mod cost;
 mod model;
 mod resolving;
 mod stages;
