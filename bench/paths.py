@@ -2,6 +2,9 @@
 
 import contextlib
 import datetime
+import json
+import subprocess
+import tempfile
 import time
 
 from rig import (
@@ -116,7 +119,8 @@ def upserts(options, _results):
 
 
 def s3(options, _results):
-    """Objects as they are, against GZIP: what the compressor costs, and what is beside it."""
+    """Objects as they are, against GZIP: what compressing adds, and what the same compressor takes alone for an object
+    of the first, in one thread."""
     found = {}
     for compression in ("UNCOMPRESSED", "GZIP"):
         with fresh(options) as server:
@@ -135,7 +139,27 @@ def s3(options, _results):
 
             found[compression.lower()] = best(server, options, "--stream", STREAM, rows_only=False)
             say(f"s3, {compression}: {found[compression.lower()]}")
-    return {**found, "cpu_ratio": compared(found, "uncompressed")}
+            if compression == "UNCOMPRESSED":
+                found_alone = compressor_alone(server, options)
+    added = found["gzip"]["cpu_s_per_million"] - found["uncompressed"]["cpu_s_per_million"]
+    alone = found_alone["cpu_s_per_million"]
+    ratios = {**compared(found, "uncompressed"), "added_to_compressor_alone": round(added / alone, 2)}
+    return {**found, "compressor_alone": found_alone, "added_cpu_s_per_million": round(added, 3), "cpu_ratio": ratios}
+
+
+def compressor_alone(server, options):
+    """The compressor's own CPU time for the largest object that was delivered as it is."""
+    s3 = server.client("s3")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=ERRORS)
+    largest = max((found for page in pages for found in page.get("Contents", [])), key=lambda found: found["Size"])
+    with tempfile.NamedTemporaryFile(dir=options.dir) as file:
+        s3.download_fileobj(ERRORS, largest["Key"], file)
+        file.flush()
+        file.seek(0)
+        records = file.read().count(b'"sensor_id"')
+        out = subprocess.run([options.compressor, file.name], capture_output=True, text=True, check=True).stdout
+    figures = json.loads(out)
+    return {**figures, "records": records, "cpu_s_per_million": round(figures["cpu_seconds"] / records * 1e6, 3)}
 
 
 def flat(options, _results):

@@ -46,7 +46,7 @@ def put(lake_server, unique):
             assert answer["FailedPutCount"] == 0
         firehose.delete_delivery_stream(DeliveryStreamName=name)
         # A stream that is deleted goes when everything that it held is delivered.
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             try:
                 firehose.describe_delivery_stream(DeliveryStreamName=name)
@@ -283,7 +283,7 @@ def test_a_kinesis_stream_is_delivered_from_where_it_was_with_raw_copies(lake_se
         },
     )
     put(1000)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         found = objects(s3, bucket)
         delivered = lines(data for key, data in found.items() if key.startswith("data/"))

@@ -96,7 +96,7 @@ def test_what_has_expired_goes_by_itself(s3, bucket):  # noqa: F811
     past = {"Date": datetime.datetime(2020, 1, 1)}
     rule = {**RULE, "Filter": {"Prefix": "old/"}, "Expiration": past}
     s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=lifecycle(rule))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while s3.list_objects_v2(Bucket=bucket)["KeyCount"] > 1 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["kept"]

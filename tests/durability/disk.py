@@ -37,12 +37,17 @@ class Disk:
         run("cp", "--sparse=always", str(self.image), str(into.image))
 
 
-def failing_disk(directory):
-    """The library that makes a disk lie or fail (`failing_disk.c`), compiled; preload it under a server."""
+def preloaded(directory, name):
+    """A library of this directory, compiled, to be preloaded under a server."""
     compiler = shutil.which("cc")
     if not compiler:
         pytest.skip("needs a C compiler")
-    library = directory / "failing_disk.so"
-    source = pathlib.Path(__file__).with_name("failing_disk.c")
+    library = directory / f"{name}.so"
+    source = pathlib.Path(__file__).with_name(f"{name}.c")
     run(compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl")
     return library
+
+
+def failing_disk(directory):
+    """The library that makes a disk lie or fail."""
+    return preloaded(directory, "failing_disk")

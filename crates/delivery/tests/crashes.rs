@@ -42,7 +42,7 @@ fn batch() -> Vec<Vec<u8>> {
 }
 
 async fn stalled(gate: &Release) {
-    tokio::time::timeout(Duration::from_secs(180), gate.stalled()).await.expect("it gets there");
+    tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.expect("it gets there");
 }
 
 /// Lets the engine come to the place, and no further.
@@ -196,7 +196,7 @@ async fn error_objects_of_an_earlier_try_go_when_the_records_become_rows_after_a
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), failing).await.expect("it fails");
+    tokio::time::timeout(rig::PATIENCE, failing).await.expect("it fails");
     world.clock.advance(10_000);
     // The records are given up: the error object is written, and the process ends before that is
     // recorded.
@@ -267,7 +267,7 @@ async fn a_fenced_engine_stops_and_says_so() {
     run.records.arm(Some(PROGRESS), Fault::Answer(Outcome::Fenced), 1);
     let fenced = run.engine.fenced();
     run.put(&stream, 0..1).await;
-    tokio::time::timeout(Duration::from_secs(180), fenced).await.expect("it is told");
+    tokio::time::timeout(rig::PATIENCE, fenced).await.expect("it is told");
     run.crash().await;
 }
 

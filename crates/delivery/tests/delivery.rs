@@ -169,7 +169,7 @@ async fn a_deleted_stream_delivers_what_it_holds_and_goes() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(180), gone).await.unwrap();
+    tokio::time::timeout(rig::PATIENCE, gone).await.unwrap();
     assert_eq!(run.ids(table).await, (0..5).collect::<Vec<_>>());
     let again = run.create_stream("s", "t", AT_ONCE).await;
     assert_ne!((again.lane, again.incarnation), (stream.lane, stream.incarnation));
@@ -226,6 +226,6 @@ async fn a_deletion_that_was_never_answered_is_carried_out_when_it_is_asked_for_
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), gone).await.unwrap();
+    tokio::time::timeout(rig::PATIENCE, gone).await.unwrap();
     run.crash().await;
 }

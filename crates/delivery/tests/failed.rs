@@ -16,10 +16,9 @@ use alluvium_store::records::faulty::{Fault, Release};
 use alluvium_store::records::{Document, Operation, Records, Scan, Transaction};
 use rig::{AT_ONCE, Run, World};
 use std::sync::Arc;
-use std::time::Duration;
 
 async fn stalled(gate: &Release) {
-    tokio::time::timeout(Duration::from_secs(30), gate.stalled()).await.expect("it gets there");
+    tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.expect("it gets there");
 }
 
 async fn checkpoint(world: &World) -> Document {
@@ -48,7 +47,7 @@ async fn failing(world: &mut World) -> (Run, Arc<Stream>, TableId) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), stuck).await.unwrap();
+    tokio::time::timeout(rig::PATIENCE, stuck).await.unwrap();
     world.clock.advance(10_000);
     stalled(&gate).await;
     run.crash().await;

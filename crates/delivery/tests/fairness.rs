@@ -8,7 +8,6 @@ mod rig;
 use alluvium_delivery::stream::BufferingHints;
 use alluvium_store::objects::faulty::Call;
 use rig::{AT_ONCE, Run, World};
-use std::time::Duration;
 
 /// Bytes of a record that makes a log of eight small segments full soon.
 const PAD: usize = 10_000;
@@ -23,7 +22,7 @@ async fn put_when_there_is_room(run: &Run, stream: &alluvium_delivery::streams::
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), put).await.expect("room comes by itself");
+    tokio::time::timeout(rig::PATIENCE, put).await.expect("room comes by itself");
 }
 
 /// Three times what the log holds, through a stream with a table.
@@ -41,7 +40,7 @@ async fn all_in(run: &Run, table: alluvium_base::TableId, ids: &[i64]) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), all).await.expect("the others are delivered");
+    tokio::time::timeout(rig::PATIENCE, all).await.expect("the others are delivered");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,6 @@ use alluvium_lake::catalog::TableRecord;
 use alluvium_store::objects::faulty::{Call, Fault as ObjectFault};
 use alluvium_store::records::faulty::Release;
 use rig::{AT_ONCE, Run, World, routed};
-use std::time::Duration;
 
 const QUERY: &str = "{destinationTableName: .table, destinationDatabaseName: \"ns\"}";
 
@@ -77,7 +76,7 @@ async fn the_only_table_is_made_too_and_a_crash_in_between_makes_no_second_one()
     let gate = Release::new();
     run.objects.arm(Call::Put, ".parquet", ObjectFault::Stall(gate.clone()), 1);
     run.put_raw(&stream, &records(&[r#"{"id":1,"n":2.5}"#, r#"{"id":2}"#])).await;
-    tokio::time::timeout(Duration::from_secs(60), gate.stalled()).await.unwrap();
+    tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.unwrap();
     run.crash().await;
     let run = world.start().await;
     run.settle().await;

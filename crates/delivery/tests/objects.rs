@@ -14,7 +14,6 @@ use alluvium_store::objects::versions::VersionsRequest;
 use alluvium_store::objects::{ListRequest, Objects, ObjectsError};
 use alluvium_store::records::faulty::{Fault, Release};
 use rig::{AT_ONCE, Run, World, extraction};
-use std::time::Duration;
 
 const BUCKET: &str = "objects-bucket";
 
@@ -73,12 +72,12 @@ async fn a_batch_is_an_object_and_a_raw_copy_over_a_crash_at_every_step() {
         let object = if at == "prepared" { "raw/" } else { at };
         run.objects.arm(Call::Put, object, ObjectFault::Stall(gate.clone()), 1);
         run.put_raw(&stream, &[b"one;".to_vec(), Vec::new(), b"two;".to_vec()]).await;
-        tokio::time::timeout(Duration::from_secs(60), gate.stalled()).await.unwrap();
+        tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.unwrap();
         if at == "prepared" {
             let prepared = Release::new();
             run.records.arm(Some(BATCHES), Fault::Stall(prepared.clone()), 1);
             gate.release();
-            tokio::time::timeout(Duration::from_secs(60), prepared.stalled()).await.unwrap();
+            tokio::time::timeout(rig::PATIENCE, prepared.stalled()).await.unwrap();
         }
         run.crash().await;
         let run = world.start().await;

@@ -14,7 +14,6 @@ use alluvium_store::objects::{Objects, PutOptions};
 use alluvium_store::records::faulty::{Fault, Release};
 use rig::{AT_ONCE, ERRORS, Run, World, routed};
 use std::sync::Arc;
-use std::time::Duration;
 
 const QUERY: &str = "{destinationDatabaseName: \"ns\", destinationTableName: .table}";
 const ABSENT: &str = "Iceberg.NoSuchTable";
@@ -114,7 +113,7 @@ async fn a_crash_before_or_behind_the_record_of_a_replay_neither_loses_nor_doubl
         let engine = run.engine.clone();
         let asked = stream.clone();
         let replaying = tokio::spawn(async move { engine.replay(&asked, ALL, false).await });
-        tokio::time::timeout(Duration::from_secs(60), gate.stalled()).await.unwrap();
+        tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.unwrap();
         replaying.abort();
         run.crash().await;
         let run = world.start().await;
@@ -166,9 +165,9 @@ async fn objects_of_a_batch_that_is_not_prepared_are_left_for_later() {
     // The batch's cut goes by, the end of it waits.
     run.records.arm(Some(BATCHES), Fault::Late(gate.clone()), 2);
     run.put_raw(&stream, &[record(4, "nowhere")]).await;
-    tokio::time::timeout(Duration::from_secs(60), gate.stalled()).await.unwrap();
+    tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.unwrap();
     gate.release();
-    tokio::time::timeout(Duration::from_secs(60), gate.stalled()).await.unwrap();
+    tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.unwrap();
     let report = run.engine.replay(&stream, ALL, true).await.unwrap();
     // The transaction is done or not yet; either way it is one of both.
     assert_eq!(of_absent(&report).chosen + report.in_the_making, 1, "{report:?}");

@@ -13,7 +13,6 @@ use alluvium_store::records::faulty::{Fault, Release};
 use alluvium_store::records::{Document, Operation, Records, Scan, Transaction};
 use rig::{AT_ONCE, Run, World, routed};
 use std::sync::Arc;
-use std::time::Duration;
 
 const QUERY: &str = "{destinationDatabaseName: \"ns\", destinationTableName: .table}";
 
@@ -124,7 +123,7 @@ async fn wait_for(run: &Run, table: TableId, ids: &[i64]) {
             tokio::task::yield_now().await;
         }
     };
-    let found = tokio::time::timeout(Duration::from_secs(120), there).await;
+    let found = tokio::time::timeout(rig::PATIENCE, there).await;
     assert!(found.is_ok(), "{:?}", run.engine.health());
 }
 
@@ -201,12 +200,12 @@ async fn a_crash_between_the_commits_of_two_tables_doubles_nothing() {
             run.objects.arm(Call::Put, object, ObjectFault::Stall(gate.clone()), 1);
         }
         run.put_raw(&stream, &batch(10)).await;
-        tokio::time::timeout(Duration::from_secs(60), gate.stalled()).await.unwrap();
+        tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.unwrap();
         if after == 1 {
             let prepared = Release::new();
             run.records.arm(Some(BATCHES), Fault::Stall(prepared.clone()), 1);
             gate.release();
-            tokio::time::timeout(Duration::from_secs(60), prepared.stalled()).await.unwrap();
+            tokio::time::timeout(rig::PATIENCE, prepared.stalled()).await.unwrap();
         }
         run.crash().await;
         let run = world.start().await;
@@ -245,7 +244,7 @@ async fn updates_and_deletes_leave_the_last_word_of_each_key_over_crashes() {
         records.push(change(6, "insert"));
         records.push(b"{\"op\":\"delete\"}".to_vec());
         run.put_raw(&stream, &records).await;
-        tokio::time::timeout(Duration::from_secs(60), gate.stalled()).await.unwrap();
+        tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.unwrap();
         run.crash().await;
         let run = world.start().await;
         run.settle().await;

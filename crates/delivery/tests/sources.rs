@@ -17,7 +17,6 @@ use alluvium_streams::{NewStream, PutEntry, StreamMode};
 use rig::{AT_ONCE, Run, World, destination, record, region};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 type DataStream = Arc<alluvium_streams::Stream>;
 
@@ -108,7 +107,7 @@ async fn reshards_and_crashes_at_every_step_neither_lose_nor_double() {
         }
         put(&run, &from, next + 20..next + 40).await;
         next += 40;
-        tokio::time::timeout(Duration::from_secs(60), gate.stalled()).await.unwrap();
+        tokio::time::timeout(rig::PATIENCE, gate.stalled()).await.unwrap();
         run.crash().await;
         run = world.start().await;
         from = run.data_streams.find(&region(), "from").unwrap();
@@ -173,7 +172,7 @@ async fn a_data_stream_that_is_deleted_is_told_and_a_stream_of_it_can_still_be_d
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
+    tokio::time::timeout(rig::PATIENCE, told).await.unwrap();
     assert!(run.engine.trouble(&stream).unwrap().contains("deleted"));
     run.crash().await;
     let run = world.start().await;
@@ -186,7 +185,7 @@ async fn a_data_stream_that_is_deleted_is_told_and_a_stream_of_it_can_still_be_d
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    tokio::time::timeout(rig::PATIENCE, gone).await.unwrap();
     assert_eq!(run.ids(table).await, all(5));
     run.crash().await;
 }

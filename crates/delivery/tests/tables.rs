@@ -13,7 +13,6 @@ use alluvium_store::records::faulty::{Fault, Release};
 use iceberg::TableUpdate;
 use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
 use rig::{AT_ONCE, ERRORS, World, record};
-use std::time::Duration;
 
 async fn trouble(run: &rig::Run) {
     let seen = async {
@@ -21,7 +20,7 @@ async fn trouble(run: &rig::Run) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(180), seen).await.expect("the trouble is visible");
+    tokio::time::timeout(rig::PATIENCE, seen).await.expect("the trouble is visible");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +68,7 @@ async fn a_stuck_stream_does_not_hold_up_others() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(180), delivered).await.unwrap();
+    tokio::time::timeout(rig::PATIENCE, delivered).await.unwrap();
     run.crash().await;
 }
 
@@ -133,7 +132,7 @@ async fn a_table_that_is_dropped_before_the_commit_begins_is_told_as_gone_and_it
             let commit = Release::new();
             run.records.arm(Some(PARTS), Fault::Stall(commit.clone()), 1);
             prepared.release();
-            tokio::time::timeout(Duration::from_secs(30), commit.stalled()).await.unwrap();
+            tokio::time::timeout(rig::PATIENCE, commit.stalled()).await.unwrap();
             run.crash().await;
             run = world.start().await;
         }

@@ -21,15 +21,15 @@ const ROUND: Duration = Duration::from_secs(60);
 const STREAMS_A_TRANSACTION: usize = 500;
 
 impl DataStreams {
-    /// Reclaims once a minute until `stop`.
+    /// Reclaims at once, for what grew old while nothing ran, and then once a minute until `stop`.
     pub async fn reclaim_until(self, stop: CancellationToken) {
         loop {
+            if let Err(error) = self.reclaim().await {
+                tracing::warn!(%error, "old records could not be reclaimed; tried again in a minute");
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(ROUND) => {}
-            }
-            if let Err(error) = self.reclaim().await {
-                tracing::warn!(%error, "old records could not be reclaimed; tried again in a minute");
             }
         }
     }

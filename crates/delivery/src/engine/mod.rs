@@ -51,6 +51,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How an engine works.
 #[derive(Debug, Clone)]
@@ -136,6 +137,7 @@ pub(crate) struct Inner {
     /// Set when this process no longer owns its data.
     pub(crate) fenced: watch::Sender<bool>,
     pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// What an engine stands on.
@@ -224,6 +226,14 @@ impl Engine {
         self.0.stop.cancel();
     }
 
+    /// Returns when a stopped engine does nothing any more: a task that is at work at the moment of
+    /// [`Self::stop`] goes on to its next wait, which may be behind a cut.
+    pub async fn stopped(&self) {
+        self.0.stop.cancelled().await;
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
     /// Resolves when another process has taken over the data directory: this one must end.
     pub async fn fenced(&self) {
         let mut fenced = self.0.fenced.subscribe();
@@ -271,7 +281,7 @@ impl Inner {
         work: impl std::future::Future<Output = ()> + Send + 'static,
     ) {
         let stop = self.stop.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = work => {}

@@ -62,6 +62,8 @@ impl Inner {
     pub(crate) async fn schedule(self: Arc<Self>) {
         loop {
             let next_ms = self.tick().await;
+            // What it took or forgot waits no longer.
+            self.changed.notify_waiters();
             let pause = Duration::from_millis(next_ms.max(0).unsigned_abs()).min(LOOK);
             tokio::select! {
                 () = self.pending.woken() => {}
@@ -290,12 +292,13 @@ impl Inner {
         let all = recorded.len() == planned;
         kill_point("delivery-cut");
         for cut in recorded {
-            for (at, range) in cut.document.ranges.iter().enumerate() {
+            let (progress, ranges) = (cut.progress(), cut.document.ranges.clone());
+            // Held as a batch before it ceases to wait: at no moment does it look delivered.
+            self.begin(cut.lane, cut.document, Some(progress));
+            for (at, range) in ranges.iter().enumerate() {
                 let size_bytes = cut.sizes.get(at).copied().unwrap_or(0);
                 self.pending.taken(cut.lane, range.lane, range.to, size_bytes);
             }
-            let progress = cut.progress();
-            self.begin(cut.lane, cut.document, Some(progress));
         }
         all
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
     let EngineParts { streams, log, pending, data_streams, lake, clock, options } = parts;
@@ -42,6 +43,7 @@ pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
         changed: Notify::new(),
         fenced: watch::Sender::new(false),
         stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
         turns: AtomicU64::new(0),
     });
     inner.forget_retired().await?;

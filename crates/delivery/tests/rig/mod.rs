@@ -3,6 +3,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)] // tests unwrap, and each binary uses its own part
 
+pub(crate) mod chaos;
+
 use alluvium_base::{Clock, Epoch, LaneId, ManualClock, OsRandom, Random, Region, TableId};
 use alluvium_delivery::lane_log::{JournalLog, LaneLog};
 use alluvium_delivery::pending::Pending;
@@ -36,6 +38,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) const ERRORS: &str = "errors-bucket";
+/// How long what must come is waited for: long enough for a debug build on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What outlives a crash.
 pub(crate) struct World {
@@ -264,10 +268,14 @@ fn schema() -> Schema {
 
 impl Run {
     pub(crate) async fn create_table(&self, name: &str) -> TableId {
+        self.create_table_of(name, schema()).await
+    }
+
+    pub(crate) async fn create_table_of(&self, name: &str, schema: Schema) -> TableId {
         let bucket = self.lake.catalog().table_bucket(&region(), "lake").await.unwrap();
         let new = NewTable { bucket, namespace: "ns".into(), name: name.into() };
         let definition = TableDefinition::Schema {
-            schema: Box::new(schema()),
+            schema: Box::new(schema),
             spec: UnboundPartitionSpec::builder().build(),
             order: SortOrder::unsorted_order(),
             properties: HashMap::new(),
@@ -352,15 +360,24 @@ impl Run {
         self.put_raw(stream, &records).await;
     }
 
-    /// Everything delivered, or a panic after half a minute.
+    /// Everything delivered, or a panic.
     pub(crate) async fn settle(&self) {
-        let settled = tokio::time::timeout(Duration::from_secs(180), self.engine.settled()).await;
+        let settled = tokio::time::timeout(PATIENCE, self.engine.settled()).await;
         assert!(settled.is_ok(), "not delivered: {:?}", self.engine.health());
     }
 
-    /// As a crash: tasks end wherever they are. The log's files stay as they are.
-    pub(crate) async fn crash(self) {
+    /// As a crash: tasks end wherever they are, and nothing that they do reaches what outlives them.
+    /// One that went on would find the clock of the next start, and cut by it.
+    pub(crate) async fn end(&self) {
         self.engine.stop();
+        self.engine.stopped().await;
+        self.records.end();
+        self.objects.end();
+    }
+
+    /// As [`Self::end`]. The log's files stay as they are.
+    pub(crate) async fn crash(self) {
+        self.end().await;
         self.journal.close().await;
     }
 
@@ -381,6 +398,12 @@ impl Run {
 
     /// As [`Self::ids`], without rows that position deletes name.
     pub(crate) async fn live_ids(&self, table: TableId) -> Vec<i64> {
+        let rows = self.live_rows(table, &["id"]).await;
+        rows.into_iter().map(|row| row[0]).collect()
+    }
+
+    /// The numbers of these columns in each row that no position delete names, sorted.
+    pub(crate) async fn live_rows(&self, table: TableId, columns: &[&str]) -> Vec<Vec<i64>> {
         use iceberg::spec::DataContentType;
         let loaded = self.lake.load(table).await.unwrap();
         let Some(snapshot) = loaded.metadata.current_snapshot() else { return Vec::new() };
@@ -397,16 +420,16 @@ impl Run {
                 }
             }
         }
-        let mut ids = Vec::new();
+        let mut rows = Vec::new();
         for path in data {
-            for (position, id) in (0..).zip(self.ids_of(&path).await) {
+            for (position, row) in (0..).zip(self.rows_of(&path, columns).await) {
                 if !deleted.contains(&(path.clone(), position)) {
-                    ids.push(id);
+                    rows.push(row);
                 }
             }
         }
-        ids.sort_unstable();
-        ids
+        rows.sort_unstable();
+        rows
     }
 
     async fn positions_of(&self, path: &str) -> Vec<(String, i64)> {
@@ -432,13 +455,21 @@ impl Run {
     }
 
     pub(crate) async fn ids_of(&self, path: &str) -> Vec<i64> {
-        let mut ids = Vec::new();
+        self.rows_of(path, &["id"]).await.into_iter().map(|row| row[0]).collect()
+    }
+
+    async fn rows_of(&self, path: &str, columns: &[&str]) -> Vec<Vec<i64>> {
+        let mut rows = Vec::new();
         for batch in self.batches_of(path).await {
-            let column = batch.column_by_name("id").unwrap().clone();
-            let column = column.as_any().downcast_ref::<Int64Array>().unwrap();
-            ids.extend((0..column.len()).map(|row| column.value(row)));
+            let column = |name: &&str| {
+                let column = batch.column_by_name(name).unwrap();
+                column.as_any().downcast_ref::<Int64Array>().unwrap().clone()
+            };
+            let columns: Vec<Int64Array> = columns.iter().map(column).collect();
+            let row = |row| columns.iter().map(|column| column.value(row)).collect();
+            rows.extend((0..batch.num_rows()).map(row));
         }
-        ids
+        rows
     }
 
     /// All lines of all error objects, with their keys.

@@ -5,7 +5,7 @@ use super::{
     Attributes, Body, FinishBody, ListPage, ListRequest, ObjectMeta, Objects, ObjectsError,
     PartMeta, PutCondition, PutOptions, RangeOf, UploadMeta,
 };
-use crate::records::faulty::Release;
+use crate::records::faulty::{Ended, GONE, Release};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -63,6 +63,7 @@ pub struct FaultyObjects {
     inner: Arc<dyn Objects>,
     armed: Mutex<Vec<Armed>>,
     calls: Mutex<Vec<(Call, String)>>,
+    ended: Ended,
 }
 
 /// Calls that are remembered; older ones are forgotten.
@@ -71,7 +72,7 @@ const CALLS_KEPT: usize = 10_000;
 impl FaultyObjects {
     /// No fault is armed.
     pub fn new(inner: Arc<dyn Objects>) -> Self {
-        Self { inner, armed: Mutex::default(), calls: Mutex::default() }
+        Self { inner, armed: Mutex::default(), calls: Mutex::default(), ended: Ended::default() }
     }
 
     /// Arms `fault` for the next `times` calls of this kind whose key (for listings the prefix,
@@ -79,6 +80,12 @@ impl FaultyObjects {
     pub fn arm(&self, call: Call, key_contains: &str, fault: Fault, times: u64) {
         let key_contains = key_contains.to_string();
         self.armed.lock().push(Armed { call, key_contains, fault, times });
+    }
+
+    /// The process that calls has ended: when this returns, none of its calls goes on. What a thread
+    /// has begun at the disk it ends.
+    pub fn end(&self) {
+        self.ended.end();
     }
 
     /// Disarms everything.
@@ -110,6 +117,16 @@ impl FaultyObjects {
     }
 
     async fn through<T>(
+        &self,
+        call: Call,
+        key: &str,
+        work: impl Future<Output = Result<T, ObjectsError>>,
+    ) -> Result<T, ObjectsError> {
+        let gone = || Err(ObjectsError::Unavailable(GONE.into()));
+        self.ended.until(self.faulted(call, key, work)).await.unwrap_or_else(gone)
+    }
+
+    async fn faulted<T>(
         &self,
         call: Call,
         key: &str,

@@ -1,15 +1,17 @@
 //! Records that fail on purpose: refuse, do the work and then lose the answer, or stall.
 //!
 //! A fault is armed for the next transactions that touch a collection; each is used up as often
-//! as it says. Reads can be refused too. What is not armed passes through.
+//! as it says. Reads can be refused too. What is not armed passes through, until the process that
+//! calls is said to have ended.
 
 use super::{
     Document, Key, Operation, Outcome, Precondition, ReadError, Records, Scan, Transaction,
 };
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::task::Poll;
+use tokio::sync::{Notify, Semaphore};
 
 /// What goes wrong with a transaction.
 #[derive(Debug, Clone)]
@@ -25,6 +27,9 @@ pub enum Fault {
     /// The transaction is done; its answer waits until [`Release::release`].
     Late(Release),
 }
+
+/// What a process that has ended is told.
+pub(crate) const GONE: &str = "the process that calls has ended";
 
 /// Lets stalled calls go on.
 #[derive(Debug, Clone)]
@@ -76,12 +81,48 @@ pub struct FaultyRecords {
     inner: Arc<dyn Records>,
     armed: Mutex<Vec<Armed>>,
     read_refusals: Mutex<u64>,
+    ended: Ended,
+}
+
+/// Whether the process that calls has ended.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    ended: RwLock<bool>,
+    told: Notify,
+}
+
+impl Ended {
+    /// When this returns, no call is at work, and none goes on.
+    pub(crate) fn end(&self) {
+        *self.ended.write() = true;
+        self.told.notify_waiters();
+    }
+
+    /// Does a call unless the process ends before it is done. The lock is held for each of its
+    /// turns and not between them: a call may wait for one that nobody drives.
+    pub(crate) async fn until<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        let told = self.told.notified();
+        let mut call = std::pin::pin!(call);
+        let turns = std::future::poll_fn(|context| {
+            let ended = self.ended.read();
+            if *ended { Poll::Ready(None) } else { call.as_mut().poll(context).map(Some) }
+        });
+        tokio::select! {
+            () = told => None,
+            done = turns => done,
+        }
+    }
 }
 
 impl FaultyRecords {
     /// No fault is armed.
     pub fn new(inner: Arc<dyn Records>) -> Self {
-        Self { inner, armed: Mutex::default(), read_refusals: Mutex::new(0) }
+        Self {
+            inner,
+            armed: Mutex::default(),
+            read_refusals: Mutex::new(0),
+            ended: Ended::default(),
+        }
     }
 
     /// Arms `fault` for the next `times` transactions that name `collection` in a precondition or
@@ -93,6 +134,12 @@ impl FaultyRecords {
     /// Refuses the next `times` reads.
     pub fn refuse_reads(&self, times: u64) {
         *self.read_refusals.lock() = times;
+    }
+
+    /// The process that calls has ended: when this returns, nothing that it called for is done any
+    /// more, whichever of its tasks are still there. What they are answered is nobody's business.
+    pub fn end(&self) {
+        self.ended.end();
     }
 
     /// Disarms everything.
@@ -110,6 +157,37 @@ impl FaultyRecords {
             armed.remove(hit);
         }
         Some(fault)
+    }
+
+    async fn faulted(&self, transaction: Transaction) -> Outcome {
+        let unknown = || Outcome::Unknown("a fault was armed".into());
+        match self.fault_of(&transaction) {
+            None => self.inner.transact(transaction).await,
+            Some(Fault::Answer(outcome)) => outcome,
+            Some(Fault::SkipThenUnknown) => unknown(),
+            Some(Fault::DoThenUnknown) => {
+                let _lost = self.inner.transact(transaction).await;
+                unknown()
+            }
+            Some(Fault::Stall(release)) => {
+                release.wait().await;
+                self.inner.transact(transaction).await
+            }
+            Some(Fault::Late(release)) => {
+                let outcome = self.inner.transact(transaction).await;
+                release.wait().await;
+                outcome
+            }
+        }
+    }
+
+    async fn read<T>(
+        &self,
+        call: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        self.may_read()?;
+        let gone = || Err(ReadError::Unavailable(GONE.into()));
+        self.ended.until(call).await.unwrap_or_else(gone)
     }
 
     fn may_read(&self) -> Result<(), ReadError> {
@@ -133,35 +211,16 @@ fn touches(transaction: &Transaction, collection: Option<&'static str>) -> bool 
 #[async_trait]
 impl Records for FaultyRecords {
     async fn transact(&self, transaction: Transaction) -> Outcome {
-        let unknown = || Outcome::Unknown("a fault was armed".into());
-        match self.fault_of(&transaction) {
-            None => self.inner.transact(transaction).await,
-            Some(Fault::Answer(outcome)) => outcome,
-            Some(Fault::SkipThenUnknown) => unknown(),
-            Some(Fault::DoThenUnknown) => {
-                let _lost = self.inner.transact(transaction).await;
-                unknown()
-            }
-            Some(Fault::Stall(release)) => {
-                release.wait().await;
-                self.inner.transact(transaction).await
-            }
-            Some(Fault::Late(release)) => {
-                let outcome = self.inner.transact(transaction).await;
-                release.wait().await;
-                outcome
-            }
-        }
+        let gone = || Outcome::Unavailable(GONE.into());
+        self.ended.until(self.faulted(transaction)).await.unwrap_or_else(gone)
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Document>, ReadError> {
-        self.may_read()?;
-        self.inner.get(key).await
+        self.read(self.inner.get(key)).await
     }
 
     async fn scan(&self, scan: Scan) -> Result<Vec<Document>, ReadError> {
-        self.may_read()?;
-        self.inner.scan(scan).await
+        self.read(self.inner.scan(scan)).await
     }
 }
 
@@ -183,6 +242,27 @@ mod tests {
         assert!(matches!(records.transact(put("a")).await, Outcome::Unknown(_)));
         assert!(records.get(&Key::new("c", "a")).await.unwrap().is_some());
         assert!(matches!(records.transact(put("b")).await, Outcome::Committed { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_has_ended_changes_nothing_any_more() {
+        let memory = Arc::new(MemoryRecords::new());
+        let records = Arc::new(FaultyRecords::new(memory.clone()));
+        let gate = Release::new();
+        records.arm(Some("c"), Fault::Stall(gate.clone()), 1);
+        let stalled = tokio::spawn({
+            let records = records.clone();
+            async move { records.transact(put("a")).await }
+        });
+        gate.stalled().await;
+        records.end();
+        gate.release();
+        assert!(matches!(stalled.await.unwrap(), Outcome::Unavailable(_)));
+        assert!(matches!(records.transact(put("b")).await, Outcome::Unavailable(_)));
+        assert!(records.get(&Key::new("c", "a")).await.is_err());
+        for id in ["a", "b"] {
+            assert!(memory.get(&Key::new("c", id)).await.unwrap().is_none(), "{id}");
+        }
     }
 
     #[tokio::test]

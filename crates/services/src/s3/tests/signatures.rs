@@ -246,7 +246,8 @@ async fn a_silent_client_is_cut_off_and_publishes_nothing() {
 
 #[tokio::test]
 async fn the_call_past_the_limit_is_told_to_slow_down_and_the_next_good_one_works() {
-    let s3 = impatient(Duration::from_secs(5)).await;
+    // Longer than the test: nobody is cut off before all are there.
+    let s3 = impatient(Duration::from_secs(3600)).await;
     let calls: Vec<_> = (0..1024)
         .map(|key| {
             let gateway = s3.gateway.clone();
@@ -260,7 +261,8 @@ async fn the_call_past_the_limit_is_told_to_slow_down_and_the_next_good_one_work
     let refused = s3.send(get()).await;
     assert_eq!((refused.status.as_u16(), refused.code()), (503, "SlowDown".into()));
     for call in calls {
-        assert_eq!(call.await.unwrap(), StatusCode::BAD_REQUEST);
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled(), "a client that hangs up");
     }
     assert_eq!(s3.send(get()).await.status, StatusCode::OK);
 }

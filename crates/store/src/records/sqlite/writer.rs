@@ -537,6 +537,6 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), settled).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(180), settled).await.unwrap();
     }
 }
