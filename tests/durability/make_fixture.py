@@ -1,6 +1,8 @@
-"""Writes fixtures/format-N.tar.gz: a stopped data directory with 5 delivered rows and 5 in the log.
+"""Writes fixtures/format-N.tar.gz: a stopped data directory with 5 delivered rows and 5 in the log; or, under a name
+that begins with `documents-`, one with every kind of document (`documents.py`).
 
-Run once, by hand, when the format of the data directory changes; a fixture is never replaced.
+Run once, by hand, when the format of the data directory changes, or with every release that keeps documents which the
+newest fixture does not have; a fixture is never replaced.
 """
 
 import pathlib
@@ -9,6 +11,7 @@ import tarfile
 import tempfile
 
 import conftest  # noqa: F401 - makes the modules beside the tests importable
+import documents
 import pipeline
 from alluvium_server import Server
 from ledger import record
@@ -42,5 +45,20 @@ def write(target):
             archive.add(server.data_dir, "data")
 
 
+def write_documents(target):
+    with tempfile.TemporaryDirectory() as root:
+        server = Server(pathlib.Path(root) / "data", "--table-commit-interval-ms", "0")
+        server.start()
+        try:
+            documents.make(server)
+            assert server.stop() == 0
+        finally:
+            server.kill()
+        # The journal's segments are zeroes for the most part.
+        with tarfile.open(target, "w:xz", preset=9) as archive:
+            archive.add(server.data_dir, "data")
+
+
 if __name__ == "__main__":
-    write(sys.argv[1])
+    wanted = pathlib.Path(sys.argv[1])
+    write_documents(wanted) if wanted.name.startswith("documents-") else write(wanted)

@@ -1,12 +1,10 @@
 """Kills beside other writers and over many streams, full disks and logs, drains, damage: nothing is lost."""
 
 import os
-import pathlib
 import re
 import shutil
 import signal
 import subprocess
-import tarfile
 import threading
 import urllib.error
 import urllib.request
@@ -19,7 +17,6 @@ from alluvium_server import Server, binary, wait_until
 from ledger import Ledger, Load, record
 
 STREAMS = 20
-FIXTURES = pathlib.Path(__file__).resolve().parent / "fixtures"
 
 
 @pytest.fixture
@@ -295,26 +292,3 @@ def flip(directory, wanted):
             path.write_bytes(content)
             return
     raise AssertionError("the record is not in the log")
-
-
-@pytest.mark.parametrize("fixture", sorted(FIXTURES.glob("format-*.tar.gz")), ids=lambda path: path.name)
-def test_a_data_directory_of_each_format_is_opened(fixture, tmp_path):
-    """FIXTURES hold 5 delivered rows (ids 0-4) and 5 in the log (ids 5-9), of a stopped server."""
-    with tarfile.open(fixture) as archive:
-        archive.extractall(tmp_path, filter="data")
-    server = Server(tmp_path / "data", "--table-commit-interval-ms", "0")
-    try:
-        server.start()
-        pipeline.wait_for_rows(server, 10)
-        assert sorted(pipeline.ids(server)) == list(range(10))
-        client = server.client("firehose")
-        client.put_record(DeliveryStreamName=pipeline.STREAM, Record={"Data": record(10)})
-        pipeline.wait_for_rows(server, 11)
-        assert sorted(pipeline.ids(server)) == list(range(11))
-        assert server.stop() == 0
-    finally:
-        server.kill()
-
-
-def test_there_is_a_fixture_of_the_first_format():
-    assert (FIXTURES / "format-1.tar.gz").exists()
