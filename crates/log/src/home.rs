@@ -5,7 +5,7 @@
 //! is about 130 bytes for a page of megabytes. Files are opened when they are read: a year of
 //! streams is more files than a process may hold open.
 
-use crate::lane_segment::{PageEntry, PageHeader, file_name};
+use crate::lane_segment::{PAGE_ALIGNMENT, PageEntry, PageHeader, file_name};
 use alluvium_base::{LaneId, SequenceNumber};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -135,6 +135,7 @@ pub(crate) fn page_of(
         last: entries.last().map_or(SequenceNumber::ZERO, PageEntry::last),
         previous,
         previous_crc: active.chain_crc,
+        alignment: PAGE_ALIGNMENT,
         arrival_min_ms: arrivals().min().unwrap_or_default(),
         arrival_max_ms: arrivals().max().unwrap_or_default(),
     }

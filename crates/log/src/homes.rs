@@ -130,11 +130,10 @@ impl Look<'_> {
     ) -> io::Result<()> {
         let name = file_name(lane, file.number);
         found.home.files.insert(file.number, FileUse { size_bytes: file.size, pages: 0 });
-        let mut at = FILE_HEADER_BYTES as u64;
-        let mut crc = match file.header {
-            Ok((_, crc)) => {
-                found.home.newest = (file.number, at);
-                Some(crc)
+        let (mut at, mut crc) = match file.header {
+            Ok((header, crc)) => {
+                found.home.newest = (file.number, header.first_page_at());
+                (header.first_page_at(), Some(crc))
             }
             Err(bad) => {
                 self.unreadable(found, is_newest, format!("{name}: {bad}"));

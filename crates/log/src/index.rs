@@ -9,7 +9,7 @@
 use crate::block::{HEADER_BYTES, LANE_BYTES};
 use crate::device::DeviceFile;
 use crate::home::Home;
-use crate::lane_segment::{PageHeader, file_name};
+use crate::lane_segment::{PARTS_MAX, PageHeader, file_name};
 use crate::segment::SegmentId;
 use crate::{CallKey, LaneProgress};
 use alluvium_base::{LaneId, SequenceNumber};
@@ -65,9 +65,12 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// What its unreleased records take of the journal, headers included.
-    pub(crate) fn footprint_bytes(&self) -> u64 {
-        self.unreleased_bytes + self.parts.len() as u64 * (HEADER_BYTES + LANE_BYTES) as u64
+    /// What counts against its share of the journal: what its unreleased records take of it,
+    /// headers included, and what was moved out of it only because the lane is stuck.
+    pub(crate) fn share_bytes(&self) -> u64 {
+        let headers = self.parts.len() as u64 * (HEADER_BYTES + LANE_BYTES) as u64;
+        let moved = self.home.as_ref().filter(|_| !self.kept).map_or(0, |home| home.payload_bytes);
+        self.unreleased_bytes + headers + moved
     }
 }
 
@@ -104,8 +107,8 @@ pub(crate) struct Pieces {
 }
 
 impl Index {
-    /// Adds a durable part.
-    pub(crate) fn add(&mut self, lane: LaneId, part: Part) {
+    /// Adds a durable part; true when many came since it was true, and lanes may have to be moved.
+    pub(crate) fn add(&mut self, lane: LaneId, part: Part) -> bool {
         let known = self.lanes.entry(lane).or_default();
         known.last = known.last.max(part.last());
         known.unreleased_bytes += u64::from(part.size_bytes);
@@ -114,6 +117,7 @@ impl Index {
         if let Some(segment) = self.segments.get_mut(&part.segment) {
             segment.live += 1;
         }
+        self.parts.is_multiple_of(PARTS_MAX)
     }
 
     /// Releases a lane up to and including a sequence; true when a segment may have become free.
@@ -166,7 +170,9 @@ impl Index {
             let inside = lane.parts.iter().take_while(|part| part.segment == *oldest);
             inside.map(|part| u64::from(part.size_bytes)).sum::<u64>()
         };
-        let sizes = self.lanes.iter().map(|(id, lane)| (bytes_in_oldest(lane), *id));
+        // Kept lanes are moved.
+        let cut = self.lanes.iter().filter(|(_, lane)| !lane.kept);
+        let sizes = cut.map(|(id, lane)| (bytes_in_oldest(lane), *id));
         sizes.filter(|(bytes, _)| *bytes > 0).max().map(|(_, lane)| lane)
     }
 

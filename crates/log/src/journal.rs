@@ -13,10 +13,12 @@ use crate::index::{Pieces, entries_max};
 use crate::invocations::Admission;
 use crate::mover::{Mover, Moves};
 use crate::options::{JournalOptions, OpenError, OpenReport};
+use crate::pressure::Limits;
 use crate::reading::{BadPiece, read_pieces};
 use crate::recovery::{Recovered, recover};
 use crate::segment::SEGMENT_HEADER_BYTES;
-use crate::spares::{Keeper, Spares};
+
+use crate::spares::{Keeper, SEGMENTS_LEAST, Spares};
 use crate::state::{Observer, Queue, Shared, Submission};
 use crate::writer::Writer;
 use crate::{Append, AppendError, Appended, Invocation, LaneBlock, ReadError, SegmentId};
@@ -114,13 +116,20 @@ impl Journal {
         let durable = start.active.as_ref().map_or(start.next_base, |active| active.position());
         let in_flight = (options.in_flight_bytes / PERMIT_BYTES).clamp(1, u64::from(u32::MAX));
         let permits_max = in_flight.min(Semaphore::MAX_PERMITS as u64) as u32;
+        let least = SEGMENTS_LEAST * identity.segment_bytes;
+        let budget_bytes = options.budget_bytes.max(least);
+        let limits = Limits {
+            segment_bytes: identity.segment_bytes,
+            budget_bytes,
+            move_above_bytes: options.move_above_bytes.unwrap_or(budget_bytes / 4),
+            page_bytes: options.page_bytes,
+        };
         let shared = Arc::new(Shared {
             device,
             identity,
             seed: identity.seed(),
             epoch: options.epoch,
             generation: start.generation,
-            budget_bytes: options.budget_bytes,
             clock: options.clock,
             reserve: options.reserve,
             check_room: options.check_room,
@@ -130,7 +139,7 @@ impl Journal {
             spares: Spares::new(spares),
             moves: Moves::default(),
             homes_budget_bytes: options.homes_budget_bytes,
-            page_bytes: options.page_bytes,
+            limits,
             queue: Mutex::new(Queue::default()),
             queue_changed: Condvar::new(),
             durable: AtomicU64::new(durable),
@@ -300,7 +309,7 @@ impl Journal {
     fn check_share(&self, append: &Append) -> Result<(), AppendError> {
         let shared = &self.0.shared;
         let (bytes_max, parts_max) =
-            (shared.budget_bytes() / 2, entries_max(shared.budget_bytes) / 2);
+            (shared.budget_bytes() / 2, entries_max(shared.budget_bytes()) / 2);
         let index = shared.index.lock();
         let homes_full = index.homes_bytes >= shared.homes_budget_bytes;
         for lane in &append.lanes {
@@ -313,12 +322,16 @@ impl Journal {
                     index.homes_bytes, shared.homes_budget_bytes
                 )));
             }
-            let (bytes, parts) = (known.footprint_bytes(), known.parts.len());
+            let (bytes, parts) = (known.share_bytes(), known.parts.len());
             if bytes >= bytes_max || parts >= parts_max {
                 metrics::counter!("alluvium_log_appends_over_share_total").increment(1);
+                let waits = if known.kept {
+                    "of this shard wait to be moved to its lane segments"
+                } else {
+                    "of this stream wait for delivery"
+                };
                 return Err(AppendError::Full(format!(
-                    "{bytes} bytes in {parts} calls of this stream wait for delivery, half of \
-                     what the log holds"
+                    "{bytes} bytes in {parts} calls {waits}, half of what the log holds"
                 )));
             }
         }

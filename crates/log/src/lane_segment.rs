@@ -2,24 +2,25 @@
 //!
 //! A file begins with a header of [`FILE_HEADER_BYTES`]; pages follow. A page holds parts of
 //! consecutive blocks of its lane: a header of [`PAGE_HEADER_BYTES`], an entry of
-//! [`ENTRY_BYTES`] for each part, the parts' frames back to back, and zeroes up to a multiple of 8.
-//! Numbers are little-endian.
+//! [`ENTRY_BYTES`] for each part, and the parts' frames back to back. Headers and pages are followed
+//! by zeroes up to a multiple of the file's alignment: [`PAGE_ALIGNMENT`], so that whole pages can be
+//! written around the page cache, and 8 in format version 1. Numbers are little-endian.
 //!
 //! | file header | size | what |
 //! |---|---|---|
 //! | 0 | 8 | magic `ALVLANE1` |
-//! | 8 | 2, 2 | format version, 1; flags, none so far: others refuse |
+//! | 8 | 2, 2 | format version, 1 or 2; flags, none so far: others refuse |
 //! | 12 | 4 | CRC-32C of the header, this field as zero, seeded as blocks are |
 //! | 16 | 16 | log id |
 //! | 32 | 8 each | lane, number of the file, epoch, number of the file before (0: none), where that one ends |
 //! | 72 | 8, 4, 4 | the lane's last sequence before this file (offset, generation), zero |
 //! | 88 | 8 | made at, milliseconds since the Unix epoch |
-//! | 96 | 32 | zero |
+//! | 96 | 4, 28 | alignment (version 1: zero), zero |
 //!
 //! | page header | size | what |
 //! |---|---|---|
 //! | 0 | 8 | magic `ALVPAGE1` |
-//! | 8 | 2, 2 | format version, 1; flags (codec, encryption to come): others refuse |
+//! | 8 | 2, 2 | format version, 1 or 2; flags (codec, encryption to come): others refuse |
 //! | 12 | 4 | CRC-32C of the header, this field as zero, seeded |
 //! | 16 | 8 each | lane, number of the file, offset of the page in the file |
 //! | 40 | 4, 4 | number of parts, CRC-32C of the entries |
@@ -27,7 +28,7 @@
 //! | 64 | 8 each | offsets of the first, the last and the lane's previous sequence |
 //! | 88 | 4 each | their generations; CRC of the header before (of the file's for the first page) |
 //! | 104 | 8, 8 | the earliest and the latest arrival, milliseconds since the Unix epoch |
-//! | 120 | 8 | zero |
+//! | 120 | 4, 4 | alignment (version 1: zero), zero |
 //!
 //! An entry: offset of the first record's sequence (8), its generation, records, bytes of frames,
 //! CRC-32C of the frames (4 each), arrival (8). A part keeps the sequences it had in the journal.
@@ -51,9 +52,16 @@ pub const PAGE_HEADER_BYTES: usize = 128;
 pub const ENTRY_BYTES: usize = 32;
 /// The most parts of a page: its entries are read whole.
 pub const PARTS_MAX: usize = 4096;
+/// What files and pages that this release writes are aligned to: no disk or file system asks for more
+/// to be written around the page cache.
+pub const PAGE_ALIGNMENT: u32 = 4096;
+/// What format version 1 aligned to.
+const ALIGNMENT_OF_VERSION_1: u32 = 8;
+/// The largest alignment that is believed.
+const ALIGNMENT_MAX: u32 = 1 << 20;
 const FILE_MAGIC: [u8; 8] = *b"ALVLANE1";
 const PAGE_MAGIC: [u8; 8] = *b"ALVPAGE1";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const SUFFIX: &str = ".lane";
 
 /// Why bytes are not what they should be.
@@ -95,6 +103,8 @@ pub struct FileHeader {
     pub previous: SequenceNumber,
     /// When it was made.
     pub created_ms: i64,
+    /// Its pages begin at multiples of this.
+    pub alignment: u32,
 }
 
 /// A page's header.
@@ -126,6 +136,8 @@ pub struct PageHeader {
     pub arrival_min_ms: i64,
     /// The latest arrival.
     pub arrival_max_ms: i64,
+    /// The next page begins at a multiple of this.
+    pub alignment: u32,
 }
 
 /// A part of a page.
@@ -166,22 +178,34 @@ pub fn parse_file_name(name: &str) -> Option<(LaneId, u64)> {
     Some((LaneId(lane.parse().ok()?), number.parse().ok()?))
 }
 
-fn seal(mut out: Vec<u8>, seed: Seed) -> (Vec<u8>, u32) {
+fn begin(magic: [u8; 8], alignment: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(PAGE_HEADER_BYTES);
+    out.extend_from_slice(&magic);
+    let version = if alignment == ALIGNMENT_OF_VERSION_1 { 1 } else { VERSION };
+    out.extend_from_slice(&version.to_le_bytes());
+    out.extend_from_slice(&[0; 6]);
+    out
+}
+
+/// The alignment behind all other values, up to the end of a header.
+fn finish(mut out: Vec<u8>, alignment: u32, size: usize, seed: Seed) -> (Vec<u8>, u32) {
+    if alignment != ALIGNMENT_OF_VERSION_1 {
+        out.extend_from_slice(&alignment.to_le_bytes());
+    }
+    out.resize(size, 0);
     let crc = seed.crc(&[&out]);
     out[12..16].copy_from_slice(&crc.to_le_bytes());
     (out, crc)
 }
 
-fn begin(magic: [u8; 8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(PAGE_HEADER_BYTES);
-    out.extend_from_slice(&magic);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&[0; 6]);
-    out
-}
-
-/// Checks what both headers have; returns the CRC.
-fn sealed(bytes: &[u8], magic: [u8; 8], size: usize, seed: Seed) -> Result<u32, BadLaneSegment> {
+/// Checks what both headers have; returns the CRC and the alignment, which lies at `aligned_at`.
+fn sealed(
+    bytes: &[u8],
+    magic: [u8; 8],
+    size: usize,
+    aligned_at: usize,
+    seed: Seed,
+) -> Result<(u32, u32), BadLaneSegment> {
     let bytes = bytes.get(..size).ok_or(BadLaneSegment::Short)?;
     if bytes[..8] != magic {
         return Err(BadLaneSegment::Magic);
@@ -191,13 +215,26 @@ fn sealed(bytes: &[u8], magic: [u8; 8], size: usize, seed: Seed) -> Result<u32, 
         return Err(BadLaneSegment::Crc);
     }
     let (version, flags) = (u16_at(bytes, 8), u16_at(bytes, 10));
-    if version != VERSION || flags != 0 { Err(BadLaneSegment::Newer(version)) } else { Ok(crc) }
+    let alignment = match version {
+        _ if flags != 0 => return Err(BadLaneSegment::Newer(version)),
+        1 => ALIGNMENT_OF_VERSION_1,
+        VERSION => u32_at(bytes, aligned_at),
+        _ => return Err(BadLaneSegment::Newer(version)),
+    };
+    let sound = alignment.is_power_of_two()
+        && (ALIGNMENT_OF_VERSION_1..=ALIGNMENT_MAX).contains(&alignment);
+    if sound { Ok((crc, alignment)) } else { Err(BadLaneSegment::Shape) }
 }
 
 impl FileHeader {
+    /// Where the first page begins in the file.
+    pub fn first_page_at(&self) -> u64 {
+        (FILE_HEADER_BYTES as u64).next_multiple_of(u64::from(self.alignment.max(1)))
+    }
+
     /// The encoded header and its CRC, with which the chain begins.
     pub fn encode(&self, seed: Seed) -> (Vec<u8>, u32) {
-        let mut out = begin(FILE_MAGIC);
+        let mut out = begin(FILE_MAGIC, self.alignment);
         out.extend_from_slice(self.log_id.as_bytes());
         let numbers = [self.lane.0, self.number, self.epoch.0, self.before, self.before_end];
         for number in numbers.into_iter().chain([self.previous.offset]) {
@@ -206,13 +243,12 @@ impl FileHeader {
         out.extend_from_slice(&self.previous.generation.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.created_ms.to_le_bytes());
-        out.resize(FILE_HEADER_BYTES, 0);
-        seal(out, seed)
+        finish(out, self.alignment, FILE_HEADER_BYTES, seed)
     }
 
     /// Decodes a header; also returns its CRC.
     pub fn decode(bytes: &[u8], seed: Seed) -> Result<(Self, u32), BadLaneSegment> {
-        let crc = sealed(bytes, FILE_MAGIC, FILE_HEADER_BYTES, seed)?;
+        let (crc, alignment) = sealed(bytes, FILE_MAGIC, FILE_HEADER_BYTES, 96, seed)?;
         let header = Self {
             log_id: Uuid::from_bytes(array_at(bytes, 16)),
             lane: LaneId(u64_at(bytes, 32)),
@@ -222,6 +258,7 @@ impl FileHeader {
             before_end: u64_at(bytes, 64),
             previous: SequenceNumber::new(u32_at(bytes, 80), u64_at(bytes, 72)),
             created_ms: u64_at(bytes, 88) as i64,
+            alignment,
         };
         if header.before >= header.number { Err(BadLaneSegment::Shape) } else { Ok((header, crc)) }
     }
@@ -235,12 +272,13 @@ impl PageHeader {
 
     /// Where the next page begins in the file.
     pub fn end(&self) -> u64 {
-        crate::block::align(self.payload_at() + self.payload_bytes)
+        let end = self.payload_at() + self.payload_bytes;
+        end.next_multiple_of(u64::from(self.alignment.max(1)))
     }
 
     /// The encoded header and its CRC.
     pub fn encode(&self, seed: Seed) -> (Vec<u8>, u32) {
-        let mut out = begin(PAGE_MAGIC);
+        let mut out = begin(PAGE_MAGIC, self.alignment);
         for number in [self.lane.0, self.number, self.at] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -257,13 +295,12 @@ impl PageHeader {
         }
         out.extend_from_slice(&self.arrival_min_ms.to_le_bytes());
         out.extend_from_slice(&self.arrival_max_ms.to_le_bytes());
-        out.resize(PAGE_HEADER_BYTES, 0);
-        seal(out, seed)
+        finish(out, self.alignment, PAGE_HEADER_BYTES, seed)
     }
 
     /// Decodes a header; also returns its CRC.
     pub fn decode(bytes: &[u8], seed: Seed) -> Result<(Self, u32), BadLaneSegment> {
-        let crc = sealed(bytes, PAGE_MAGIC, PAGE_HEADER_BYTES, seed)?;
+        let (crc, alignment) = sealed(bytes, PAGE_MAGIC, PAGE_HEADER_BYTES, 120, seed)?;
         let header = Self {
             lane: LaneId(u64_at(bytes, 16)),
             number: u64_at(bytes, 24),
@@ -278,6 +315,7 @@ impl PageHeader {
             previous_crc: u32_at(bytes, 100),
             arrival_min_ms: u64_at(bytes, 104) as i64,
             arrival_max_ms: u64_at(bytes, 112) as i64,
+            alignment,
         };
         let parts = header.parts as usize;
         let sound = (1..=PARTS_MAX).contains(&parts)
@@ -351,6 +389,7 @@ mod tests {
             previous_crc: 4,
             arrival_min_ms: -1,
             arrival_max_ms: 8,
+            alignment: PAGE_ALIGNMENT,
         };
         (header, entries)
     }
@@ -381,6 +420,7 @@ mod tests {
                 before_end: 4096,
                 previous: SequenceNumber::new(1, 9),
                 created_ms: -3,
+                alignment: PAGE_ALIGNMENT,
             };
             let (mut of_file, crc) = file.encode(seed);
             prop_assert_eq!(FileHeader::decode(&of_file, seed), Ok((file, crc)));

@@ -55,6 +55,8 @@ mod home;
 mod homes;
 mod index;
 mod mover;
+mod page_copy;
+mod pressure;
 mod reading;
 mod recovery;
 mod scan;

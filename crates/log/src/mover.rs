@@ -1,22 +1,21 @@
 //! The thread that copies lanes that live long out of the journal, in large sequential writes, and
 //! removes files that nobody needs.
 //!
-//! A kept lane is moved when it holds [`PAGE_BYTES`] in the journal, so that a page is large; one
-//! that holds less is moved only when the journal is half full and the lane keeps its oldest
-//! segment from being used again. Idle lanes cost nothing.
+//! Which lane goes and when is `pressure`'s; idle lanes cost nothing.
 //!
 //! Invariants: the journal lets go of a part only after its page's `fdatasync` returned (and,
 //! for a new file, its directory's); a failed sync is final, as the writer's is; a write that
-//! fails is tried again, for the journal still holds all of it. At most one page of a lane is not
-//! known to be durable after a crash: the last.
+//! fails is tried again, to a fresh file that says where the one before it ends, for the journal still
+//! holds all of it. At most one page of a lane is not known to be durable after a crash: the last.
 
 use crate::SegmentId;
-use crate::device::{DeviceFile, write_full};
+use crate::device::DeviceFile;
 use crate::home::{ActiveFile, Home, page_of};
 use crate::index::{Index, Part};
-use crate::lane_segment::{FILE_HEADER_BYTES, FileHeader, PARTS_MAX, PageEntry, PageHeader};
+use crate::lane_segment::{FileHeader, PAGE_ALIGNMENT, PARTS_MAX, PageEntry, PageHeader};
 use crate::lane_segment::{encode_entries, file_name};
-use crate::reading::{BadRead, read_parts};
+use crate::page_copy::{BadCopy, CopyBuffer, PageCopy};
+use crate::pressure::Pressure;
 use crate::state::Shared;
 use alluvium_base::{LaneId, SequenceNumber, kill_point};
 use parking_lot::{Condvar, Mutex};
@@ -24,8 +23,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So much of one lane makes a page.
-pub(crate) const PAGE_BYTES: u64 = 4 << 20;
+/// So much of one lane makes a page: a sync is shared by so much, and a file is a few pages.
+pub(crate) const PAGE_BYTES: u64 = 16 << 20;
 /// A file gets no more pages from this size on: retention removes whole files.
 const FILE_BYTES: u64 = 64 << 20;
 /// Nor after this time, so that a slow lane's records do not stay far longer than they are kept.
@@ -108,6 +107,7 @@ impl Mover {
     pub(crate) fn run(self) {
         let mut trouble = false;
         while self.shared.moves.wait(trouble) {
+            let mut buffer = CopyBuffer::default();
             // Nobody says when the disk has room again.
             trouble = self.shared.check_room().is_err();
             if let Err(error) = self.remove_doomed() {
@@ -116,7 +116,7 @@ impl Mover {
             }
             while let Some(load) = self.next_load() {
                 let lane = load.lane;
-                match self.carry(load) {
+                match self.carry(load, &mut buffer) {
                     Ok(()) => {}
                     Err(Failed::Final(error)) => {
                         self.settle(lane);
@@ -174,19 +174,20 @@ impl Mover {
             return None;
         }
         let mut index = self.shared.index.lock();
-        let used = index.segments.len() as u64 * self.shared.identity.segment_bytes;
-        let crowded = used * 2 >= self.shared.budget_bytes();
+        let limits = &self.shared.limits;
         // Beyond the budget only what is in others' way: no more of these lanes is taken in.
-        if index.homes_bytes >= self.shared.homes_budget_bytes && !crowded {
+        if index.homes_bytes >= self.shared.homes_budget_bytes
+            && index.pressure(limits) < Pressure::Crowded
+        {
             return None;
         }
-        let lane = index.to_move(self.shared.page_bytes, crowded)?;
+        let lane = index.to_move(limits)?;
         let known = index.lanes.get(&lane)?;
         let mut bytes = 0;
         let mut parts = Vec::new();
         for part in known.parts.iter().take(PARTS_MAX) {
             bytes += u64::from(part.size_bytes);
-            if bytes > self.shared.page_bytes && !parts.is_empty() {
+            if bytes > limits.page_bytes && !parts.is_empty() {
                 break;
             }
             parts.push((*part, index.segments.get(&part.segment)?.file.clone()));
@@ -199,20 +200,18 @@ impl Mover {
         Some(Load { lane, parts, previous, active: home.active, newest: home.newest })
     }
 
+    /// A page was not written. What was written of it must not be taken for the end of its file.
     fn settle(&self, lane: LaneId) {
         let mut index = self.shared.index.lock();
         if let Some(home) = index.lanes.get_mut(&lane).and_then(|known| known.home.as_mut()) {
             home.moving = false;
+            home.active = None;
         }
     }
 
-    fn carry(&self, load: Load) -> Result<(), Failed> {
+    fn carry(&self, load: Load, buffer: &mut CopyBuffer) -> Result<(), Failed> {
         let Load { lane, parts, previous, active, newest } = load;
-        let blocks = read_parts(&parts).map_err(|bad| match bad {
-            BadRead::Io(error) => Failed::Later(error.to_string()),
-            BadRead::Crc(part) => Failed::Corrupt(unsound(&part)),
-        })?;
-        let (file, active) = self.file_for(lane, active, newest, previous)?;
+        let (file, active) = self.file_for(lane, active, newest, previous, buffer)?;
         let entries: Vec<PageEntry> = parts
             .iter()
             .map(|(part, _)| PageEntry {
@@ -225,14 +224,15 @@ impl Mover {
             .collect();
         let encoded = encode_entries(&entries);
         let page = page_of(lane, &active, &entries, previous, crc32c::crc32c(&encoded));
-        let (mut out, crc) = page.encode(self.shared.seed);
-        out.reserve((page.end() - page.at) as usize);
-        out.extend_from_slice(&encoded);
-        for block in &blocks {
-            out.extend_from_slice(&block.frames);
-        }
-        out.resize((page.end() - page.at) as usize, 0);
-        write_full(&*file, &out, page.at).map_err(|error| Failed::Later(error.to_string()))?;
+        let (header, crc) = page.encode(self.shared.seed);
+        let mut copy = PageCopy::new(&*file, page.at, buffer);
+        copy.put(&header).map_err(later)?;
+        copy.put(&encoded).map_err(later)?;
+        copy.put_parts(&parts).map_err(|bad| match bad {
+            BadCopy::Io(error) => later(error),
+            BadCopy::Crc(part) => Failed::Corrupt(unsound(&part)),
+        })?;
+        copy.finish().map_err(later)?;
         kill_point("log-lane-page-written");
         file.sync().map_err(Failed::Final)?;
         kill_point("log-lane-page-synced");
@@ -250,14 +250,15 @@ impl Mover {
         active: Option<ActiveFile>,
         newest: (u64, u64),
         previous: SequenceNumber,
+        buffer: &mut CopyBuffer,
     ) -> Result<(Arc<dyn DeviceFile>, ActiveFile), Failed> {
         let now_ms = self.shared.clock.now_ms();
-        let later = |error: io::Error| Failed::Later(error.to_string());
+        let device = &self.shared.device;
         if let Some(active) = active
             && active.end < FILE_BYTES
             && now_ms.saturating_sub(active.created_ms) < FILE_AGE_MS
         {
-            let file = self.shared.device.open(&file_name(lane, active.number)).map_err(later)?;
+            let file = device.open_direct(&file_name(lane, active.number)).map_err(later)?;
             return Ok((file, active));
         }
         let (before, before_end) = newest;
@@ -270,14 +271,19 @@ impl Mover {
             before_end,
             previous,
             created_ms: now_ms,
+            alignment: PAGE_ALIGNMENT,
         };
         let (bytes, chain_crc) = header.encode(self.shared.seed);
-        let file = self.shared.device.create(&file_name(lane, header.number)).map_err(later)?;
-        write_full(&*file, &bytes, 0).map_err(later)?;
+        let name = file_name(lane, header.number);
+        device.create(&name).map_err(later)?;
+        let file = device.open_direct(&name).map_err(later)?;
+        let mut copy = PageCopy::new(&*file, 0, buffer);
+        copy.put(&bytes).map_err(later)?;
+        copy.finish().map_err(later)?;
         file.sync().map_err(Failed::Final)?;
-        self.shared.device.sync().map_err(Failed::Final)?;
+        device.sync().map_err(Failed::Final)?;
         kill_point("log-lane-segment-created");
-        let end = FILE_HEADER_BYTES as u64;
+        let end = header.first_page_at();
         Ok((file, ActiveFile { number: header.number, end, chain_crc, created_ms: now_ms }))
     }
 
@@ -291,6 +297,10 @@ impl Mover {
             self.shared.spares.nudge();
         }
     }
+}
+
+fn later(error: io::Error) -> Failed {
+    Failed::Later(error.to_string())
 }
 
 /// Just before the first part.
@@ -309,36 +319,6 @@ pub(crate) fn unsound(part: &Part) -> String {
 }
 
 impl Index {
-    /// The lane to move next: one with enough for a page, or one that keeps the oldest segment of a
-    /// crowded journal.
-    fn to_move(&self, page_bytes: u64, crowded: bool) -> Option<LaneId> {
-        let movable = |lane: &crate::index::Lane| {
-            lane.kept && lane.quarantined.is_none() && !lane.parts.is_empty()
-        };
-        let full = self.lanes.iter().filter(|(_, lane)| {
-            movable(lane) && (lane.unreleased_bytes >= page_bytes || lane.parts.len() >= PARTS_MAX)
-        });
-        let fullest = full.max_by_key(|(_, lane)| lane.unreleased_bytes).map(|(id, _)| *id);
-        if fullest.is_some() || !crowded {
-            return fullest;
-        }
-        let (oldest, segment) = self.segments.first_key_value()?;
-        if !segment.sealed {
-            return None;
-        }
-        let pins = |lane: &crate::index::Lane| {
-            lane.parts.front().is_some_and(|part| part.segment == *oldest)
-        };
-        self.lanes.iter().find(|(_, lane)| movable(lane) && pins(lane)).map(|(id, _)| *id)
-    }
-
-    /// Whether a lane has just come to hold enough for a page.
-    pub(crate) fn is_ready_to_move(&self, lane: LaneId, page_bytes: u64) -> bool {
-        self.lanes.get(&lane).is_some_and(|known| {
-            known.kept && (known.unreleased_bytes >= page_bytes || known.parts.len() >= PARTS_MAX)
-        })
-    }
-
     fn moved(&mut self, lane: LaneId, page: PageHeader, active: ActiveFile) -> bool {
         let name = file_name(lane, page.number);
         let Some(known) = self.lanes.get_mut(&lane) else {
@@ -388,7 +368,6 @@ impl Index {
         self.homes_bytes += home.size_bytes();
         let known = self.lanes.entry(lane).or_default();
         known.last = known.last.max(home.last);
-        known.kept = true;
         known.loss_accepted |= loss_accepted;
         known.home = Some(Box::new(home));
     }

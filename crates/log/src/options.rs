@@ -50,6 +50,10 @@ pub struct JournalOptions {
     pub homes_budget_bytes: u64,
     /// So much of a kept lane in the journal is moved at once.
     pub page_bytes: u64,
+    /// Kept lanes are moved once the journal's full segments take this much; a quarter of the budget
+    /// unless said: it bounds what a restart looks through, and most of what is read again is still in
+    /// memory. At zero they are moved as soon as they have a page.
+    pub move_above_bytes: Option<u64>,
     /// The most bytes of appends that may be under way.
     pub in_flight_bytes: u64,
     /// How long an append waits for that before it is refused as [`crate::AppendError::Full`].
@@ -94,6 +98,7 @@ impl JournalOptions {
             budget_bytes: BUDGET_BYTES,
             homes_budget_bytes: HOMES_BUDGET_BYTES,
             page_bytes: PAGE_BYTES,
+            move_above_bytes: None,
             in_flight_bytes: IN_FLIGHT_BYTES,
             append_wait: APPEND_WAIT,
             lanes: BTreeMap::new(),

@@ -12,7 +12,7 @@
 //! file that a reader still has open is unlinked, never overwritten.
 
 use crate::carried::Carried;
-use crate::device::{Device, write_full};
+use crate::device::{DIRECT_BYTES, Device, PageMemory, write_full};
 use crate::segment::{SegmentId, TEMPORARY_SUFFIX, free_name};
 use crate::state::Shared;
 use alluvium_base::kill_point;
@@ -45,8 +45,12 @@ pub(crate) fn make_spare(device: &dyn Device, number: u64, size_bytes: u64) -> i
 }
 
 fn fill(device: &dyn Device, name: &str, size_bytes: u64) -> io::Result<()> {
-    let file = device.create(name)?;
-    let zeroes = vec![0; (size_bytes as usize).min(ZERO_BYTES)];
+    let created = device.create(name)?;
+    // Around the page cache: nobody reads zeroes, and they would be copied into it only to be written.
+    let whole = size_bytes.is_multiple_of(DIRECT_BYTES as u64);
+    let file = if whole { device.open_direct(name)? } else { created };
+    let mut memory = PageMemory::default();
+    let zeroes = memory.of((size_bytes as usize).min(ZERO_BYTES));
     let mut at = 0;
     while at < size_bytes {
         let piece = (size_bytes - at).min(zeroes.len() as u64) as usize;
@@ -259,7 +263,7 @@ impl Keeper {
         let made = if used >= budget {
             Err(format!(
                 "its {used} segments reach the budget of {} bytes; delivery has to release records",
-                self.shared.budget_bytes
+                self.shared.budget_bytes()
             ))
         } else {
             self.shared.check_room().and_then(|()| {

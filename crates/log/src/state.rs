@@ -10,7 +10,8 @@ use crate::index::Index;
 use crate::invocations::{Invocations, Waiter};
 use crate::mover::Moves;
 use crate::options::{CheckRoom, Reserve};
-use crate::spares::{SEGMENTS_LEAST, Spares};
+use crate::pressure::Limits;
+use crate::spares::Spares;
 use crate::{Append, AppendError, LaneProgress};
 use alluvium_base::{Clock, Epoch, LaneId};
 use parking_lot::{Condvar, Mutex};
@@ -47,7 +48,6 @@ pub(crate) struct Shared {
     pub(crate) seed: Seed,
     pub(crate) epoch: Epoch,
     pub(crate) generation: u32,
-    pub(crate) budget_bytes: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reserve: Option<Reserve>,
     pub(crate) check_room: Option<CheckRoom>,
@@ -57,7 +57,7 @@ pub(crate) struct Shared {
     pub(crate) spares: Spares,
     pub(crate) moves: Moves,
     pub(crate) homes_budget_bytes: u64,
-    pub(crate) page_bytes: u64,
+    pub(crate) limits: Limits,
     pub(crate) queue: Mutex<Queue>,
     pub(crate) queue_changed: Condvar,
     /// Logical position below which all is on stable storage.
@@ -73,7 +73,7 @@ impl Shared {
 
     /// The most bytes that all segments may take.
     pub(crate) fn budget_bytes(&self) -> u64 {
-        self.budget_bytes.max(SEGMENTS_LEAST * self.identity.segment_bytes)
+        self.limits.budget_bytes
     }
 
     /// Hands an append to the writer.

@@ -24,6 +24,8 @@ use std::time::Instant;
 
 /// Larger groups would only make the first waiter wait for the last one's bytes.
 const GROUP_BYTES: usize = 8 << 20;
+/// A page of the kernel's cache.
+const PAGE_BYTES: u64 = 4096;
 
 /// The segment that is being written.
 #[derive(Debug)]
@@ -158,7 +160,8 @@ impl Writer {
     }
 
     fn index_is_full(&self) -> Option<String> {
-        let (parts, most) = (self.shared.index.lock().parts, entries_max(self.shared.budget_bytes));
+        let (parts, most) =
+            (self.shared.index.lock().parts, entries_max(self.shared.budget_bytes()));
         (parts >= most).then(|| format!("{parts} calls wait for delivery, {most} is the limit"))
     }
 
@@ -293,14 +296,18 @@ impl Writer {
 
     fn write_group(&mut self) -> io::Result<()> {
         let active = self.start.active.as_ref().expect("a segment was taken into use");
-        let at = active.offset - self.buffer.len() as u64;
+        let group_bytes = self.buffer.len();
+        let at = active.offset - group_bytes as u64;
+        // To the end of a page, so that the kernel need not read what lies behind.
+        let end = active.offset.next_multiple_of(PAGE_BYTES).min(active.header.segment_bytes);
+        self.buffer.resize((end - at) as usize, 0);
         write_full(&*active.file, &self.buffer, at)?;
         kill_point("log-written");
         let begun = Instant::now();
         active.file.sync()?;
         kill_point("log-synced");
         metrics::histogram!("alluvium_log_sync_seconds").record(begun.elapsed().as_secs_f64());
-        metrics::histogram!("alluvium_log_group_bytes").record(self.buffer.len() as f64);
+        metrics::histogram!("alluvium_log_group_bytes").record(group_bytes as f64);
         if self.buffer.capacity() > GROUP_BYTES * 2 {
             self.buffer = Vec::new();
         }
@@ -314,13 +321,12 @@ impl Writer {
         metrics::histogram!("alluvium_log_group_blocks").record(written.len() as f64);
         metrics::gauge!("alluvium_log_durable_offset").set(durable as f64);
         let mut progress = Vec::with_capacity(written.len());
-        let mut to_move = false;
+        let mut to_move = self.shared.limits.move_above_bytes == 0;
         {
             let mut index = self.shared.index.lock();
             for block in &written {
                 for (lane, part) in parts_of(segment, block.offset, &block.header) {
-                    index.add(lane, part);
-                    to_move |= index.is_ready_to_move(lane, self.shared.page_bytes);
+                    to_move |= index.add(lane, part);
                     progress.push(Index::progress(lane, &part));
                 }
                 if let Some(invocation) = &block.header.invocation

@@ -7,7 +7,9 @@ mod disk;
 use alluvium_base::{LaneId, SequenceNumber};
 use alluvium_log::check::{Finding, check, repair};
 use alluvium_log::device::Device;
-use alluvium_log::lane_segment::{ENTRY_BYTES, FILE_HEADER_BYTES, PAGE_HEADER_BYTES};
+use alluvium_log::lane_segment::{
+    ENTRY_BYTES, FILE_HEADER_BYTES, PAGE_ALIGNMENT, PAGE_HEADER_BYTES,
+};
 use alluvium_log::{AppendError, Journal, LaneAppend, LaneBlock, ReadError};
 use disk::{Disk, SEGMENT_BYTES, append_of, lane_segments, read_all, segments};
 use std::sync::Arc;
@@ -222,7 +224,8 @@ async fn stopped() -> (Disk, String, Vec<Page>) {
     let file = disk.device.open(&name).unwrap();
     let mut bytes = vec![0; file.size_bytes().unwrap() as usize];
     file.read_at(&mut bytes, 0).unwrap();
-    let (mut pages, mut at) = (Vec::new(), FILE_HEADER_BYTES);
+    let whole = PAGE_ALIGNMENT as usize;
+    let (mut pages, mut at) = (Vec::new(), FILE_HEADER_BYTES.next_multiple_of(whole));
     while at < bytes.len() {
         assert!(bytes[at..].starts_with(b"ALVPAGE1"));
         let u64_at = |offset: usize| {
@@ -237,7 +240,7 @@ async fn stopped() -> (Disk, String, Vec<Page>) {
             last: SequenceNumber::new(0, u64_at(72)),
             previous: SequenceNumber::new(0, u64_at(80)),
         };
-        at = (payload_at + u64_at(48)).next_multiple_of(8) as usize;
+        at = ((payload_at + u64_at(48)) as usize).next_multiple_of(whole);
         pages.push(page);
     }
     assert!(pages.len() > 3);

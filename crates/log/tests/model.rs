@@ -28,6 +28,8 @@ struct Life {
     /// Which part of each lane is released before the crash, in quarters.
     released_quarters: u64,
     crash: Crash,
+    /// Kept lanes are moved as soon as they have a page.
+    eager: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -52,12 +54,19 @@ fn life() -> impl Strategy<Value = Life> {
         (any::<u64>(), 0u64..6, any::<u64>())
             .prop_map(|(seed, syncs, first)| Crash::PowerCutInRecovery { seed, syncs, first }),
     ];
-    (proptest::collection::vec((1..=LANES, 1u32..120), 0..40), 0usize..40, 0u64..=4, crash)
-        .prop_map(|(calls, seen, released_quarters, crash)| Life {
+    (
+        proptest::collection::vec((1..=LANES, 1u32..120), 0..40),
+        0usize..40,
+        0u64..=4,
+        crash,
+        any::<bool>(),
+    )
+        .prop_map(|(calls, seen, released_quarters, crash, eager)| Life {
             calls,
             seen,
             released_quarters,
             crash,
+            eager,
         })
 }
 
@@ -203,6 +212,7 @@ fn run(lives: &[Life]) {
         }
         let mut model = Model::default();
         for life in lives {
+            disk.options.move_above_bytes = life.eager.then_some(0);
             live(life, &mut model, &mut disk).await;
             release(life, &mut model, &mut disk);
             disk.options.reserved = Some(disk.reserved());

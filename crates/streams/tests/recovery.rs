@@ -117,7 +117,7 @@ async fn read_all(streams: &DataStreams, stream: &Arc<Stream>) -> Vec<(String, u
 async fn fifty_reshards_under_load_with_kills_lose_and_double_nothing_and_keep_each_keys_order() {
     let mut world = World::new();
     world.budget_bytes = 8 * world.segment_bytes;
-    world.page_bytes = 1 << 10;
+    (world.page_bytes, world.move_above_bytes) = (1 << 10, Some(0));
     let mut streams = world.open().await;
     let mut stream = streams.create(provisioned("s", 2)).await.unwrap();
     let worker = |id| Worker { id, next: 0, open: false, told: BTreeMap::new() };
@@ -192,7 +192,7 @@ async fn fifty_reshards_under_load_with_kills_lose_and_double_nothing_and_keep_e
 #[tokio::test]
 async fn an_iterator_at_a_moment_is_exact_also_when_its_records_were_moved() {
     let mut world = World::new();
-    world.page_bytes = 1 << 10;
+    (world.page_bytes, world.move_above_bytes) = (1 << 10, Some(0));
     let streams = world.open().await;
     let stream = streams.create(provisioned("s", 1)).await.unwrap();
     for number in 0..200 {
@@ -217,7 +217,7 @@ async fn an_iterator_at_a_moment_is_exact_also_when_its_records_were_moved() {
 #[tokio::test]
 async fn old_records_leave_their_lane_segments_and_new_ones_stay() {
     let mut world = World::new();
-    world.page_bytes = 1 << 10;
+    (world.page_bytes, world.move_above_bytes) = (1 << 10, Some(0));
     let mut streams = world.open().await;
     let mut stream = streams.create(provisioned("s", 1)).await.unwrap();
     for number in 0..100 {
@@ -254,7 +254,7 @@ async fn old_records_leave_their_lane_segments_and_new_ones_stay() {
 #[tokio::test]
 async fn a_deleted_stream_is_not_missed_when_a_part_of_its_lanes_is_still_in_the_journal() {
     let mut world = World::new();
-    world.page_bytes = 1 << 10;
+    (world.page_bytes, world.move_above_bytes) = (1 << 10, Some(0));
     let streams = world.open().await;
     let stream = streams.create(provisioned("s", 1)).await.unwrap();
     for number in 0..60 {

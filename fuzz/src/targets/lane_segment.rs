@@ -10,7 +10,7 @@ use alluvium_log::check::check;
 use alluvium_log::device::Device;
 use alluvium_log::device::memory::MemoryDevice;
 use alluvium_log::lane_segment::{
-    FILE_HEADER_BYTES, FileHeader, PageEntry, PageHeader, encode_entries, file_name,
+    FileHeader, PAGE_ALIGNMENT, PageEntry, PageHeader, encode_entries, file_name,
 };
 use alluvium_log::segment::SEGMENT_BYTES_MIN;
 use alluvium_log::{Journal, JournalOptions};
@@ -32,10 +32,13 @@ pub(super) fn run(input: &[u8]) {
     );
     write(&device, "identity", identity.as_bytes());
     let mut bytes = Bytes(input);
-    let files = u64::from(bytes.u8() % 3) + 1;
+    let shape = bytes.u8();
+    let files = u64::from(shape % 3) + 1;
+    // Of format version 1, of 2 as it is written, and as it might be.
+    let alignment = [8, PAGE_ALIGNMENT, 64, 1024][usize::from(shape >> 6)];
     let (mut before, mut end, mut last) = (0, 0, SequenceNumber::ZERO);
     for number in 1..=files {
-        let mut image = Image::new(number, (before, end), last);
+        let mut image = Image::new(number, (before, end), last, alignment);
         while !bytes.is_empty() && image.bytes.len() < BYTES_MAX {
             if !image.step(&mut bytes) {
                 break;
@@ -92,6 +95,7 @@ fn write(device: &MemoryDevice, name: &str, bytes: &[u8]) {
 struct Image {
     number: u64,
     seed: Seed,
+    alignment: u32,
     bytes: Vec<u8>,
     at: usize,
     crc: u32,
@@ -99,7 +103,12 @@ struct Image {
 }
 
 impl Image {
-    fn new(number: u64, (before, before_end): (u64, u64), previous: SequenceNumber) -> Self {
+    fn new(
+        number: u64,
+        (before, before_end): (u64, u64),
+        previous: SequenceNumber,
+        alignment: u32,
+    ) -> Self {
         let seed = Seed::of(SALT.as_bytes());
         let header = FileHeader {
             log_id: ID,
@@ -110,9 +119,12 @@ impl Image {
             before_end,
             previous,
             created_ms: 0,
+            alignment,
         };
-        let (bytes, crc) = header.encode(seed);
-        Self { number, seed, bytes, at: FILE_HEADER_BYTES, crc, last: previous }
+        let (mut bytes, crc) = header.encode(seed);
+        bytes.resize(header.first_page_at() as usize, 0);
+        let at = bytes.len();
+        Self { number, seed, alignment, bytes, at, crc, last: previous }
     }
 
     /// One thing that happens to the file; false when it is done.
@@ -169,12 +181,13 @@ impl Image {
             previous_crc: self.crc,
             arrival_min_ms: i64::MIN,
             arrival_max_ms: i64::MAX,
+            alignment: self.alignment,
         };
         let (bytes, crc) = header.encode(self.seed);
         self.bytes.extend_from_slice(&bytes);
         self.bytes.extend_from_slice(&encoded);
         self.bytes.extend_from_slice(&payload);
-        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(self.alignment as usize), 0);
         (self.at, self.crc, self.last) = (self.bytes.len(), crc, last);
     }
 }

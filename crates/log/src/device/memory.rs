@@ -5,7 +5,7 @@
 //! that an image shows one instant. [`MemoryDevice::faults`] makes
 //! operations fail. For tests, of this crate and of those that stand on it.
 
-use super::{Device, DeviceFile};
+use super::{DIRECT_BYTES, Device, DeviceFile};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -168,7 +168,13 @@ impl Device for MemoryDevice {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DeviceFile>> {
         let disk = self.0.disk.lock();
         let content = disk.names.get(name).ok_or_else(|| not_found(name))?.clone();
-        Ok(Arc::new(MemoryFile { shared: self.0.clone(), content }))
+        Ok(Arc::new(MemoryFile { shared: self.0.clone(), content, direct: false }))
+    }
+
+    fn open_direct(&self, name: &str) -> io::Result<Arc<dyn DeviceFile>> {
+        let disk = self.0.disk.lock();
+        let content = disk.names.get(name).ok_or_else(|| not_found(name))?.clone();
+        Ok(Arc::new(MemoryFile { shared: self.0.clone(), content, direct: true }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DeviceFile>> {
@@ -177,7 +183,7 @@ impl Device for MemoryDevice {
         }
         let content = Arc::new(Mutex::new(Content::default()));
         self.0.disk.lock().names.insert(name.to_string(), content.clone());
-        Ok(Arc::new(MemoryFile { shared: self.0.clone(), content }))
+        Ok(Arc::new(MemoryFile { shared: self.0.clone(), content, direct: false }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -203,6 +209,8 @@ impl Device for MemoryDevice {
 struct MemoryFile {
     shared: Arc<Shared>,
     content: Arc<Mutex<Content>>,
+    /// Opened for whole pages.
+    direct: bool,
 }
 
 /// Counts down; true when the fault strikes.
@@ -236,7 +244,12 @@ impl DeviceFile for MemoryFile {
         if strikes(&mut faults.fail_write_after) {
             return Err(io::Error::other("injected write failure"));
         }
-        let count = bytes.len().min(faults.short_write_bytes.unwrap_or(usize::MAX));
+        let short = faults.short_write_bytes;
+        let whole = |bytes: usize| bytes.is_multiple_of(DIRECT_BYTES);
+        if self.direct && short.is_none() && !(whole(offset as usize) && whole(bytes.len())) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not of whole pages"));
+        }
+        let count = bytes.len().min(short.unwrap_or(usize::MAX));
         let disk_full = faults.disk_full;
         drop(faults);
         let _whole = self.shared.disk.lock();

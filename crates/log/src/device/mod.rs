@@ -12,12 +12,21 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+/// What writes around the page cache must be multiples of.
+pub const DIRECT_BYTES: usize = crate::lane_segment::PAGE_ALIGNMENT as usize;
+
 /// A directory of files, flat.
 pub trait Device: Send + Sync + Debug {
     /// Names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
     /// Opens a file that exists, for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DeviceFile>>;
+    /// Opens a file that exists for large writes that need not stay in memory, each of whole pages
+    /// of [`DIRECT_BYTES`]: offset, length, and where the bytes lie. Where that cannot be had, as
+    /// [`Device::open`].
+    fn open_direct(&self, name: &str) -> io::Result<Arc<dyn DeviceFile>> {
+        self.open(name)
+    }
     /// Makes an empty file, or empties one that exists.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DeviceFile>>;
     /// Renames, replacing what has the new name. Durable after [`Device::sync`].
@@ -38,6 +47,23 @@ pub trait DeviceFile: Send + Sync + Debug {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Returns when all that was written, and the length, is on stable storage.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Memory that begins at a page, as writes around the page cache need it.
+#[derive(Debug, Default)]
+pub(crate) struct PageMemory {
+    /// With a page more than is used.
+    bytes: Vec<u8>,
+}
+
+impl PageMemory {
+    /// The first `size` bytes; zeroes at first.
+    pub(crate) fn of(&mut self, size: usize) -> &mut [u8] {
+        self.bytes.resize(size + DIRECT_BYTES, 0);
+        // More than a page says that it cannot be told: then writes go through the page cache.
+        let start = self.bytes.as_ptr().align_offset(DIRECT_BYTES).min(DIRECT_BYTES);
+        &mut self.bytes[start..start + size]
+    }
 }
 
 /// Reads until `bytes` is full or the file ends; returns how many.

@@ -23,6 +23,7 @@ pub struct World {
     pub segment_bytes: u64,
     pub budget_bytes: u64,
     pub page_bytes: u64,
+    pub move_above_bytes: Option<u64>,
     reserved: Arc<Mutex<SequenceNumber>>,
     epoch: u64,
 }
@@ -46,6 +47,7 @@ impl World {
             segment_bytes: 64 << 10,
             budget_bytes: 64 << 20,
             page_bytes: 4 << 20,
+            move_above_bytes: None,
             reserved: Arc::default(),
             epoch: 0,
         }
@@ -59,6 +61,7 @@ impl World {
         options.segment_bytes = self.segment_bytes;
         options.budget_bytes = self.budget_bytes;
         options.page_bytes = self.page_bytes;
+        options.move_above_bytes = self.move_above_bytes;
         options.lanes = recovery::floors(self.records.as_ref()).await.unwrap();
         options.reserved = Some(*self.reserved.lock().unwrap());
         let mark = self.reserved.clone();
