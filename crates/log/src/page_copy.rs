@@ -164,3 +164,93 @@ fn small_together(parts: &[(Part, Arc<dyn DeviceFile>)]) -> usize {
     }
     together
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test ends where an assumption fails
+
+    use super::*;
+    use crate::SegmentId;
+    use crate::device::Device;
+    use crate::device::memory::MemoryDevice;
+    use alluvium_base::SequenceNumber;
+
+    /// A segment file of these parts with gaps between, and what they hold together.
+    fn parts_of(
+        device: &MemoryDevice,
+        sizes: &[(u32, u32)],
+    ) -> (Vec<(Part, Arc<dyn DeviceFile>)>, Vec<u8>) {
+        let file = device.create("segment").unwrap();
+        let (mut parts, mut all, mut at) = (Vec::new(), Vec::new(), 0);
+        for (number, (gap, size_bytes)) in sizes.iter().enumerate() {
+            at += gap;
+            let byte = |index: u32| (index.wrapping_mul(7) ^ (index >> 9)) as u8 ^ number as u8;
+            let frames: Vec<u8> = (0..*size_bytes).map(byte).collect();
+            file.write_at(&frames, u64::from(at)).unwrap();
+            let part = Part {
+                first: SequenceNumber::new(0, u64::from(at)),
+                arrival_ms: 0,
+                segment: SegmentId(1),
+                frames_at: at,
+                size_bytes: *size_bytes,
+                count: 1,
+                crc: crc32c::crc32c(&frames),
+            };
+            parts.push((part, file.clone()));
+            all.extend_from_slice(&frames);
+            at += size_bytes;
+        }
+        (parts, all)
+    }
+
+    #[test]
+    fn parts_of_any_size_are_copied_one_behind_the_other_to_whole_pages() {
+        let sizes: [(u32, u32); 10] = [
+            (9, 100),
+            (208, 200),
+            (0, 8191),
+            (20_000, 5),
+            (208, (3 << 20) + 17),
+            (208, 40),
+            (16 << 10, 40),
+            (100, 8192),
+            (0, 1 << 20),
+            (5, 1),
+        ];
+        let device = MemoryDevice::new();
+        let (parts, mut expected) = parts_of(&device, &sizes);
+        device.create("page").unwrap();
+        let file = device.open_direct("page").unwrap();
+        let mut buffer = CopyBuffer::default();
+        for round in 0..2 {
+            let at = round * (8 << 20);
+            let mut copy = PageCopy::new(&*file, at, &mut buffer);
+            copy.put(b"header").unwrap();
+            assert!(copy.put_parts(&parts).is_ok());
+            copy.finish().unwrap();
+        }
+        expected.splice(0..0, *b"header");
+        expected.resize(expected.len().next_multiple_of(DIRECT_BYTES), 0);
+        let mut read = vec![1; expected.len()];
+        for at in [0, 8 << 20] {
+            assert_eq!(file.read_at(&mut read, at).unwrap(), expected.len());
+            assert!(read == expected, "at {at}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_not_as_it_was_written_is_named() {
+        for damaged in 0..4 {
+            let device = MemoryDevice::new();
+            let (parts, _) = parts_of(&device, &[(0, 100), (9, 100), (9, 2 << 20), (9, 9000)]);
+            let (bad, _) = parts[damaged];
+            device.flip_bit("segment", u64::from(bad.frames_at) + 60, 1);
+            device.create("page").unwrap();
+            let file = device.open_direct("page").unwrap();
+            let mut buffer = CopyBuffer::default();
+            let mut copy = PageCopy::new(&*file, 0, &mut buffer);
+            let Err(BadCopy::Crc(found)) = copy.put_parts(&parts) else { panic!("not noticed") };
+            assert_eq!(found.first, bad.first);
+        }
+    }
+}
