@@ -159,9 +159,9 @@ def nothing_waits(server):
     return not (samples.get("alluvium_delivery_waiting_bytes") or samples.get("alluvium_delivery_lag_seconds"))
 
 
-def load(server, options, *args, seconds, wait_s=120, rows_only=True):
+def load(server, options, *args, seconds, wait_s=120, rows_only=True, ask_s=0.1):
     """Loads the server and waits until every acknowledged record is a row (or, for records that end elsewhere,
-    until nothing waits); figures of both."""
+    until nothing waits), asking each `ask_s`; figures of both."""
     pid = server.process.pid
     rows_before, cpu_before, begun = rows_in_tables(server), cpu_s(pid), time.monotonic()
     process = generator(server, *args)
@@ -173,7 +173,7 @@ def load(server, options, *args, seconds, wait_s=120, rows_only=True):
 
     deadline = time.monotonic() + wait_s
     while (rows := delivered()) < acknowledged and time.monotonic() < deadline:
-        time.sleep(0.1)  # asking costs the server CPU time, too
+        time.sleep(ask_s)  # asking costs the server CPU time, too
     took, cpu = time.monotonic() - begun, cpu_s(pid) - cpu_before
     if rows < acknowledged:
         raise RuntimeError(f"{rows} of {acknowledged} records were delivered after {wait_s} s more")

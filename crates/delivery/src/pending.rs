@@ -9,7 +9,7 @@
 use alluvium_base::{LaneId, SequenceNumber};
 use alluvium_log::LaneProgress;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -45,6 +45,12 @@ struct Held {
 impl Held {
     fn size_bytes(&self) -> u64 {
         self.lanes.values().map(|lane| lane.size_bytes).sum()
+    }
+
+    fn waiting(&self, stream: LaneId) -> Option<Waiting> {
+        let marks = self.lanes.values().flat_map(|lane| &lane.marks);
+        let oldest_arrival_ms = marks.map(|mark| mark.oldest_arrival_ms).min()?;
+        Some(Waiting { lane: stream, size_bytes: self.size_bytes(), oldest_arrival_ms })
     }
 
     /// True when the stream begins to hold something or reaches its size.
@@ -83,10 +89,34 @@ pub struct Waiting {
     pub oldest_arrival_ms: i64,
 }
 
+/// Whom the scheduler is to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Called {
+    /// Every stream.
+    All,
+    /// These streams.
+    Some(HashSet<LaneId>),
+}
+
+impl Default for Called {
+    fn default() -> Self {
+        Self::Some(HashSet::new())
+    }
+}
+
+impl Called {
+    fn add(&mut self, stream: LaneId) {
+        if let Self::Some(streams) = self {
+            streams.insert(stream);
+        }
+    }
+}
+
 /// What no batch has yet, by stream, which its own lane names.
 #[derive(Debug, Default)]
 pub struct Pending {
     streams: Mutex<HashMap<LaneId, Held>>,
+    called: Mutex<Called>,
     wake: Notify,
 }
 
@@ -103,21 +133,30 @@ impl Pending {
     }
 
     fn observe(&self, progress: &[LaneProgress]) {
-        let mut wake = false;
         let mut streams = self.streams.lock();
-        for step in progress {
-            wake |= streams.entry(step.lane).or_default().add(step);
-        }
+        let called = progress
+            .iter()
+            .filter(|step| streams.entry(step.lane).or_default().add(step))
+            .map(|step| step.lane);
+        let called: Vec<LaneId> = called.collect();
         drop(streams);
-        if wake {
-            self.wake.notify_one();
+        self.call(&called);
+    }
+
+    fn call(&self, streams: &[LaneId]) {
+        if streams.is_empty() {
+            return;
         }
+        let mut called = self.called.lock();
+        streams.iter().for_each(|stream| called.add(*stream));
+        drop(called);
+        self.wake.notify_one();
     }
 
     /// A lane that a stream reads has more; the same lane may be read by others.
     pub fn arrived(&self, stream: LaneId, step: &LaneProgress) {
         if self.streams.lock().entry(stream).or_default().add(step) {
-            self.wake.notify_one();
+            self.call(&[stream]);
         }
     }
 
@@ -127,7 +166,7 @@ impl Pending {
         let lane = streams.entry(stream).or_default().lanes.entry(lane).or_default();
         lane.size_bytes += mark.size_bytes;
         lane.marks.push_front(mark);
-        self.wake.notify_one();
+        self.call(&[stream]);
     }
 
     /// Says at which size a stream should wake the scheduler.
@@ -140,13 +179,18 @@ impl Pending {
     /// Every stream that holds something.
     pub fn waiting(&self) -> Vec<Waiting> {
         let streams = self.streams.lock();
-        let held = streams.iter().filter_map(|(stream, held)| {
-            let marks = held.lanes.values().flat_map(|lane| &lane.marks);
-            let oldest = marks.map(|mark| mark.oldest_arrival_ms).min()?;
-            let size_bytes = held.size_bytes();
-            Some(Waiting { lane: *stream, size_bytes, oldest_arrival_ms: oldest })
-        });
-        held.collect()
+        streams.iter().filter_map(|(stream, held)| held.waiting(*stream)).collect()
+    }
+
+    /// Those of these streams that hold something.
+    pub fn waiting_of(&self, which: &HashSet<LaneId>) -> Vec<Waiting> {
+        let streams = self.streams.lock();
+        which.iter().filter_map(|stream| streams.get(stream)?.waiting(*stream)).collect()
+    }
+
+    /// Whom to look at, since it was last asked.
+    pub fn called(&self) -> Called {
+        std::mem::take(&mut *self.called.lock())
     }
 
     /// What a batch takes of a lane: marks until `most_bytes` are reached, at least one. They stay
@@ -200,9 +244,15 @@ impl Pending {
         self.wake.notified().await;
     }
 
-    /// Wakes the scheduler.
+    /// Wakes the scheduler, which looks at every stream.
     pub fn wake(&self) {
+        *self.called.lock() = Called::All;
         self.wake.notify_one();
+    }
+
+    /// Wakes the scheduler, which looks at this stream.
+    pub fn wake_for(&self, stream: LaneId) {
+        self.call(&[stream]);
     }
 }
 
@@ -249,5 +299,21 @@ mod tests {
         pending.set_hint(LANE, 10);
         pending.observe(&[step(20, 5, 101)]);
         pending.woken().await;
+    }
+
+    #[tokio::test]
+    async fn who_called_is_looked_at_once() {
+        let pending = Pending::new();
+        pending.observe(&[step(10, 5, 100)]);
+        pending.woken().await;
+        let called = pending.called();
+        assert_eq!(called, Called::Some([LANE].into()));
+        assert_eq!(pending.called(), Called::default());
+        pending.observe(&[step(20, 5, 101)]);
+        assert_eq!(pending.called(), Called::default(), "it holds something already");
+        pending.wake();
+        pending.wake_for(LANE);
+        assert_eq!(pending.called(), Called::All);
+        assert_eq!(pending.waiting_of(&[LANE, LaneId(2)].into()), pending.waiting());
     }
 }

@@ -115,7 +115,9 @@ impl Admin {
                 with_json(status, &json!({"ready": ready}))
             }
             _ if Self::is_metrics(path) => {
-                text(StatusCode::OK, self.metrics.render() + &(self.asked)())
+                // Asked first: some gauges are set by it.
+                let asked = (self.asked)();
+                text(StatusCode::OK, self.metrics.render() + &asked)
             }
             _ => text(
                 StatusCode::NOT_FOUND,

@@ -89,6 +89,15 @@ pub struct PutOptions {
     pub expected_md5: Option<[u8; 16]>,
 }
 
+/// An object that is at hand.
+#[derive(Debug, Clone)]
+pub struct NewObject {
+    /// Its key.
+    pub key: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
 /// Why an object operation failed. Nothing was changed, except where the variant says so.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ObjectsError {
@@ -242,6 +251,16 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
         bytes: Bytes,
         options: PutOptions,
     ) -> Result<ObjectMeta, ObjectsError>;
+    /// Publishes objects of one bucket whose keys nothing has ([`PutCondition::IfAbsent`]). All are
+    /// durable when it answers; after an error any of them may be there.
+    async fn put_all(&self, bucket: &str, objects: Vec<NewObject>) -> Result<(), ObjectsError> {
+        let options = PutOptions { condition: PutCondition::IfAbsent, ..PutOptions::default() };
+        let puts = objects.into_iter().map(|NewObject { key, bytes }| {
+            let options = options.clone();
+            async move { self.put_bytes(bucket, &key, bytes, options).await.map(drop) }
+        });
+        futures::future::try_join_all(puts).await.map(drop)
+    }
     /// What is known of an object.
     async fn head(&self, bucket: &str, key: &str) -> Result<ObjectMeta, ObjectsError>;
     /// An object's bytes, or a range of them, with its meta: both are of one version, whatever is

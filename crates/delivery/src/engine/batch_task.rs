@@ -69,7 +69,7 @@ impl Inner {
         };
         let converted = self.convert_until_done(lane, &batch, &stream, resumed).await;
         self.prepare(lane, &batch, converted).await;
-        self.pending.wake();
+        self.pending.wake_for(lane);
         self.changed.notify_waiters();
         self.commit_next(lane);
     }

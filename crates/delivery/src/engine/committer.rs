@@ -141,7 +141,7 @@ impl Inner {
                     1
                 }
             };
-            self.pending.wake();
+            self.pending.wake_for(lane);
             self.changed.notify_waiters();
         }
         self.changed.notify_waiters();
@@ -237,7 +237,7 @@ impl Inner {
                 return None;
             }
             // Others of the stream need not wait for this table.
-            self.pending.wake();
+            self.pending.wake_for(lane);
             tokio::time::sleep(self.pause(attempts)).await;
         }
     }

@@ -252,8 +252,9 @@ impl Engine {
         self.0.health()
     }
 
-    /// What the exporter shows of every stream.
+    /// What the exporter shows of every stream; sets the gauges of all together.
     pub fn figures(&self) -> Vec<StreamFigures> {
+        self.0.report();
         self.0.figures()
     }
 }

@@ -5,12 +5,13 @@ use super::source::{Take, positions, progressed};
 use super::state::{Slot, StreamState};
 use crate::batch::ProgressDocument;
 use crate::batch::{BatchDocument, BatchState, LaneRange, batch_key, progress_key};
-use crate::pending::{Mark, Waiting};
+use crate::pending::{Called, Mark, Waiting};
 use crate::stream::StreamDocument;
 use crate::streams::{decode, encode};
 use alluvium_base::{BatchNumber, LaneId, SequenceNumber, StreamIncarnation, kill_point};
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -57,11 +58,90 @@ impl Cut {
     }
 }
 
+/// What the scheduler knows of streams that it does not look at: when it is to look again. A look at
+/// all of them is as much work as there are streams, so it is had once a [`LOOK`], which is also for
+/// whatever nobody tells: a clock that stepped back, hints that were changed. In between, it looks at
+/// those that called, that are due by now, or that were due and could not be cut.
+#[derive(Debug, Default)]
+pub(crate) struct Agenda {
+    looked: Option<Instant>,
+    due: BinaryHeap<Reverse<(i64, LaneId)>>,
+    held_up: HashSet<LaneId>,
+    /// The shortest pause that one of those waits for.
+    pause: Option<Duration>,
+}
+
+impl Agenda {
+    /// Whether it is time for a look at all.
+    fn is_over(&self, called: &Called) -> bool {
+        *called == Called::All || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK)
+    }
+
+    /// Takes the streams to look at.
+    fn take(&mut self, called: Called, now_ms: i64) -> HashSet<LaneId> {
+        let mut streams = std::mem::take(&mut self.held_up);
+        self.pause = None;
+        if let Called::Some(called) = called {
+            streams.extend(called);
+        }
+        while let Some(Reverse((due_ms, stream))) = self.due.peek().copied()
+            && due_ms <= now_ms
+        {
+            self.due.pop();
+            streams.insert(stream);
+        }
+        streams
+    }
+
+    fn clear(&mut self) {
+        self.due.clear();
+        self.held_up.clear();
+        self.pause = None;
+        self.looked = Some(Instant::now());
+    }
+
+    fn note(&mut self, stream: LaneId, turn: Turn) {
+        match turn {
+            Turn::At(at_ms) => self.due.push(Reverse((at_ms, stream))),
+            Turn::After(pause) => {
+                self.pause = Some(self.pause.map_or(pause, |other| other.min(pause)));
+                self.held_up.insert(stream);
+            }
+            Turn::Now | Turn::HeldUp => {
+                self.held_up.insert(stream);
+            }
+            Turn::Never => {}
+        }
+    }
+
+    fn next_ms(&self, now_ms: i64) -> i64 {
+        let due = self.due.peek();
+        let due_ms = due.map_or(i64::MAX, |Reverse((due_ms, _))| due_ms.saturating_sub(now_ms));
+        self.pause.map_or(due_ms, |pause| due_ms.min(millis_up(pause)))
+    }
+}
+
+/// What is to be done about a stream that holds something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// A batch is cut.
+    Now,
+    /// Nothing before this.
+    At(i64),
+    /// It is due, and waits so long for its table's next commit.
+    After(Duration),
+    /// It is due, and something must change first.
+    HeldUp,
+    /// What it holds is not delivered any more.
+    Never,
+}
+
 impl Inner {
     /// Runs until the engine stops.
     pub(crate) async fn schedule(self: Arc<Self>) {
+        let mut agenda = Agenda::default();
         loop {
-            let next_ms = self.tick().await;
+            let next_ms = self.tick(&mut agenda).await;
             // What it took or forgot waits no longer.
             self.changed.notify_waiters();
             let pause = Duration::from_millis(next_ms.max(0).unsigned_abs()).min(LOOK);
@@ -74,79 +154,108 @@ impl Inner {
     }
 
     /// Cuts what is due; answers in how many milliseconds something else will be.
-    async fn tick(self: &Arc<Self>) -> i64 {
-        self.report();
-        self.end_streams();
+    async fn tick(self: &Arc<Self>, agenda: &mut Agenda) -> i64 {
+        let called = self.pending.called();
+        let all = agenda.is_over(&called);
+        if all {
+            self.report();
+            self.end_streams();
+        }
         if self.draining.load(Ordering::SeqCst) {
             return i64::MAX;
         }
         self.cut_replays().await;
-        let (due, next_ms) = self.due();
+        let due = self.due(agenda, called, all);
         let mut cuts = Vec::with_capacity(due.len());
         for lane in due {
             cuts.extend(self.plan(lane).await);
         }
         if !cuts.is_empty() && !self.record(cuts).await {
+            agenda.looked = None;
             return i64::try_from(self.options.retry_pause.as_millis()).unwrap_or(i64::MAX);
         }
-        next_ms
+        agenda.next_ms(self.clock.now_ms())
     }
 
-    /// Lanes to cut now, those that were cut longest ago first, and the time until the next is due.
-    fn due(self: &Arc<Self>) -> (Vec<LaneId>, i64) {
+    /// Lanes to cut now, those that were cut longest ago first.
+    fn due(self: &Arc<Self>, agenda: &mut Agenda, called: Called, all: bool) -> Vec<LaneId> {
         let pinning = self.log.pinning();
-        let mut next_ms = i64::MAX;
-        let (mut due, mut gone) = (Vec::new(), Vec::new());
-        let waiting = self.pending.waiting();
+        let waiting = match all {
+            true => {
+                agenda.clear();
+                self.pending.waiting()
+            }
+            false => {
+                let mut streams = agenda.take(called, self.clock.now_ms());
+                streams.extend(pinning);
+                self.pending.waiting_of(&streams)
+            }
+        };
         // Read after what waits, so that nothing has arrived later than now.
         let now_ms = self.clock.now_ms();
         self.track_unknown(&waiting);
+        let mut due = Vec::new();
         let states = self.states.lock();
         for lane in waiting {
             let Some(state) = states.get(&lane.lane) else { continue };
-            if !state.stream.is_direct_put() && (state.ending() || state.source_is_gone()) {
-                // Nothing of a source is acknowledged to the stream: what is not cut stays there.
-                gone.push(lane.lane);
-                continue;
-            }
-            let document = state.stream.document();
-            let hints = document.destination.buffering();
-            let hint_bytes = self.size_hint(&document.destination);
-            self.pending.set_hint(lane.lane, hint_bytes);
-            let urgent = state.ending() || pinning == Some(lane.lane);
-            let full = lane.size_bytes >= hint_bytes;
-            let due_ms = lane.oldest_arrival_ms.saturating_add(hints.interval_ms());
-            // A clock that stepped back must not hold what came before its step.
-            let stepped_back = lane.oldest_arrival_ms > now_ms;
-            if !(urgent || full || stepped_back || now_ms >= due_ms) {
-                next_ms = next_ms.min(due_ms - now_ms);
-                continue;
-            }
-            if state.parts_most() >= TABLE_PARTS_MAX {
-                continue;
-            }
-            let (converting, all) = (state.batches.len(), state.backlog());
-            if full || urgent {
-                if all < STREAM_BATCHES_MAX && converting < STREAM_CONVERTING_MAX {
-                    due.push((state.last_turn, lane));
-                }
-            } else if converting == 0 {
-                // A cut by time while an older one still waits for the table only makes its files
-                // smaller: a few may wait, so that they share a commit.
-                match self.cut_again_in(state, all) {
-                    Some(Duration::ZERO) => due.push((state.last_turn, lane)),
-                    Some(wait) => next_ms = next_ms.min(millis_up(wait)),
-                    None => {}
-                }
+            let turn = self.turn(state, &lane, pinning, now_ms);
+            // One that is cut now may have more, or find no room.
+            agenda.note(lane.lane, turn);
+            match turn {
+                Turn::Now => due.push((state.last_turn, lane)),
+                Turn::Never => self.pending.forget(lane.lane),
+                Turn::At(_) | Turn::After(_) | Turn::HeldUp => {}
             }
         }
         drop(states);
-        gone.into_iter().for_each(|stream| self.pending.forget(stream));
         due.sort_by_key(|(last_turn, lane)| (*last_turn, lane.oldest_arrival_ms, lane.lane));
         let busy = self.converting.load(Ordering::SeqCst);
         let free = self.options.batches_max.saturating_sub(busy);
         let lane_of = |(_, waiting): (u64, Waiting)| waiting.lane;
-        (due.into_iter().take(free).map(lane_of).collect(), next_ms)
+        due.into_iter().take(free).map(lane_of).collect()
+    }
+
+    fn turn(
+        &self,
+        state: &StreamState,
+        lane: &Waiting,
+        pinning: Option<LaneId>,
+        now_ms: i64,
+    ) -> Turn {
+        if !state.stream.is_direct_put() && (state.ending() || state.source_is_gone()) {
+            // Nothing of a source is acknowledged to the stream: what is not cut stays there.
+            return Turn::Never;
+        }
+        let document = state.stream.document();
+        let hints = document.destination.buffering();
+        let hint_bytes = self.size_hint(&document.destination);
+        self.pending.set_hint(lane.lane, hint_bytes);
+        let urgent = state.ending() || pinning == Some(lane.lane);
+        let full = lane.size_bytes >= hint_bytes;
+        let due_ms = lane.oldest_arrival_ms.saturating_add(hints.interval_ms());
+        // A clock that stepped back must not hold what came before its step.
+        let stepped_back = lane.oldest_arrival_ms > now_ms;
+        if !(urgent || full || stepped_back || now_ms >= due_ms) {
+            return Turn::At(due_ms);
+        }
+        if state.parts_most() >= TABLE_PARTS_MAX {
+            return Turn::HeldUp;
+        }
+        let (converting, all) = (state.batches.len(), state.backlog());
+        if full || urgent {
+            let may = all < STREAM_BATCHES_MAX && converting < STREAM_CONVERTING_MAX;
+            return if may { Turn::Now } else { Turn::HeldUp };
+        }
+        if converting > 0 {
+            return Turn::HeldUp;
+        }
+        // A cut by time while an older one still waits for the table only makes its files smaller:
+        // a few may wait, so that they share a commit.
+        match self.cut_again_in(state, all) {
+            Some(Duration::ZERO) => Turn::Now,
+            Some(wait) => Turn::After(wait),
+            None => Turn::HeldUp,
+        }
     }
 
     /// When a stream may be cut by time, with so many batches that wait for its table; none when
@@ -345,5 +454,40 @@ impl Inner {
         }
         let inner = self.clone();
         self.spawn(async move { inner.run_batch(lane, document, resumed).await });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLED: LaneId = LaneId(1);
+
+    #[test]
+    fn between_looks_only_those_are_looked_at_that_called_or_are_due_or_held_up() {
+        let mut agenda = Agenda::default();
+        assert!(agenda.is_over(&Called::default()), "nothing is known yet");
+        agenda.clear();
+        assert!(!agenda.is_over(&Called::default()) && agenda.is_over(&Called::All));
+        for (lane, turn) in [
+            (2, Turn::At(100)),
+            (3, Turn::At(200)),
+            (4, Turn::HeldUp),
+            (5, Turn::Now),
+            (6, Turn::After(Duration::from_millis(60))),
+            (7, Turn::Never),
+        ] {
+            agenda.note(LaneId(lane), turn);
+        }
+        assert_eq!(agenda.next_ms(50), 50);
+        assert_eq!(agenda.next_ms(30), 60);
+        let called = Called::Some([CALLED].into());
+        let wanted = [1, 2, 4, 5, 6].map(LaneId);
+        assert_eq!(agenda.take(called, 100), wanted.into());
+        // Who is not noted again has nothing more.
+        assert_eq!(agenda.take(Called::default(), 150), HashSet::new());
+        assert_eq!(agenda.next_ms(150), 50);
+        assert_eq!(agenda.take(Called::default(), 200), [LaneId(3)].into());
+        assert_eq!(agenda.next_ms(200), i64::MAX);
     }
 }

@@ -4,7 +4,7 @@ use super::append::append;
 use super::change::Work;
 use super::checkpoints::{Moves, plan_moves};
 use super::expiry::expire;
-use super::files::NewFile;
+use super::files::{NewFile, put_all};
 use super::groups::{DeleteCounts, Memo, staged_keys};
 use super::properties::deletes_old_metadata;
 use super::rewrite::rewrite;
@@ -17,7 +17,6 @@ use crate::manifest_cache::Manifests;
 use crate::storage::split_location;
 use alluvium_base::{TableId, kill_point};
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
-use futures::future::{BoxFuture, try_join_all};
 use iceberg::spec::TableMetadataRef;
 use std::time::Instant;
 
@@ -355,16 +354,11 @@ fn is_own_metadata(location: &str, record: &TableRecord) -> bool {
 /// can see them before the pointer moves; that all are durable before it moves is what counts.
 async fn write_files(lake: &Lake, parts: &mut [Part]) -> Result<(), CommitError> {
     let drafts = parts.iter_mut().filter_map(|part| part.draft.as_mut());
-    let files: Vec<_> = drafts.flat_map(|draft| std::mem::take(&mut draft.files)).collect();
-    let mut puts: Vec<BoxFuture<'_, Result<(), CommitError>>> = Vec::new();
-    for (file, point) in files {
-        puts.push(Box::pin(async move {
-            file.put(&lake.inner.objects).await?;
-            kill_point(point);
-            Ok(())
-        }));
-    }
-    try_join_all(puts).await.map(|_| ())
+    let files = drafts.flat_map(|draft| std::mem::take(&mut draft.files));
+    let (files, points): (Vec<_>, Vec<_>) = files.unzip();
+    put_all(&files, &lake.inner.objects).await?;
+    points.into_iter().for_each(kill_point);
+    Ok(())
 }
 
 fn joined(parts: &mut [Part]) -> Transaction {

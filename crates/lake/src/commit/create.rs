@@ -2,6 +2,7 @@
 //! or from a metadata file that exists (register).
 
 use super::column_types::{check_partitions, check_transforms, check_types};
+use super::files::put_all;
 use super::metadata_file::{metadata_bytes, stamp};
 use super::properties::check_set;
 use super::update::{check_created, check_creation, draft, read_client_metadata};
@@ -194,9 +195,8 @@ impl Lake {
             TableDefinition::Updates(updates) => self.first_of_updates(record, updates).await?,
         };
         let draft = draft(self, metadata, None, Vec::new(), None)?;
-        for (file, _) in draft.files {
-            file.put(&self.inner.objects).await?;
-        }
+        let files: Vec<_> = draft.files.into_iter().map(|(file, _)| file).collect();
+        put_all(&files, &self.inner.objects).await?;
         self.inner.metadata.insert(&draft.location, &draft.metadata, draft.metadata_bytes);
         Ok(Some((draft.metadata, draft.location)))
     }

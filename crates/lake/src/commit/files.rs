@@ -2,8 +2,10 @@
 
 use super::CommitError;
 use crate::storage::split_location;
-use alluvium_store::objects::{Objects, ObjectsError, PutCondition, PutOptions};
+use alluvium_store::objects::{NewObject, Objects, ObjectsError, PutCondition, PutOptions};
 use bytes::Bytes;
+use futures::future::try_join_all;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A lost answer is asked for again at most this often.
@@ -17,12 +19,15 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Puts the file if nothing is there. Its name is fresh, so that what is there after a lost
-    /// answer is ours.
-    pub(crate) async fn put(self, objects: &Arc<dyn Objects>) -> Result<(), CommitError> {
-        let (bucket, key) = split_location(&self.location)
-            .ok_or_else(|| CommitError::Invalid(format!("location '{}'", self.location)))?;
-        let mut asked_before = false;
+    fn place(&self) -> Result<(&str, &str), CommitError> {
+        let location = &self.location;
+        split_location(location)
+            .ok_or_else(|| CommitError::Invalid(format!("location '{location}'")))
+    }
+
+    /// Puts the file after an answer was lost. Its name is fresh, so that what is there is ours.
+    async fn put_again(&self, objects: &Arc<dyn Objects>) -> Result<(), CommitError> {
+        let (bucket, key) = self.place()?;
         for _ in 0..PUTS_MAX {
             let options = PutOptions {
                 condition: PutCondition::IfAbsent,
@@ -30,12 +35,35 @@ impl NewFile {
                 ..PutOptions::default()
             };
             match objects.put_bytes(bucket, key, self.bytes.clone(), options).await {
-                Ok(_) => return Ok(()),
-                Err(ObjectsError::Unknown(_)) => asked_before = true,
-                Err(ObjectsError::Precondition { .. }) if asked_before => return Ok(()),
+                Ok(_) | Err(ObjectsError::Precondition { .. }) => return Ok(()),
+                Err(ObjectsError::Unknown(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(CommitError::Unavailable(format!("'{}' could not be written", self.location)))
     }
+}
+
+/// Puts files, those of one bucket together. When the answer is lost, each is asked for alone.
+pub(crate) async fn put_all(
+    files: &[NewFile],
+    objects: &Arc<dyn Objects>,
+) -> Result<(), CommitError> {
+    let mut by_bucket: BTreeMap<&str, Vec<(&NewFile, NewObject)>> = BTreeMap::new();
+    for file in files {
+        let (bucket, key) = file.place()?;
+        let object = NewObject { key: key.to_string(), bytes: file.bytes.clone() };
+        by_bucket.entry(bucket).or_default().push((file, object));
+    }
+    for (bucket, files) in by_bucket {
+        let (files, new): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        match objects.put_all(bucket, new).await {
+            Ok(()) => {}
+            Err(ObjectsError::Unknown(_)) => {
+                try_join_all(files.iter().map(|file| file.put_again(objects))).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::append::append;
 use super::create::BesideTable;
+use super::files::put_all;
 use super::groups::Memo;
 use super::update::draft;
 use super::{Append, CommitError, Committed, CreateError, StagedTable};
@@ -32,10 +33,10 @@ impl Lake {
         let (filled, deletes) =
             append(self, &table, &[rows], summary, &[], &mut Memo::default()).await?;
         let filled = filled.ok_or_else(|| CommitError::Internal("rows in no file".into()))?;
-        for (file, point) in empty.files.into_iter().chain(filled.files) {
-            file.put(&self.inner.objects).await?;
-            kill_point(point);
-        }
+        let files = empty.files.into_iter().chain(filled.files);
+        let (files, points): (Vec<_>, Vec<_>) = files.unzip();
+        put_all(&files, &self.inner.objects).await?;
+        points.into_iter().for_each(kill_point);
         record.previous_metadata_location = Some(empty.location);
         record.metadata_location = Some(filled.location.clone());
         self.link(new, &record, &BesideTable::default()).await?;

@@ -7,8 +7,8 @@ mod uploads;
 mod versions;
 
 use super::{
-    Attributes, Body, FinishBody, ListRequest, ObjectMeta, Objects, ObjectsError, PutCondition,
-    PutOptions, RangeOf,
+    Attributes, Body, FinishBody, ListRequest, NewObject, ObjectMeta, Objects, ObjectsError,
+    PutCondition, PutOptions, RangeOf,
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -38,6 +38,7 @@ where
     the_finish_may_refuse_or_complete(&*fresh().await).await;
     conditions_are_exact(&*fresh().await).await;
     one_of_many_racers_puts(fresh().await).await;
+    several_are_put_at_once(&*fresh().await).await;
     ranges_are_of_the_object(&*fresh().await).await;
     a_reader_keeps_its_version(&*fresh().await).await;
     deleted_objects_are_gone(&*fresh().await).await;
@@ -235,6 +236,60 @@ async fn one_of_many_racers_puts(objects: Arc<dyn Objects>) {
     }
     let last = read(&*objects, "shared", None).await;
     assert!(last.iter().all(|byte| *byte == last[0]) && last.len() == 100);
+}
+
+fn new(key: &str, bytes: Bytes) -> NewObject {
+    NewObject { key: key.into(), bytes }
+}
+
+async fn several_are_put_at_once(objects: &dyn Objects) {
+    let sizes = [("none", 0), ("few", 5), ("more", 8_192), ("many", 65_537), ("lots", 700_000)];
+    let all = sizes.map(|(key, size)| new(key, pattern(size)));
+    objects.put_all(BUCKET, all.to_vec()).await.expect("they are put");
+    objects.put_all(BUCKET, vec![]).await.expect("nothing is put");
+    for (key, size) in sizes {
+        assert_eq!(read(objects, key, None).await, pattern(size), "{key}");
+        let one = put(objects, "one", pattern(size)).await;
+        let meta = objects.head(BUCKET, key).await.expect("it is there");
+        assert_eq!((meta.size_bytes, &meta.etag), (size as u64, &one.etag), "{key}");
+        for range in [RangeOf::Bounded(2, 4), RangeOf::From(3), RangeOf::Suffix(2)] {
+            assert_eq!(
+                read(objects, key, Some(range)).await,
+                read(objects, "one", Some(range)).await
+            );
+        }
+    }
+    let ranges = [0..1, 100..8_000, 8_191..8_192];
+    let got = objects.get_ranges(BUCKET, "more", &ranges).await.expect("readable");
+    let wanted = ranges.map(|range| pattern(8_192).slice(range.start as usize..range.end as usize));
+    assert_eq!(got, wanted);
+
+    let refused = objects.put_all(BUCKET, vec![new("few", pattern(9))]).await;
+    assert!(matches!(refused, Err(ObjectsError::Precondition { key }) if key == "few"));
+    assert_eq!(read(objects, "few", None).await, pattern(5));
+    let bad = objects.put_all(BUCKET, vec![new(&"k".repeat(1025), pattern(1))]).await;
+    assert!(matches!(bad, Err(ObjectsError::BadKey(_))));
+    let lost = objects.put_all("another", vec![new("k", pattern(1))]).await;
+    assert!(matches!(lost, Err(ObjectsError::NoBucket(_))));
+
+    let copy = (BUCKET, "copy");
+    objects.copy((BUCKET, "few"), copy, PutCondition::None, None).await.expect("it is copied");
+    put(objects, "few", "replaced").await;
+    assert!(objects.delete(BUCKET, "more").await.expect("answers"));
+    assert!(is_missing(&objects.head(BUCKET, "more").await));
+    assert_eq!(read(objects, "few", None).await, "replaced");
+    assert_eq!(read(objects, "copy", None).await, pattern(5));
+
+    objects.set_versioning(BUCKET, true).await.expect("it keeps versions");
+    let put_again = vec![new("few", pattern(1))];
+    assert!(objects.put_all(BUCKET, put_again).await.is_err(), "there is one");
+    put(objects, "copy", "newer").await;
+    objects.put_all(BUCKET, vec![new("late", pattern(7))]).await.expect("it is put");
+    let version = objects.head(BUCKET, "late").await.expect("it is there").version_id;
+    assert!(version.is_some_and(|id| id != "null"));
+    let (_, _, body) = objects.get_version(BUCKET, "copy", "null", None).await.expect("kept");
+    let chunks: Vec<Bytes> = body.try_collect().await.expect("the body arrives");
+    assert_eq!(chunks.concat(), pattern(5));
 }
 
 async fn ranges_are_of_the_object(objects: &dyn Objects) {

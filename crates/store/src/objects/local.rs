@@ -5,12 +5,13 @@
 //! index, whose preconditions make conditional puts exact (I5); the blobs of what it replaced are
 //! removed after that, when nobody reads them (I6). Keys and bucket names never become file names.
 //! Parts of an upload are blobs too: completing one moves their names into the object's entry and
-//! copies no bytes.
+//! copies no bytes. Small objects that are put together are documents, too, and no files (`small`).
 //!
 //! - `blob`: files, their ids, syncs. `index`: entries, their keys, a cache. `pins`: readers hold
 //!   what they read. `publish`: the transactions, and what their answers mean. `history`: what a
 //!   write does to the versions before it; `removal`, `versions`: deletes and looks at versions.
 //! - `receive`: bodies into blobs. `read`: blobs into bodies. `listing`, `multipart`, `sweep`.
+//!   `small`: objects whose bytes are in the records.
 //! - `bucket`: buckets, and whether they keep versions.
 //!
 //! All file I/O runs on the blocking pool, at most [`IO_PERMITS`] operations at a time. What is
@@ -27,6 +28,7 @@ mod publish;
 mod read;
 mod receive;
 mod removal;
+mod small;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -34,8 +36,8 @@ mod versions;
 
 use super::versions::{Removal, Removed, VersionMeta, Versioning, VersionsPage, VersionsRequest};
 use super::{
-    Attributes, Body, FinishBody, ListPage, ListRequest, ObjectMeta, Objects, ObjectsError,
-    PartMeta, PutCondition, PutOptions, RangeOf, UploadMeta,
+    Attributes, Body, FinishBody, ListPage, ListRequest, NewObject, ObjectMeta, Objects,
+    ObjectsError, PartMeta, PutCondition, PutOptions, RangeOf, UploadMeta,
 };
 use crate::records::{Key, Operation, Outcome, Records, Transaction};
 use crate::space::{Room, Space, SpaceLimits};
@@ -49,6 +51,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::Semaphore;
 
 /// File operations at a time: enough for a device's queue, far below the blocking pool's 512.
@@ -77,6 +80,8 @@ struct Shared {
     moves: sweep::Moves,
     io: Arc<Semaphore>,
     space: Space,
+    /// Small objects that were put by this start.
+    small_objects: AtomicU64,
 }
 
 impl LocalObjects {
@@ -134,6 +139,7 @@ impl LocalObjects {
             pins: Pins::new(root.to_path_buf()),
             io: Arc::new(Semaphore::new(IO_PERMITS)),
             space: Space::new(root, SpaceLimits::default()),
+            small_objects: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared), needs: Room::Low })
     }
@@ -245,6 +251,12 @@ impl Objects for LocalObjects {
             shared.publish_received(&bucket, &key, received, condition).await
         })
         .await
+    }
+
+    async fn put_all(&self, bucket: &str, objects: Vec<NewObject>) -> Result<(), ObjectsError> {
+        self.check_room()?;
+        let bucket = bucket.to_string();
+        self.to_the_end(|shared| async move { shared.put_all(&bucket, objects).await }).await
     }
 
     async fn head(&self, bucket: &str, key: &str) -> Result<ObjectMeta, ObjectsError> {

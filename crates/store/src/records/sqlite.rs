@@ -6,12 +6,15 @@
 //!   process that lost the data directory cannot commit (I9, DURABILITY section 9). [`open`]
 //!   raises it.
 //! - All versions come from one counter in the file.
+//! - Small documents that were read or written lately are kept in memory (`cache`): most reads are
+//!   of those.
 //! - A commit that the device failed is resolved on a new connection, by a commit of ours that
 //!   overwrites whatever was left half written; until that succeeds, reads are refused too, for
 //!   what they would see might not last.
 //!
 //! [`open`]: SqliteRecords::open
 
+mod cache;
 mod connection;
 mod statements;
 mod writer;
@@ -20,6 +23,7 @@ use super::{Document, Key, Outcome, ReadError, Records, Scan, Transaction};
 use alluvium_base::{Epoch, ErrorKind};
 use async_trait::async_trait;
 use bytes::Bytes;
+use cache::DocumentCache;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use std::path::Path;
@@ -100,6 +104,7 @@ pub struct SqliteRecords {
     epoch: Epoch,
     /// A commit's outcome is not settled: nothing that is read now is sure to last.
     unsettled: Arc<AtomicBool>,
+    cache: Arc<DocumentCache>,
 }
 
 impl SqliteRecords {
@@ -117,9 +122,11 @@ impl SqliteRecords {
             .map_err(|error| connection::failed(path, &error))?;
         let unsettled = Arc::new(AtomicBool::new(false));
         let (requests, queue) = mpsc::channel(QUEUE_TRANSACTIONS);
-        let writer = Writer::new(path.to_path_buf(), connection, epoch, unsettled.clone());
+        let cache = Arc::new(DocumentCache::new());
+        let writer =
+            Writer::new(path.to_path_buf(), connection, epoch, unsettled.clone(), cache.clone());
         tokio::spawn(writer.run(queue));
-        Ok(Self { requests, readers, epoch, unsettled })
+        Ok(Self { requests, readers, epoch, unsettled, cache })
     }
 
     /// The epoch that this process raised; every commit is checked against it.
@@ -181,13 +188,21 @@ impl Records for SqliteRecords {
 
     async fn get(&self, key: &Key) -> Result<Option<Document>, ReadError> {
         self.settled()?;
+        let ticket = match self.cache.get(key) {
+            Ok(document) => return Ok(Some(document)),
+            Err(ticket) => ticket,
+        };
         let row = sqlx::query(statements::GET)
             .bind(key.collection)
             .bind(key.id.as_bytes())
             .fetch_optional(&self.readers)
             .await
             .map_err(|error| read_error(&error))?;
-        row.map(|row| document(key.collection, key.id.clone(), &row)).transpose()
+        let found = row.map(|row| document(key.collection, key.id.clone(), &row)).transpose()?;
+        if let Some(document) = &found {
+            self.cache.fill(ticket, document);
+        }
+        Ok(found)
     }
 
     async fn scan(&self, scan: Scan) -> Result<Vec<Document>, ReadError> {

@@ -67,6 +67,15 @@ pub(super) struct BlobRef {
     pub(super) id: BlobId,
     #[serde(rename = "s")]
     pub(super) size_bytes: u64,
+    /// It is a document of the records, not a file (`small`); then it is the object's only one.
+    #[serde(rename = "r", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) in_records: bool,
+}
+
+impl std::fmt::Display for BlobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// What a failed file operation means when nothing was published.
@@ -224,6 +233,6 @@ impl Incoming {
     /// How the index names it.
     pub(super) fn blob_ref(&self) -> Option<BlobRef> {
         let blob = self.blob.as_ref()?;
-        Some(BlobRef { id: blob.id().clone(), size_bytes: self.size_bytes })
+        Some(BlobRef { id: blob.id().clone(), size_bytes: self.size_bytes, in_records: false })
     }
 }

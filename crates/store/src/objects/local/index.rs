@@ -7,6 +7,7 @@
 //! | `object_version` | bucket `/` key, escaped, and the order from above | [`Entry`]: an older version |
 //! | `upload` | bucket `/` key NUL upload id | [`UploadEntry`] |
 //! | `part` | upload id `/` five digits | [`PartEntry`] |
+//! | `object_bytes` | a blob's id | the bytes of a small object |
 //!
 //! Bucket names have no `/`, so a key can never reach another bucket, whatever it contains.
 //!
@@ -37,6 +38,7 @@ pub(super) const OBJECT: &str = "object";
 pub(super) const VERSION: &str = "object_version";
 pub(super) const UPLOAD: &str = "upload";
 pub(super) const PART: &str = "part";
+pub(super) const SMALL: &str = "object_bytes";
 const BUCKET: &str = "bucket";
 
 /// A bucket.
@@ -106,6 +108,11 @@ pub(super) struct PartEntry {
 impl Entry {
     pub(super) fn size_bytes(&self) -> u64 {
         self.blobs.iter().map(|blob| blob.size_bytes).sum()
+    }
+
+    /// Its blob, if that is a document of the records.
+    pub(super) fn small_blob(&self) -> Option<&BlobRef> {
+        self.blobs.first().filter(|blob| blob.in_records)
     }
 
     /// Whether this is the version of that name.

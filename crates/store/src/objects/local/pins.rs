@@ -104,7 +104,7 @@ mod tests {
         blob::make_directories(root.path()).unwrap();
         let id = BlobId::new(7, 1);
         blob::NewBlob::create(root.path(), id.clone()).unwrap().keep();
-        let blobs = vec![BlobRef { id: id.clone(), size_bytes: 0 }];
+        let blobs = vec![BlobRef { id: id.clone(), size_bytes: 0, in_records: false }];
         let pins = Pins::new(root.path().to_path_buf());
         let (one, two) = (pins.pin(&blobs).unwrap(), pins.pin(&blobs).unwrap());
         pins.remove(blobs.clone());

@@ -3,7 +3,9 @@
 use super::Shared;
 use super::blob::{self, BlobRef, NewBlob, io_error};
 use super::index::{self, Entry, Found};
+use super::pins::Pin;
 use super::receive::Received;
+use super::small;
 use crate::objects::versions::Versioning;
 use crate::objects::{Attributes, ObjectMeta, ObjectsError, PutCondition};
 use crate::records::{Key, Operation, Outcome, Precondition, Transaction};
@@ -24,6 +26,15 @@ pub(super) struct Publication {
     /// What else must hold, and move, with it.
     pub(super) preconditions: Vec<Precondition>,
     pub(super) operations: Vec<Operation>,
+}
+
+/// The bytes of an object under new names.
+struct Copied {
+    blobs: Vec<BlobRef>,
+    /// Those that are files.
+    linked: Vec<NewBlob>,
+    /// What writes those that are not.
+    operations: Vec<Operation>,
 }
 
 /// What became of a publication.
@@ -62,18 +73,16 @@ impl Shared {
         }
     }
 
-    /// Publishes a body that is on stable storage.
-    pub(super) async fn publish_received(
+    /// The entry of a body that was put whole.
+    pub(super) fn entry_of(
         &self,
-        bucket: &str,
-        key: &str,
-        received: Received,
-        condition: PutCondition,
-    ) -> Result<ObjectMeta, ObjectsError> {
-        let Received { incoming, md5, attributes } = received;
-        let entry = Entry {
+        blobs: Vec<BlobRef>,
+        md5: [u8; 16],
+        attributes: Attributes,
+    ) -> Entry {
+        Entry {
             attempt: self.blob_id(),
-            blobs: incoming.blob_ref().into_iter().collect(),
+            blobs,
             etag: hex::encode(md5),
             last_modified_ms: self.clock.now_ms(),
             upload: None,
@@ -85,7 +94,19 @@ impl Shared {
             older: false,
             null_at: None,
             superseded_ms: None,
-        };
+        }
+    }
+
+    /// Publishes a body that is on stable storage.
+    pub(super) async fn publish_received(
+        &self,
+        bucket: &str,
+        key: &str,
+        received: Received,
+        condition: PutCondition,
+    ) -> Result<ObjectMeta, ObjectsError> {
+        let Received { incoming, md5, attributes } = received;
+        let entry = self.entry_of(incoming.blob_ref().into_iter().collect(), md5, attributes);
         let publication = Publication {
             bucket: bucket.to_string(),
             key: key.to_string(),
@@ -129,6 +150,7 @@ impl Shared {
             preconditions.extend(publication.preconditions.iter().cloned());
             let mut operations = vec![Operation::Put(object.clone(), index::encode(&entry))];
             operations.append(&mut step.operations);
+            operations.extend(small::removals(&step.gone));
             operations.extend(publication.operations.iter().cloned());
             self.moves.note(&step.moved);
             let outcome = self.records.transact(Transaction { preconditions, operations }).await;
@@ -230,8 +252,10 @@ impl Shared {
         Err(unknown)
     }
 
-    /// Removes blobs that no entry names any more, in the background.
-    pub(super) fn remove_blobs(&self, blobs: Vec<BlobRef>) {
+    /// Removes blobs that no entry names any more, in the background. Those of small objects went
+    /// with their entry.
+    pub(super) fn remove_blobs(&self, mut blobs: Vec<BlobRef>) {
+        blobs.retain(|blob| !blob.in_records);
         if blobs.is_empty() {
             return;
         }
@@ -248,36 +272,10 @@ impl Shared {
         condition: PutCondition,
         attributes: Option<Attributes>,
     ) -> Result<ObjectMeta, ObjectsError> {
-        let (found, pin) = super::read::pinned(self, from.0, from.1).await?;
-        let source = found.1.clone();
-        let ids: Vec<_> = source.blobs.iter().map(|_| self.blob_id()).collect();
-        let (root, blobs) = (self.root.clone(), source.blobs.clone());
-        let linked = self
-            .blocking(move || {
-                let _pin = pin;
-                let mut linked = Vec::with_capacity(blobs.len());
-                let mut shards = BTreeSet::new();
-                for (blob, id) in blobs.iter().zip(ids) {
-                    shards.insert(id.shard());
-                    let new = NewBlob::link(&root, &blob.id, id).map_err(|e| io_error(&e))?;
-                    new.sync_bytes().map_err(|e| io_error(&e))?;
-                    linked.push(new);
-                }
-                for shard in shards {
-                    let directory = blob::shard_path(&root, shard);
-                    blob::sync_directory(&directory).map_err(|e| io_error(&e))?;
-                }
-                Ok(linked)
-            })
-            .await?;
-        let names = source
-            .blobs
-            .iter()
-            .zip(&linked)
-            .map(|(old, new)| BlobRef { id: new.id().clone(), size_bytes: old.size_bytes });
+        let (source, Copied { blobs, linked, operations }) = self.copied(from.0, from.1).await?;
         let entry = Entry {
             attempt: self.blob_id(),
-            blobs: names.collect(),
+            blobs,
             last_modified_ms: self.clock.now_ms(),
             upload: None,
             attributes: attributes.unwrap_or_else(|| source.attributes.clone()),
@@ -293,7 +291,7 @@ impl Shared {
             entry,
             condition,
             preconditions: vec![],
-            operations: vec![],
+            operations,
         };
         match self.publish(&publication, linked).await? {
             Published::Done(meta) => Ok(*meta),
@@ -301,5 +299,59 @@ impl Shared {
                 Err(ObjectsError::Unavailable("a copy without further conditions met one".into()))
             }
         }
+    }
+
+    /// An object, and its bytes again under new names.
+    async fn copied(&self, bucket: &str, key: &str) -> Result<(Entry, Copied), ObjectsError> {
+        for _ in 0..ROUNDS_MAX {
+            let (found, pin) = super::read::pinned(self, bucket, key).await?;
+            let source = found.1.clone();
+            let Some(blob) = source.small_blob() else {
+                let (blobs, linked) = self.link(&source.blobs, pin).await?;
+                return Ok((source, Copied { blobs, linked, operations: vec![] }));
+            };
+            // A pin holds files only: if this is gone, another version is in its place.
+            if let Some(bytes) = self.small(blob).await? {
+                let (blob, write) = self.small_copy(bytes);
+                let (blobs, linked) = (vec![blob], vec![]);
+                return Ok((source, Copied { blobs, linked, operations: vec![write] }));
+            }
+            self.cache.forget(&index::object_key(bucket, key)?);
+        }
+        Err(self.too_busy(key))
+    }
+
+    /// New names for blobs that are files.
+    async fn link(
+        &self,
+        blobs: &[BlobRef],
+        pin: Pin,
+    ) -> Result<(Vec<BlobRef>, Vec<NewBlob>), ObjectsError> {
+        let ids: Vec<_> = blobs.iter().map(|_| self.blob_id()).collect();
+        let (root, from) = (self.root.clone(), blobs.to_vec());
+        let linked = self
+            .blocking(move || {
+                let _pin = pin;
+                let mut linked = Vec::with_capacity(from.len());
+                let mut shards = BTreeSet::new();
+                for (blob, id) in from.iter().zip(ids) {
+                    shards.insert(id.shard());
+                    let new = NewBlob::link(&root, &blob.id, id).map_err(|e| io_error(&e))?;
+                    new.sync_bytes().map_err(|e| io_error(&e))?;
+                    linked.push(new);
+                }
+                for shard in shards {
+                    let directory = blob::shard_path(&root, shard);
+                    blob::sync_directory(&directory).map_err(|e| io_error(&e))?;
+                }
+                Ok(linked)
+            })
+            .await?;
+        let names = blobs.iter().zip(&linked).map(|(old, new)| BlobRef {
+            id: new.id().clone(),
+            size_bytes: old.size_bytes,
+            in_records: false,
+        });
+        Ok((names.collect(), linked))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A reader pins the blobs of the entry it found, then opens the first that it needs. If that is
 //! gone, the entry was replaced in between and the index is read again; if it is there, the pin
-//! keeps all of them until the body ends.
+//! keeps all of them until the body ends. A small object's bytes are read whole at once.
 
 use super::Shared;
 use super::blob::{BlobRef, io_error};
@@ -90,7 +90,7 @@ async fn with_pinned<T: Send + 'static>(
     bucket: &str,
     key: &str,
     version: Option<&str>,
-    read: impl Fn(Found, Pin) -> io::Result<T> + Clone + Send + 'static,
+    read: impl Fn(Found, Pin, Option<Bytes>) -> io::Result<T> + Clone + Send + 'static,
 ) -> Result<T, ObjectsError> {
     index::bucket_key(bucket)?;
     let object = index::object_key(bucket, key)?;
@@ -105,7 +105,7 @@ async fn with_pinned<T: Send + 'static>(
         };
         if missing == Some(found.0) {
             // The index was read again and still names a blob that is not there.
-            let reason = format!("'{key}' of bucket '{bucket}' names a missing file");
+            let reason = format!("'{key}' of bucket '{bucket}' names missing bytes");
             return Err(ObjectsError::Corrupt(reason));
         }
         let version = found.0;
@@ -113,8 +113,18 @@ async fn with_pinned<T: Send + 'static>(
             shared.cache.forget(&object);
             continue;
         };
-        let read = read.clone();
-        let result = shared.blocking(move || Ok(read(found, pin))).await?;
+        let small = match found.1.small_blob() {
+            Some(blob) => Some(shared.small(blob).await?),
+            None => None,
+        };
+        let result = match small {
+            Some(Some(bytes)) => read(found, pin, Some(bytes)),
+            Some(None) => Err(io::ErrorKind::NotFound.into()),
+            None => {
+                let read = read.clone();
+                shared.blocking(move || Ok(read(found, pin, None))).await?
+            }
+        };
         match result {
             Ok(value) => return Ok(value),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -136,7 +146,10 @@ fn damage(key: &str, error: &io::Error) -> ObjectsError {
     }
 }
 
-fn read_extent(shared: &Shared, extent: &Extent) -> io::Result<Bytes> {
+fn read_extent(shared: &Shared, small: Option<&Bytes>, extent: &Extent) -> io::Result<Bytes> {
+    if let Some(bytes) = small {
+        return read_small(bytes, extent.offset, extent.length);
+    }
     read_at(&File::open(extent.blob.id.path(&shared.root))?, extent.offset, extent.length)
 }
 
@@ -148,10 +161,23 @@ fn read_at(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
     Ok(bytes.freeze())
 }
 
+/// A part of a small object.
+fn read_small(bytes: &Bytes, offset: u64, length: u64) -> io::Result<Bytes> {
+    let (from, to) = (usize::try_from(offset), usize::try_from(offset + length));
+    let (from, to) = (from.map_err(io::Error::other)?, to.map_err(io::Error::other)?);
+    if to > bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    counter!("alluvium_object_read_bytes").increment(length);
+    Ok(bytes.slice(from..to))
+}
+
 /// A body under way.
 struct Reading {
     shared: Arc<Shared>,
     _pin: Pin,
+    /// All bytes, if they are not in files.
+    small: Option<Bytes>,
     /// The file of the first extent, once it is open.
     file: Option<File>,
     extents: VecDeque<Extent>,
@@ -161,6 +187,11 @@ impl Reading {
     /// The next piece: blocking file I/O. `None` at the end.
     fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
         let Some(extent) = self.extents.front_mut() else { return Ok(None) };
+        if let Some(bytes) = &self.small {
+            let piece = read_small(bytes, extent.offset, extent.length)?;
+            self.extents.pop_front();
+            return Ok(Some(piece));
+        }
         let file = match self.file.take() {
             Some(file) => file,
             None => File::open(extent.blob.id.path(&self.shared.root))?,
@@ -188,11 +219,12 @@ pub(super) async fn get(
     let (owner, name) = (shared.clone(), key.to_string());
     let versioning = shared.versioning(bucket).await?;
     let (meta, range, first, reading) =
-        with_pinned(shared, bucket, key, version, move |found: Found, pin| {
+        with_pinned(shared, bucket, key, version, move |found: Found, pin, small| {
             let meta = found.1.meta(&name, found.0, versioning);
             let range = resolve(range, meta.size_bytes);
             let extents = extents(&found.1.blobs, &range);
-            let mut reading = Reading { shared: owner.clone(), _pin: pin, file: None, extents };
+            let mut reading =
+                Reading { shared: owner.clone(), _pin: pin, small, file: None, extents };
             let first = reading.next_piece()?;
             Ok((meta, range, first, reading))
         })
@@ -217,15 +249,20 @@ pub(super) async fn get_ranges(
     ranges: &[Range<u64>],
 ) -> Result<Vec<Bytes>, ObjectsError> {
     let (owner, ranges) = (shared.clone(), ranges.to_vec());
-    with_pinned(shared, bucket, key, None, move |found: Found, _pin| {
+    with_pinned(shared, bucket, key, None, move |found: Found, _pin, small| {
         let blobs = &found.1.blobs;
-        ranges.iter().map(|range| read_range(&owner, blobs, range)).collect()
+        ranges.iter().map(|range| read_range(&owner, small.as_ref(), blobs, range)).collect()
     })
     .await
 }
 
 /// One range, in one piece of memory.
-fn read_range(shared: &Shared, blobs: &[BlobRef], range: &Range<u64>) -> io::Result<Bytes> {
+fn read_range(
+    shared: &Shared,
+    small: Option<&Bytes>,
+    blobs: &[BlobRef],
+    range: &Range<u64>,
+) -> io::Result<Bytes> {
     let size_bytes: u64 = blobs.iter().map(|blob| blob.size_bytes).sum();
     if range.start > range.end || range.end > size_bytes {
         let reason = format!("{range:?} is not within the {size_bytes} bytes of the object");
@@ -234,7 +271,7 @@ fn read_range(shared: &Shared, blobs: &[BlobRef], range: &Range<u64>) -> io::Res
     let extents = extents(blobs, range);
     let mut pieces = Vec::with_capacity(extents.len());
     for extent in &extents {
-        pieces.push(read_extent(shared, extent)?);
+        pieces.push(read_extent(shared, small, extent)?);
     }
     match pieces.len() {
         0 => Ok(Bytes::new()),
@@ -259,7 +296,11 @@ mod tests {
             let blobs: Vec<BlobRef> = sizes
                 .iter()
                 .enumerate()
-                .map(|(n, size)| BlobRef { id: BlobId::new(n as u64, 1), size_bytes: *size })
+                .map(|(n, size)| BlobRef {
+                    id: BlobId::new(n as u64, 1),
+                    size_bytes: *size,
+                    in_records: false,
+                })
                 .collect();
             let all: Vec<(usize, u64)> = sizes
                 .iter()

@@ -4,6 +4,7 @@ use super::Shared;
 use super::history::Step;
 use super::index::{self, Entry, Found};
 use super::publish::{Publication, ROUNDS_MAX};
+use super::small;
 use crate::objects::versions::{
     NULL_VERSION, Removal, RemoveCondition, Removed, Versioning, order_of,
 };
@@ -195,7 +196,8 @@ impl Shared {
         };
         self.moves.note(&step.moved);
         kill_point("version-before-removal");
-        let Step { preconditions, operations, gone, .. } = step;
+        let Step { preconditions, mut operations, gone, .. } = step;
+        operations.extend(small::removals(&gone));
         let outcome = self.records.transact(Transaction { preconditions, operations }).await;
         self.cache.forget(&object);
         match outcome {

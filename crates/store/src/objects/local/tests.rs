@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::objects::{bucket_store::BucketStore, conformance};
+use crate::records::Scan;
 use crate::records::faulty::{Fault, FaultyRecords};
 use crate::records::memory::MemoryRecords;
 use crate::records::sqlite::{SqliteOptions, SqliteRecords};
@@ -40,6 +41,18 @@ async fn files_become(directory: &TempDir, count: usize) {
 async fn put(objects: &LocalObjects, key: &str, bytes: &'static [u8]) -> ObjectMeta {
     let bytes = Bytes::from_static(bytes);
     objects.put_bytes(BUCKET, key, bytes, PutOptions::default()).await.unwrap()
+}
+
+async fn put_all(objects: &LocalObjects, key: &str, bytes: &[u8]) -> Result<(), ObjectsError> {
+    let object = |key: String| NewObject { key, bytes: Bytes::copy_from_slice(bytes) };
+    let all = vec![object(key.to_string()), object(format!("{key}+"))];
+    objects.put_all(BUCKET, all).await
+}
+
+/// Documents with the bytes of small objects.
+async fn small_documents(records: &dyn Records) -> usize {
+    let scan = Scan { collection: index::SMALL, prefix: "".into(), after: None, limit: 10_000 };
+    records.scan(scan).await.unwrap().len()
 }
 
 async fn read(objects: &LocalObjects, key: &str) -> Result<Bytes, ObjectsError> {
@@ -305,6 +318,7 @@ async fn an_object_store_of_a_bucket_does_what_the_trait_says() {
 enum Step {
     Put(&'static str, u8),
     PutIfAbsent(&'static str),
+    PutAll(&'static str, u8),
     Delete(&'static str),
     /// Removes the nth version of all that are listed.
     RemoveNth(usize),
@@ -356,6 +370,18 @@ async fn take(objects: &dyn Objects, step: &Step) -> Result<(), String> {
             let options = PutOptions { condition: PutCondition::IfAbsent, ..PutOptions::default() };
             objects.put_bytes(BUCKET, key, Bytes::new(), options).await.map_err(kind)?;
         }
+        Step::PutAll(key, n) => {
+            let bytes = |n: u8| Bytes::from(vec![n; usize::from(n)]);
+            let second = NewObject { key: format!("{key}+"), bytes: bytes(n + 1) };
+            // Which of several are put when one is there already, nobody promises.
+            for key in [*key, &second.key] {
+                if objects.head(BUCKET, key).await.is_ok() {
+                    return Ok(());
+                }
+            }
+            let all = vec![NewObject { key: key.to_string(), bytes: bytes(*n) }, second];
+            objects.put_all(BUCKET, all).await.map_err(kind)?;
+        }
         Step::Delete(key) => drop(objects.delete(BUCKET, key).await.map_err(kind)?),
         Step::RemoveNth(n) => {
             let Some(version) = nth(*n) else { return Ok(()) };
@@ -396,6 +422,7 @@ fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (key(), 0u8..4).prop_map(|(key, n)| Step::Put(key, n)),
         2 => key().prop_map(Step::PutIfAbsent),
+        3 => (key(), 0u8..4).prop_map(|(key, n)| Step::PutAll(key, n)),
         4 => key().prop_map(Step::Delete),
         6 => (0usize..40).prop_map(Step::RemoveNth),
         2 => (0usize..40, 0u8..3).prop_map(|(n, value)| Step::Tag(n, value)),
@@ -432,8 +459,9 @@ proptest::proptest! {
             }
             let request = VersionsRequest { limit: 1000, ..VersionsRequest::default() };
             let versions = local.list_versions(BUCKET, request).await.unwrap().versions;
-            let blobs = versions.iter().filter(|version| version.meta.size_bytes > 0).count();
-            files_become(&directory, blobs).await;
+            let bytes = versions.iter().filter(|version| version.meta.size_bytes > 0).count();
+            let small = small_documents(&*records).await;
+            files_become(&directory, bytes - small).await;
         });
     }
 }
@@ -506,4 +534,89 @@ async fn lost_answers_about_versions_are_resolved_by_reading_back() {
     faulty.arm(Some("object_version"), Fault::DoThenUnknown, 1);
     objects.remove(BUCKET, "k", removal(&first.version_id)).await.unwrap();
     assert_eq!(count().await, 1);
+}
+
+#[tokio::test]
+async fn small_objects_that_are_put_at_once_make_no_file_and_go_with_their_entries() {
+    let directory = TempDir::new().unwrap();
+    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+    let objects = open(&directory, records.clone()).await;
+    put_all(&objects, "k", b"small").await.unwrap();
+    assert_eq!((files(&directory), small_documents(&*records).await), (0, 2));
+    put(&objects, "k", b"a file").await;
+    assert_eq!((files(&directory), small_documents(&*records).await), (1, 1));
+    let to = (BUCKET, "copy");
+    objects.copy((BUCKET, "k+"), to, PutCondition::None, None).await.unwrap();
+    let later = open(&directory, records.clone()).await;
+    assert_eq!(later.sweep().await.unwrap(), 0);
+    put_all(&later, "l", b"later").await.unwrap();
+    for (key, bytes) in [("k+", "small"), ("copy", "small"), ("l", "later"), ("l+", "later")] {
+        assert_eq!(read(&later, key).await.unwrap(), bytes);
+        later.delete(BUCKET, key).await.unwrap();
+    }
+    assert_eq!((files(&directory), small_documents(&*records).await), (1, 0));
+}
+
+#[tokio::test]
+async fn puts_at_once_whose_answer_was_lost_are_resolved_by_reading_back() {
+    let directory = TempDir::new().unwrap();
+    let faulty = Arc::new(FaultyRecords::new(Arc::new(MemoryRecords::new())));
+    let objects = open(&directory, faulty.clone()).await;
+    faulty.arm(Some("object"), Fault::DoThenUnknown, 1);
+    put_all(&objects, "done", b"done").await.unwrap();
+    assert_eq!(read(&objects, "done+").await.unwrap(), "done");
+    faulty.arm(Some("object"), Fault::SkipThenUnknown, 1);
+    let large = vec![7; 100_000];
+    let refused = put_all(&objects, "not", &large).await;
+    assert!(matches!(refused, Err(ObjectsError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(read(&objects, "not").await, Err(ObjectsError::NotFound { .. })));
+    assert_eq!((files(&directory), small_documents(&*faulty).await), (0, 2));
+    // Neither answered nor readable: unknown, and the bytes stay, for they may be named.
+    faulty.arm(Some("object"), Fault::DoThenUnknown, 1);
+    faulty.refuse_reads(1);
+    let unknown = put_all(&objects, "large", &large).await;
+    assert!(matches!(unknown, Err(ObjectsError::Unknown(_))), "{unknown:?}");
+    assert_eq!(read(&objects, "large+").await.unwrap(), large);
+}
+
+#[tokio::test]
+async fn a_small_object_without_its_bytes_is_damage_not_absence() {
+    let directory = TempDir::new().unwrap();
+    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+    let objects = open(&directory, records.clone()).await;
+    put_all(&objects, "k", b"small").await.unwrap();
+    let found = objects.shared.need_entry(BUCKET, "k").await.unwrap();
+    let gone = small::removals(&found.1.blobs).collect();
+    let transaction = Transaction { preconditions: vec![], operations: gone };
+    assert!(matches!(records.transact(transaction).await, Outcome::Committed { .. }));
+    let got = read(&objects, "k").await;
+    assert!(matches!(got, Err(ObjectsError::Corrupt(_))), "{got:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_small_objects_always_see_one_whole_version() {
+    let directory = TempDir::new().unwrap();
+    let objects = open(&directory, Arc::new(MemoryRecords::new())).await;
+    put_all(&objects, "0", &[0; 100]).await.unwrap();
+    let to = (BUCKET, "k");
+    objects.copy((BUCKET, "0"), to, PutCondition::None, None).await.unwrap();
+    let writer = tokio::spawn({
+        let objects = objects.clone();
+        async move {
+            for n in 1..100u8 {
+                let source = n.to_string();
+                put_all(&objects, &source, &[n; 100]).await.unwrap();
+                let from = (BUCKET, source.as_str());
+                objects.copy(from, to, PutCondition::None, None).await.unwrap();
+            }
+        }
+    });
+    let mut last = 0;
+    while last < 99 {
+        let bytes = read(&objects, "k").await.unwrap();
+        assert!(bytes.len() == 100 && bytes.iter().all(|byte| *byte == bytes[0]));
+        assert!(bytes[0] >= last, "a later read never sees an earlier version");
+        last = bytes[0];
+    }
+    writer.await.unwrap();
 }

@@ -1,7 +1,8 @@
 //! The SQL. Ids are blobs, so that their order is that of their bytes, whatever they contain.
 //!
-//! Statements over many documents come in a few widths (powers of two), so that they stay in the
-//! connection's cache of prepared statements.
+//! Statements over many documents come in limited widths, so that they stay in the connection's
+//! cache of prepared statements: any up to [`ANY_WIDTH`], for each statement costs two hops between
+//! threads, and powers of two above.
 
 /// Makes the tables; `user_version` is the format.
 pub(super) const CREATE: &str = "
@@ -51,8 +52,15 @@ pub(super) const EPOCH_AND_VERSION: &str =
 /// The most documents that one statement names: four values each is far below SQLite's 32,766.
 const WIDEST: usize = 256;
 
+/// Up to here one statement does for all: of the three kinds of statement over many documents there
+/// are 35 each, and the connection keeps 128.
+const ANY_WIDTH: usize = 32;
+
 /// The widest statement for `left` documents.
 pub(super) fn width(left: usize) -> usize {
+    if left <= ANY_WIDTH {
+        return left.max(1);
+    }
     let floor = if left.is_power_of_two() { left } else { left.next_power_of_two() / 2 };
     floor.clamp(1, WIDEST)
 }

@@ -11,6 +11,7 @@
 //! for want of room - rolled back, nothing was done; COMMIT fails otherwise - settled, see
 //! [`Writer::settle`].
 
+use super::cache::DocumentCache;
 use super::connection::{self, SQLITE_BUSY, SQLITE_FULL};
 use super::statements;
 use crate::records::{Key, Operation, Outcome, Precondition, Transaction};
@@ -90,6 +91,7 @@ pub(super) struct Writer {
     connection: Option<SqliteConnection>,
     epoch: Epoch,
     unsettled: Arc<AtomicBool>,
+    cache: Arc<DocumentCache>,
 }
 
 impl Writer {
@@ -98,8 +100,9 @@ impl Writer {
         connection: SqliteConnection,
         epoch: Epoch,
         unsettled: Arc<AtomicBool>,
+        cache: Arc<DocumentCache>,
     ) -> Self {
-        Self { path, connection: Some(connection), epoch, unsettled }
+        Self { path, connection: Some(connection), epoch, unsettled, cache }
     }
 
     /// Serves until it is told to close or every sender is gone.
@@ -232,6 +235,8 @@ impl Writer {
         let settled = settled.map_err(|error| error.to_string())?;
         let [epoch, version]: [i64; 2] = settled.try_into().map_err(|_| "counters are missing")?;
         self.connection = Some(connection);
+        // What the failed commit was to change is as the file says.
+        self.cache.reset();
         self.unsettled.store(false, Ordering::SeqCst);
         let fenced = epoch.unsigned_abs() != self.epoch.0;
         Ok(Settled { last_version: version.unsigned_abs(), fenced })
@@ -257,17 +262,23 @@ impl Writer {
             roll_back(connection).await;
             return Ok(plan);
         }
+        plan.changes.keys().for_each(|key| self.cache.open(key));
         kill_point("records-before-commit");
         match sqlx::query("COMMIT").execute(&mut *connection).await {
             Ok(_) => {
                 kill_point("records-after-commit");
                 gauge!("alluvium_records_version").set(plan.last_version as f64);
+                for (key, Change { version, body }) in &plan.changes {
+                    self.cache.close(key, body.clone().map(|body| (*version, body)));
+                }
                 Ok(plan)
             }
             Err(error) if is_full(&error) || is_busy(&error) => {
                 roll_back(connection).await;
+                plan.changes.keys().for_each(|key| self.cache.close(key, None));
                 Err(Failure::Refused(error))
             }
+            // They stay open until it is settled.
             Err(error) => Err(Failure::Commit(error, plan)),
         }
     }
@@ -504,13 +515,17 @@ mod tests {
     use crate::records::sqlite::{SqliteOptions, SqliteRecords};
     use tempfile::TempDir;
 
+    fn cache() -> Arc<DocumentCache> {
+        Arc::new(DocumentCache::new())
+    }
+
     #[tokio::test]
     async fn settling_counts_no_versions_of_a_process_that_has_taken_over() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("records.sqlite");
         let (connection, epoch) = connection::open_writer(&path, Epoch(1)).await.unwrap();
         let unsettled = Arc::new(AtomicBool::new(true));
-        let mut writer = Writer::new(path.clone(), connection, epoch, unsettled.clone());
+        let mut writer = Writer::new(path.clone(), connection, epoch, unsettled.clone(), cache());
         assert_eq!(writer.settle().await, Ok(Settled { last_version: 0, fenced: false }));
         assert!(!unsettled.load(Ordering::SeqCst));
         let _other = SqliteRecords::open(&path, SqliteOptions::default()).await.unwrap();
@@ -527,7 +542,7 @@ mod tests {
         let path = directory.path().join("records.sqlite");
         let (connection, epoch) = connection::open_writer(&path, Epoch(1)).await.unwrap();
         let unsettled = Arc::new(AtomicBool::new(true));
-        let mut writer = Writer::new(path.clone(), connection, epoch, unsettled.clone());
+        let mut writer = Writer::new(path.clone(), connection, epoch, unsettled.clone(), cache());
         // As after a commit and a settling that both failed.
         writer.connection = None;
         let (_requests, queue) = mpsc::channel(1);
