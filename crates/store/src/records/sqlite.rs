@@ -16,6 +16,7 @@
 
 mod cache;
 mod connection;
+mod group;
 mod statements;
 mod writer;
 
@@ -24,13 +25,14 @@ use alluvium_base::{Epoch, ErrorKind};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cache::DocumentCache;
+use group::Request;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
-use writer::{Request, Writer};
+use writer::Writer;
 
 /// Why the file could not be opened.
 #[derive(Debug, thiserror::Error)]

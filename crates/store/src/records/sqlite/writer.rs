@@ -13,6 +13,7 @@
 
 use super::cache::DocumentCache;
 use super::connection::{self, SQLITE_BUSY, SQLITE_FULL};
+use super::group::{Group, Request};
 use super::statements;
 use crate::records::{Key, Operation, Outcome, Precondition, Transaction};
 use alluvium_base::{Epoch, kill_point};
@@ -25,28 +26,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
-
-/// A group is full at this many transactions: more would only delay the first of them.
-const GROUP_TRANSACTIONS: usize = 512;
-/// A group is full at this many preconditions and operations.
-const GROUP_STEPS: usize = 8_192;
-/// A group is full at this many bytes of bodies.
-const GROUP_BYTES: usize = 8 << 20;
+use tokio::sync::mpsc;
 
 /// How long after a failed try a failed commit's outcome is settled again.
 const SETTLE_AGAIN: Duration = Duration::from_millis(250);
-
-type Reply = oneshot::Sender<Outcome>;
-
-/// What the writer is asked.
-#[derive(Debug)]
-pub(super) enum Request {
-    /// Do this and answer.
-    Transact(Transaction, Reply),
-    /// End.
-    Close(oneshot::Sender<()>),
-}
 
 /// A document's new state within a group.
 #[derive(Debug)]
@@ -452,61 +435,6 @@ async fn write(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), sql
         query.execute(&mut *connection).await?;
     }
     Ok(())
-}
-
-/// Transactions that share a commit.
-#[derive(Debug)]
-struct Group {
-    transactions: Vec<Transaction>,
-    replies: Vec<Reply>,
-}
-
-impl Group {
-    /// Takes what waits in the queue, up to the limits; what does not fit goes to `next`.
-    ///
-    /// A transaction that asks whether a prefix is empty begins a group, for that question is put
-    /// to the file, not to the group's changes.
-    fn gather(
-        transaction: Transaction,
-        reply: Reply,
-        queue: &mut mpsc::Receiver<Request>,
-        next: &mut Option<Request>,
-    ) -> Self {
-        let (mut steps, mut bytes) = size(&transaction);
-        let mut group = Self { transactions: vec![transaction], replies: vec![reply] };
-        while group.transactions.len() < GROUP_TRANSACTIONS
-            && steps < GROUP_STEPS
-            && bytes < GROUP_BYTES
-        {
-            match queue.try_recv() {
-                Ok(Request::Transact(transaction, reply)) if !asks_for_none(&transaction) => {
-                    let (more_steps, more_bytes) = size(&transaction);
-                    steps += more_steps;
-                    bytes += more_bytes;
-                    group.transactions.push(transaction);
-                    group.replies.push(reply);
-                }
-                Ok(other) => {
-                    *next = Some(other);
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
-        group
-    }
-}
-
-fn asks_for_none(transaction: &Transaction) -> bool {
-    transaction.preconditions.iter().any(|p| matches!(p, Precondition::NoneUnder(_)))
-}
-
-fn size(transaction: &Transaction) -> (usize, usize) {
-    let bytes = transaction.operations.iter().map(|operation| match operation {
-        Operation::Put(_, body) => body.len(),
-        Operation::Delete(_) => 0,
-    });
-    (transaction.preconditions.len() + transaction.operations.len(), bytes.sum())
 }
 
 #[cfg(test)]
