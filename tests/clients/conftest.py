@@ -16,15 +16,15 @@ _counter = itertools.count()
 
 @pytest.fixture(scope="session")
 def lake_server():
-    """A running server with table commits at once."""
-    with alluvium_server.running("--table-commit-interval-ms", "0") as server:
+    """A running server with table commits at once, whose upkeep leaves the files that tests count alone."""
+    with alluvium_server.running("--table-commit-interval-ms", "0", "--upkeep-interval-ms", "3600000") as server:
         yield server
 
 
 @pytest.fixture
 def fresh_server():
     """A server of the test's own, in a directory of its own."""
-    with alluvium_server.running("--table-commit-interval-ms", "0") as server:
+    with alluvium_server.running("--table-commit-interval-ms", "0", "--upkeep-interval-ms", "3600000") as server:
         yield server
 
 

@@ -204,7 +204,7 @@ def test_a_query_beyond_the_memory_fails_and_the_next_one_works(unique):
     [
         ("SELEC 1", "SELEC"),
         ("SELECT FROM WHERE", "SYNTAX_ERROR"),
-        ("VACUUM readings", "VACUUM"),
+        ("TRUNCATE TABLE readings", "TRUNCATE"),
         ("SELECT 1; SELECT 2", "SYNTAX_ERROR"),
         (" ", "QueryString"),
         ("SELECT " + "(" * 5000 + "1" + ")" * 5000, "nested"),

@@ -46,12 +46,15 @@ impl ByHand {
             None => None,
             Some(chosen) => Some(filter_of(session, &table, chosen).await?),
         };
-        self.0.optimize(table.record.id, filter).await
+        let id = table.record.id;
+        // Who holds a table's metadata is one who reads all its files.
+        drop(table);
+        self.0.optimize(id, filter).await
     }
 
     pub(crate) async fn vacuum(&self, session: &Session, table: &Name) -> Result<(), QueryError> {
-        let (_, table) = session.names.find(table).await?;
-        self.0.vacuum(table.record.id).await
+        let id = session.names.find(table).await?.1.record.id;
+        self.0.vacuum(id).await
     }
 }
 

@@ -23,6 +23,16 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Something that is on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
 /// What `alluvium serve` can be told. Absent means: look further, then take the default.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -114,6 +124,21 @@ pub(crate) struct ServeOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) query_memory: Option<ByteSize>,
 
+    /// Whether tables are compacted, their old snapshots let go of and unreferenced files removed in the background [default: on]
+    #[arg(long, env = "ALLUVIUM_UPKEEP", value_name = "SWITCH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upkeep: Option<Switch>,
+
+    /// Least time between looks of upkeep at a table that is written to, in milliseconds; what is done more seldom keeps its proportion [default: 60000]
+    #[arg(long, env = "ALLUVIUM_UPKEEP_INTERVAL_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upkeep_interval_ms: Option<u64>,
+
+    /// Memory for upkeep's rewrites before they spill to disk [default: 512MiB]
+    #[arg(long, env = "ALLUVIUM_UPKEEP_MEMORY", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upkeep_memory: Option<ByteSize>,
+
     /// Most connections at once; more wait to be accepted [default: 4096]
     #[arg(long, env = "ALLUVIUM_MAX_CONNECTIONS", value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,6 +200,9 @@ pub(crate) struct Configuration {
     pub(crate) request_memory_bytes: u64,
     pub(crate) delivery_memory_bytes: u64,
     pub(crate) query_memory_bytes: u64,
+    pub(crate) upkeep: bool,
+    pub(crate) upkeep_interval: Duration,
+    pub(crate) upkeep_memory_bytes: u64,
     pub(crate) max_connections: u32,
     pub(crate) max_requests: u32,
     pub(crate) head_timeout: Duration,
@@ -251,6 +279,9 @@ impl Configuration {
             })
         };
         let ms = |given: Option<u64>, default: u64| Duration::from_millis(given.unwrap_or(default));
+        let wait = |flag, given, default| {
+            at_least_1::<u64>(flag, given, default).map(Duration::from_millis)
+        };
         let log_level = options.log_level.unwrap_or_else(|| "info".into());
         telemetry::log_filter(&log_level).map_err(|reason| ConfigurationError::Value {
             flag: "log-level",
@@ -283,18 +314,13 @@ impl Configuration {
                 DELIVERY_MEMORY_MIN,
             )?,
             query_memory_bytes: size("query-memory", options.query_memory, 512, 32 * MIB)?,
+            upkeep: options.upkeep != Some(Switch::Off),
+            upkeep_interval: wait("upkeep-interval-ms", options.upkeep_interval_ms, 60_000)?,
+            upkeep_memory_bytes: size("upkeep-memory", options.upkeep_memory, 512, 64 * MIB)?,
             max_connections: at_least_1("max-connections", options.max_connections, 4096)?,
             max_requests: at_least_1("max-requests", options.max_requests, 1024)?,
-            head_timeout: Duration::from_millis(at_least_1(
-                "head-timeout-ms",
-                options.head_timeout_ms,
-                30_000,
-            )?),
-            body_timeout: Duration::from_millis(at_least_1(
-                "body-timeout-ms",
-                options.body_timeout_ms,
-                30_000,
-            )?),
+            head_timeout: wait("head-timeout-ms", options.head_timeout_ms, 30_000)?,
+            body_timeout: wait("body-timeout-ms", options.body_timeout_ms, 30_000)?,
             drain_timeout: ms(options.drain_timeout_ms, 20_000),
             enforce_quotas: options.enforce_quotas.unwrap_or(false),
             accept_log_loss: options.accept_log_loss.unwrap_or(false),
@@ -405,6 +431,9 @@ mod tests {
             "max-connections = 0",
             "max-requests = 0",
             "head-timeout-ms = 0",
+            "upkeep-interval-ms = 0",
+            "upkeep-memory = \"1MiB\"",
+            "upkeep = \"maybe\"",
             "body-timeout-ms = 0",
             "s3-domain = \"http://x\"",
             "s3-domain = \"x:80\"",

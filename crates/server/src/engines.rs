@@ -4,6 +4,7 @@ use crate::admin::Admin;
 use crate::configuration::Configuration;
 use crate::door::{Registered, Registry};
 use crate::metrics_page;
+use crate::upkeep::TableUpkeep;
 use crate::{replay, table_tool};
 use alluvium_base::{AccountId, Clock, Random, SequenceNumber};
 use alluvium_delivery::claims::DeliveryClaims;
@@ -57,6 +58,7 @@ pub(crate) struct Engines {
     delivery: Engine,
     log: Arc<dyn LaneLog>,
     athena: AthenaService,
+    upkeep: TableUpkeep,
     /// Ends what runs beside the services.
     stop: CancellationToken,
     /// Held as long as anything may be written.
@@ -129,15 +131,10 @@ impl Engines {
             options: delivery_options(configuration)?,
         };
         let delivery = Engine::start(parts).await.map_err(text)?;
-        let athena = AthenaService::open(AthenaDependencies {
-            engine: query_engine(configuration, &lake, &clock, &random)?,
-            records: records.clone(),
-            objects: client_objects.clone(),
-            clock,
-            random,
-            account: ground.account.clone(),
-        })
-        .await?;
+        let upkeep = TableUpkeep::start(configuration, &lake)?;
+        let engine = query_engine(configuration, &lake, ground)?;
+        engine.upkeep_by(Arc::new(upkeep.handle.clone()));
+        let athena = open_athena(engine, &records, &client_objects, ground).await?;
         Ok(Self {
             records,
             client_objects,
@@ -149,6 +146,7 @@ impl Engines {
             delivery,
             log,
             athena,
+            upkeep,
             stop,
             _directory: directory,
         })
@@ -175,19 +173,21 @@ impl Engines {
     pub(crate) fn show(&self, admin: &mut Admin) {
         let delivery = self.delivery.clone();
         let (figures, streams) = (self.data_stream_figures.clone(), self.data_streams.clone());
+        let upkept = self.upkeep.figures();
         admin.ask(move || {
             metrics_page::streams(&delivery.figures())
                 + &metrics_page::data_streams(&figures.look(&streams))
+                + &metrics_page::upkeep(&upkept())
         });
         let (engine, streams) = (self.delivery.clone(), self.streams.clone());
         admin.act_by(replay::PATH, move |body| {
             let (engine, streams) = (engine.clone(), streams.clone());
             Box::pin(async move { replay::answer(&engine, &streams, &body).await })
         });
-        let lake = self.lake.clone();
+        let upkeep = self.upkeep.handle.clone();
         admin.act_by(table_tool::PATH, move |body| {
-            let lake = lake.clone();
-            Box::pin(async move { table_tool::answer(&lake, &body).await })
+            let upkeep = upkeep.clone();
+            Box::pin(async move { table_tool::answer(&upkeep, &body).await })
         });
         let journal = self.journal.clone();
         admin.check("log", move || {
@@ -211,6 +211,7 @@ impl Engines {
             tracing::warn!("some queries did not stop in time");
         }
         self.stop.cancel();
+        self.upkeep.close(limit).await;
         self.delivery.drain(limit).await;
         self.journal.close().await;
     }
@@ -343,15 +344,32 @@ fn delivery_options(configuration: &Configuration) -> Result<EngineOptions, Stri
 fn query_engine(
     configuration: &Configuration,
     lake: &Lake,
-    clock: &Arc<dyn Clock>,
-    random: &Arc<dyn Random>,
+    ground: &Ground,
 ) -> Result<alluvium_query::Engine, String> {
     // The data directory emptied it when it was taken, and keeps it private.
     let spill = configuration.data_dir.join("spill");
     let mut options = alluvium_query::EngineOptions::new(spill);
     options.memory_limit_bytes =
         usize::try_from(configuration.query_memory_bytes).unwrap_or(usize::MAX);
-    alluvium_query::Engine::new(lake.clone(), clock.clone(), random.clone(), options).map_err(text)
+    let (clock, random) = (ground.clock.clone(), ground.random.clone());
+    alluvium_query::Engine::new(lake.clone(), clock, random, options).map_err(text)
+}
+
+async fn open_athena(
+    engine: alluvium_query::Engine,
+    records: &Arc<dyn Records>,
+    objects: &Arc<dyn Objects>,
+    ground: &Ground,
+) -> Result<AthenaService, String> {
+    AthenaService::open(AthenaDependencies {
+        engine,
+        records: records.clone(),
+        objects: objects.clone(),
+        clock: ground.clock.clone(),
+        random: ground.random.clone(),
+        account: ground.account.clone(),
+    })
+    .await
 }
 
 /// Opens the streams of Kinesis over the log.

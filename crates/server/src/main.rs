@@ -26,6 +26,7 @@ mod standard_output;
 mod stopped;
 mod table_tool;
 mod telemetry;
+mod upkeep;
 
 use std::process::ExitCode;
 

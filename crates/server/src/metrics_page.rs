@@ -7,6 +7,8 @@
 use alluvium_delivery::batch::EMPTY;
 use alluvium_delivery::figures::{StreamFigures, TableFigures, VISIBLE_BOUNDS_MS};
 use alluvium_services::kinesis::DataStreamFigures;
+use alluvium_upkeep::background::{Figures, UpkeepFigures};
+use alluvium_upkeep::settings::JobKind;
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use std::fmt::Write;
 
@@ -56,7 +58,22 @@ const COUNTERS: &[(&str, &str)] = &[
     ("alluvium_object_written_bytes", "Bytes written to the object store"),
     ("alluvium_object_swept_blobs", "Blobs without an index entry that were removed"),
     ("alluvium_records_failed_commits_total", "Commits of records that the database failed"),
+    ("alluvium_compaction_files_before_total", "Data files that rewrites replaced"),
+    ("alluvium_compaction_bytes_before_total", "Their bytes"),
+    ("alluvium_compaction_files_after_total", "Data files that rewrites made"),
+    ("alluvium_compaction_bytes_after_total", "Their bytes"),
+    ("alluvium_compaction_conflicts_total", "Rewrites dropped because others changed their files"),
+    ("alluvium_snapshots_expired_total", "Snapshots that were let go of by age"),
     ("alluvium_records_refused_total", "Transactions of records refused for want of room"),
+];
+
+/// Counters of upkeep, by job and, of the first, outcome.
+const UPKEEP_COUNTERS: &[(&str, &str)] = &[
+    ("alluvium_upkeep_runs_total", "Runs of upkeep that ended, by job and outcome"),
+    ("alluvium_upkeep_files_before_total", "Files (snapshots, of that job) that runs took up"),
+    ("alluvium_upkeep_bytes_before_total", "Their bytes"),
+    ("alluvium_upkeep_files_after_total", "Files (snapshots) that are there in their place"),
+    ("alluvium_upkeep_bytes_after_total", "Their bytes"),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
@@ -69,6 +86,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("alluvium_delivery_stuck_tables", "Tables whose last commit of a stream's batches failed"),
     ("alluvium_delivery_waiting_bytes", "Bytes in the log that no batch has yet"),
     ("alluvium_delivery_converting_batches", "Batches in conversion"),
+    ("alluvium_upkeep_running", "Runs of upkeep under way, by job"),
     ("alluvium_queries_active", "Queries that are queued or run"),
     ("alluvium_disk_free_bytes", "Free space under the objects"),
     ("alluvium_records_version", "The version of the newest record"),
@@ -85,6 +103,7 @@ const HISTOGRAMS: &[(&str, &str)] = &[
     ("alluvium_records_group_transactions", "Transactions of records that shared a sync"),
     ("alluvium_resolve_files", "Data files in which a commit looked for keys"),
     ("alluvium_object_sync_seconds", "Time of syncing an object"),
+    ("alluvium_upkeep_seconds", "Time of a run of upkeep, by job"),
     ("alluvium_query_seconds", "Engine time of a query"),
     ("alluvium_query_scan_files", "Data files that a table scan reads"),
 ];
@@ -100,6 +119,9 @@ pub(crate) fn describe() {
     describe_counter!("alluvium_queries_total", "Queries ended, by state");
     describe_counter!("alluvium_put_refusals_total", "Puts that the log refused, by kind");
     describe_counter!("alluvium_object_puts_refused_total", "Objects refused, by reason");
+    for (name, meaning) in UPKEEP_COUNTERS {
+        describe_counter!(*name, *meaning);
+    }
     for (name, meaning) in GAUGES {
         describe_gauge!(*name, *meaning);
     }
@@ -182,6 +204,38 @@ pub(crate) fn data_streams(figures: &[DataStreamFigures]) -> String {
     ];
     for (name, meaning, value) in NOW {
         family_of("gauge", &format!("alluvium_kinesis_{name}"), meaning, *value);
+    }
+    page
+}
+
+/// A series of a table and a kind of upkeep: its name, what it means, and its value.
+type OfUpkeep = (&'static str, &'static str, fn(&Figures) -> u64);
+
+/// The series of the tables that upkeep looked after, by job.
+pub(crate) fn upkeep(tables: &[UpkeepFigures]) -> String {
+    const COUNTED: &[OfUpkeep] = &[
+        ("runs", "Runs of upkeep that succeeded", |f| f.runs),
+        ("failures", "Runs of upkeep that failed", |f| f.failures),
+        ("files_before", "Files (snapshots) that runs took up", |f| f.before.files),
+        ("bytes_before", "Bytes that runs took up", |f| f.before.bytes),
+        ("files_after", "Files (snapshots) in their place", |f| f.after.files),
+        ("bytes_after", "Bytes in their place", |f| f.after.bytes),
+    ];
+    let mut page = String::new();
+    for (name, meaning, value) in COUNTED {
+        let name = format!("alluvium_table_upkeep_{name}_total");
+        family(&mut page, &name, "counter", meaning);
+        for table in tables {
+            let [bucket, namespace, of] = table.name.each_ref().map(|part| escaped(part));
+            for (kind, figures) in JobKind::ALL.iter().zip(&table.kinds) {
+                let (job, value) = (kind.label(), value(figures));
+                let _ = writeln!(
+                    page,
+                    "{name}{{bucket=\"{bucket}\",namespace=\"{namespace}\",table=\"{of}\",\
+                     job=\"{job}\"}} {value}"
+                );
+            }
+        }
     }
     page
 }

@@ -14,6 +14,7 @@ use alluvium_query::Directory;
 use alluvium_store::objects::local::LocalObjects;
 use alluvium_store::records::Records;
 use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
+use alluvium_upkeep::Upkeep;
 use alluvium_upkeep::check::CheckReport;
 use alluvium_upkeep::inspect::InspectReport;
 use alluvium_wire::client::{ClientError, Connection, refusal};
@@ -131,19 +132,20 @@ async fn ask(target: &Target, request: &Request) -> Result<Option<Value>, String
 /// Why there is no report.
 type Refused = (ErrorKind, String);
 
-async fn make(lake: &Lake, request: &Request) -> Result<Value, Refused> {
+async fn make(upkeep: &Upkeep, request: &Request) -> Result<Value, Refused> {
+    let lake = upkeep.lake();
     let directory = Directory::new(lake.clone(), request.region.clone());
     let found = directory.table_id(&request.table).await;
     let id = found.map_err(|error| (error.kind(), error.to_string()))?;
     let report = match request.what {
-        What::Inspect => alluvium_upkeep::inspect::inspect(lake, id).await.map(|r| json!(r)),
+        What::Inspect => alluvium_upkeep::inspect::inspect(upkeep, id).await.map(|r| json!(r)),
         What::Check => alluvium_upkeep::check::check(lake, id).await.map(|r| json!(r)),
     };
     report.map_err(|error| (error.kind(), error.to_string()))
 }
 
 /// Answers a running server's page.
-pub(crate) async fn answer(lake: &Lake, body: &Bytes) -> (StatusCode, Value) {
+pub(crate) async fn answer(upkeep: &Upkeep, body: &Bytes) -> (StatusCode, Value) {
     let request: Request = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(error) => {
@@ -152,7 +154,7 @@ pub(crate) async fn answer(lake: &Lake, body: &Bytes) -> (StatusCode, Value) {
             return (StatusCode::BAD_REQUEST, value);
         }
     };
-    match make(lake, &request).await {
+    match make(upkeep, &request).await {
         Ok(report) => (StatusCode::OK, report),
         Err((kind, message)) => {
             let (status, code) = match kind {
@@ -183,7 +185,10 @@ async fn stopped(server: &StoppedServer, request: &Request) -> Result<Value, Str
         .map_err(|error| error.to_string())?;
     let catalog = Catalog::new(records, objects, clock, random, account);
     let lake = Lake::new(catalog, LakeOptions::default());
-    let made = make(&lake, request).await.map_err(|(_, message)| message);
+    let made = match crate::upkeep::open(&configuration, &lake) {
+        Ok(upkeep) => make(&upkeep, request).await.map_err(|(_, message)| message),
+        Err(error) => Err(error),
+    };
     sqlite.close().await;
     drop(directory);
     made

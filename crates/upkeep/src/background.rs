@@ -79,6 +79,9 @@ pub trait Jobs: Send + Sync + fmt::Debug {
         table: &TableRecord,
         settings: &Settings,
     ) -> Result<Ended, UpkeepError>;
+
+    /// Called once a sweep, whether or not there is a table.
+    async fn tick(&self) {}
 }
 
 /// What a kind of upkeep came to of a table since the start.
@@ -96,7 +99,7 @@ pub struct Figures {
 
 /// Figures of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableFigures {
+pub struct UpkeepFigures {
     /// Its bucket, namespace and name.
     pub name: [String; 3],
     /// By kind, in the order of [`JobKind::ALL`].
@@ -119,7 +122,7 @@ struct Inner {
     waiting: Mutex<HashMap<TableId, i64>>,
     /// When the last sweep began.
     swept_ms: Mutex<i64>,
-    figures: Mutex<HashMap<TableId, TableFigures>>,
+    figures: Mutex<HashMap<TableId, UpkeepFigures>>,
     stop: CancellationToken,
 }
 
@@ -167,7 +170,7 @@ impl Background {
     }
 
     /// What each kind of upkeep came to of each table since the start.
-    pub fn figures(&self) -> Vec<TableFigures> {
+    pub fn figures(&self) -> Vec<UpkeepFigures> {
         let mut all: Vec<_> = self.inner.figures.lock().values().cloned().collect();
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all
@@ -202,6 +205,7 @@ impl Background {
     }
 
     async fn sweep(&self) {
+        self.inner.jobs.tick().await;
         let mut after = None;
         loop {
             let page = match self.inner.lake.catalog().all_tables(after, PAGE).await {
@@ -298,8 +302,15 @@ impl Inner {
                 Ended::Failed { why: error.to_string(), wait_ms }
             }
         };
-        if let Ended::Done { words, .. } = &ended {
-            tracing::info!(table = name, job = label, "upkeep: {words}");
+        match &ended {
+            Ended::Waits(why) => {
+                tracing::debug!(table = name, job = label, "upkeep waits: {why}");
+                return Ok(true);
+            }
+            Ended::Done { words, .. } => {
+                tracing::info!(table = name, job = label, "upkeep: {words}");
+            }
+            Ended::Nothing | Ended::Failed { .. } => {}
         }
         count(kind, &ended);
         metrics::histogram!("alluvium_upkeep_seconds", "job" => label)
@@ -317,7 +328,7 @@ impl Inner {
         let name = [table.bucket_name.clone(), table.namespace.clone(), table.name.clone()];
         let of_table = all
             .entry(table.id)
-            .or_insert_with(|| TableFigures { name: name.clone(), kinds: <_>::default() });
+            .or_insert_with(|| UpkeepFigures { name: name.clone(), kinds: <_>::default() });
         of_table.name = name;
         let Some(figures) = JobKind::ALL
             .iter()
@@ -333,6 +344,7 @@ impl Inner {
                 figures.after.add(*after);
             }
             Ended::Nothing => figures.runs += 1,
+            Ended::Waits(_) => {}
             Ended::Failed { .. } => figures.failures += 1,
         }
     }
@@ -359,6 +371,7 @@ pub(crate) fn count(kind: JobKind, ended: &Ended) {
     let outcome = match ended {
         Ended::Done { .. } => "done",
         Ended::Nothing => "nothing",
+        Ended::Waits(_) => "waits",
         Ended::Failed { .. } => "failed",
     };
     metrics::counter!("alluvium_upkeep_runs_total", "job" => job, "outcome" => outcome)

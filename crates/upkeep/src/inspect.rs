@@ -3,11 +3,14 @@
 //!
 //! It reads manifests by way of the cache and holds counts, not files (I8).
 
+use crate::compaction::{Compaction, preview};
 use crate::job::{self, Job, table_name};
 use crate::settings::{JobKind, Settings};
+use crate::unreferenced::earlier_runs;
+use crate::{Upkeep, UpkeepError};
 use alluvium_base::TableId;
 use alluvium_lake::catalog::TableRecord;
-use alluvium_lake::commit::references;
+use alluvium_lake::commit::{kept_by_others, references};
 use alluvium_lake::storage::split_location;
 use alluvium_lake::{Lake, LoadError, LoadedTable};
 use alluvium_store::objects::{ListRequest, ObjectsError};
@@ -201,7 +204,8 @@ impl InspectReport {
 }
 
 /// Looks at a table.
-pub async fn inspect(lake: &Lake, id: TableId) -> Result<InspectReport, LoadError> {
+pub async fn inspect(upkeep: &Upkeep, id: TableId) -> Result<InspectReport, LoadError> {
+    let lake = upkeep.lake();
     let record = lake.catalog().table_by_id(id).await?;
     let mut report = InspectReport::empty(&record);
     if record.metadata_location.is_some() {
@@ -210,7 +214,7 @@ pub async fn inspect(lake: &Lake, id: TableId) -> Result<InspectReport, LoadErro
         metadata(lake, &table, &mut report).await?;
     }
     stored(lake, &record, &mut report).await?;
-    upkeep(lake, &record, &mut report).await?;
+    kinds(upkeep, &record, &mut report).await?;
     Ok(report)
 }
 
@@ -296,18 +300,88 @@ async fn stored(
     }
 }
 
-async fn upkeep(
-    lake: &Lake,
+async fn kinds(
+    upkeep: &Upkeep,
     record: &TableRecord,
     report: &mut InspectReport,
 ) -> Result<(), LoadError> {
+    let lake = upkeep.lake();
     let settings = Settings::of(lake, record).await?;
     for (kind, last) in job::last_of_all(lake, record.id).await? {
         let enabled = settings.enabled(kind);
-        let would = if enabled { String::new() } else { "nothing: it is disabled".into() };
+        let would = match enabled && report.format_version.is_some() {
+            true => would(upkeep, record, &settings, kind).await,
+            false if enabled => "nothing: the table has no schema yet".into(),
+            false => "nothing: it is disabled".into(),
+        };
         report.upkeep.push(Kind { kind, enabled, settings: shown(&settings, kind), would, last });
     }
     Ok(())
+}
+
+/// What a kind of upkeep would do now; why it cannot is said, too.
+async fn would(
+    upkeep: &Upkeep,
+    record: &TableRecord,
+    settings: &Settings,
+    kind: JobKind,
+) -> String {
+    let said = match kind {
+        JobKind::Compaction => would_compact(upkeep, record).await,
+        JobKind::Snapshots => would_expire(upkeep, record, settings).await,
+        JobKind::Unreferenced => would_remove(upkeep, record, settings).await,
+    };
+    said.unwrap_or_else(|error| format!("nothing: {error}"))
+}
+
+async fn would_compact(upkeep: &Upkeep, record: &TableRecord) -> Result<String, UpkeepError> {
+    let request = Compaction::background(&record.maintenance)?;
+    let preview = preview(upkeep, record.id, &request).await?;
+    if preview.files + preview.delete_files == 0 {
+        return Ok("nothing".into());
+    }
+    Ok(format!(
+        "rewrite {} data files of {} bytes in {} groups, merge {} delete files",
+        preview.files, preview.bytes, preview.groups, preview.delete_files
+    ))
+}
+
+/// Commits thin the list besides; this is what only age takes.
+async fn would_expire(
+    upkeep: &Upkeep,
+    record: &TableRecord,
+    settings: &Settings,
+) -> Result<String, UpkeepError> {
+    let loaded = upkeep.lake().load(record.id).await?;
+    let metadata = &loaded.metadata;
+    if let Some(why) = kept_by_others(metadata, &references(metadata)?) {
+        return Err(UpkeepError::Unsupported(why));
+    }
+    let mut times: Vec<i64> = metadata.snapshots().map(|s| s.timestamp_ms()).collect();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    let oldest_ms = upkeep.clock().now_ms().saturating_sub(settings.max_snapshot_age_ms);
+    let older = times.iter().skip(settings.min_snapshots).filter(|time| **time < oldest_ms);
+    Ok(match older.count() {
+        0 => "nothing".into(),
+        count => format!("let go of {count} snapshots"),
+    })
+}
+
+async fn would_remove(
+    upkeep: &Upkeep,
+    record: &TableRecord,
+    settings: &Settings,
+) -> Result<String, UpkeepError> {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let days = (settings.unreferenced_ms / DAY_MS, settings.noncurrent_ms / DAY_MS);
+    Ok(match earlier_runs(upkeep, record.id).await? {
+        None => format!("look for files that nothing names and that are {} days old", days.0),
+        Some(earlier) if earlier.last.noncurrent == 0 => "look again; no file is marked".into(),
+        Some(earlier) => format!(
+            "delete those of {} marked files ({} bytes) that have been marked for {} days",
+            earlier.last.noncurrent, earlier.last.noncurrent_bytes, days.1
+        ),
+    })
 }
 
 fn shown(settings: &Settings, kind: JobKind) -> Value {

@@ -99,6 +99,8 @@ pub enum Ended {
     },
     /// There was nothing to do.
     Nothing,
+    /// It is no run: something has to settle first. What was recorded stays.
+    Waits(String),
     /// It failed.
     Failed {
         /// Why.
@@ -138,6 +140,7 @@ impl Job {
                 job.worked = Some(Worked { at_ms: now_ms, done: words });
             }
             Ended::Nothing => job.done = "nothing to do".into(),
+            Ended::Waits(why) => job.done = format!("waits: {why}"),
             Ended::Failed { why, wait_ms } => {
                 job.outcome = JobOutcome::Failed;
                 job.failures = last.map_or(0, |last| last.failures).saturating_add(1);

@@ -1,7 +1,7 @@
 //! Maintenance settings and what the jobs report.
 //!
-//! Snapshot management takes effect in every commit. Compaction and the removal of unreferenced
-//! files are kept without effect until upkeep exists, so their status is honestly "not yet run".
+//! Snapshot management takes effect in every commit besides; a status is that of the last real run
+//! ([`alluvium_upkeep::job`]).
 
 use super::address::bucket;
 use super::error::{NotChanged, bad_request, catalog, load, not_changed};
@@ -9,7 +9,9 @@ use super::model::{MaintenanceValue, PutMaintenance};
 use super::{Answer, Request, no_content, ok};
 use alluvium_lake::LoadError;
 use alluvium_lake::catalog::{SettingsOf, TableRecord};
-use alluvium_lake::commit::references;
+use alluvium_lake::commit::{kept_by_others, references};
+use alluvium_upkeep::job::{self, Job, JobOutcome};
+use alluvium_upkeep::settings::{JobKind, Settings};
 use alluvium_wire::Problem;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -137,35 +139,46 @@ pub(super) async fn put_bucket(request: &Request<'_>, arn: &str, kind: &str) -> 
 }
 
 pub(super) async fn job_status(request: &Request<'_>, table: &TableRecord) -> Answer {
+    let settings = Settings::of(request.lake, table).await.map_err(catalog)?;
     let mut status = Map::new();
-    for (kind, value) in table_configuration(table) {
-        let disabled = value["status"] == "disabled";
-        let said = if disabled { "Disabled" } else { "Not_Yet_Run" };
-        status.insert(kind.to_string(), json!({ "status": said }));
-        if kind == SNAPSHOTS && !disabled && table.metadata_location.is_some() {
-            status.insert(kind.to_string(), snapshot_status(request, table).await?);
-        }
+    for (kind, last) in job::last_of_all(request.lake, table.id).await.map_err(catalog)? {
+        let said = match last {
+            _ if !settings.enabled(kind) => json!({ "status": "Disabled" }),
+            Some(last) => last_run(&last),
+            None if kind == JobKind::Snapshots && table.metadata_location.is_some() => {
+                within_commits(request, table).await?
+            }
+            None => json!({ "status": "Not_Yet_Run" }),
+        };
+        status.insert(kind.to_string(), said);
     }
-    status.insert(UNREFERENCED.to_string(), json!({ "status": "Not_Yet_Run" }));
     ok(json!({
         "tableARN": request.lake.catalog().table_arn(table).to_string(),
         "status": status,
     }))
 }
 
-/// Snapshot management fails on tables whose snapshots others look after, as on AWS.
-async fn snapshot_status(request: &Request<'_>, table: &TableRecord) -> Result<Value, Problem> {
+fn last_run(last: &Job) -> Value {
+    let status = match last.outcome {
+        JobOutcome::Successful => "Successful",
+        JobOutcome::Failed => "Failed",
+    };
+    let at = super::address::iso(last.last_run_ms);
+    let mut said = json!({ "status": status, "lastRunTimestamp": at });
+    if let Some(why) = &last.failure_message {
+        said["failureMessage"] = why.as_str().into();
+    }
+    said
+}
+
+/// Commits manage snapshots, too: before the first run in the background theirs is the last word.
+async fn within_commits(request: &Request<'_>, table: &TableRecord) -> Result<Value, Problem> {
     let loaded = request.lake.load(table.id).await.map_err(load)?;
     let metadata = &loaded.metadata;
-    let expires = metadata.properties().keys().any(|key| key.starts_with("history.expire."));
-    let refs = references(metadata).map_err(super::error::commit)?;
-    if expires || refs.keys().any(|name| name != "main") {
-        return Ok(json!({
-            "status": "Failed",
-            "failureMessage": "the table has tags, branches or history.expire properties",
-        }));
+    let references = references(metadata).map_err(super::error::commit)?;
+    if let Some(why) = kept_by_others(metadata, &references) {
+        return Ok(json!({ "status": "Failed", "failureMessage": why }));
     }
-    // It runs within commits: it has run once there was one.
     Ok(match metadata.current_snapshot() {
         None => json!({ "status": "Not_Yet_Run" }),
         Some(snapshot) => json!({

@@ -1,0 +1,154 @@
+"""Athena's OPTIMIZE and VACUUM on tables of a table bucket, by their properties."""
+
+import pytest
+
+from alluvium_server import Server, wait_until
+from queries import ENDED, athena, duckdb_lake, pyiceberg_table
+from test_upkeep_table import report
+
+CATALOG = "s3tablescatalog/lake"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server whose upkeep does nothing by itself."""
+    directory = tmp_path_factory.mktemp("athena")
+    server = Server(directory / "data", "--table-commit-interval-ms", "0", "--upkeep", "off").start()
+    s3tables = server.client("s3tables")
+    bucket = s3tables.create_table_bucket(name="lake")["arn"]
+    s3tables.create_namespace(tableBucketARN=bucket, namespace=["ns"])
+    server.bucket = bucket
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def table(server, unique):
+    """Makes a table of regions with some properties, and a file a row."""
+
+    def make(properties="", regions=("eu", "us"), each=5):
+        name = unique("t").replace("-", "_")
+        run(server, f"CREATE TABLE ns.{name} (id bigint, region string) PARTITIONED BY (region) "
+                    f"TBLPROPERTIES ('table_type'='iceberg'{properties})")
+        for number in range(each):
+            for region in regions:
+                run(server, f"INSERT INTO ns.{name} VALUES ({number}, '{region}')")
+        return name
+
+    return make
+
+
+def run(server, sql):
+    return athena(server, sql, CATALOG, "ns")[1]
+
+
+def execution(server, sql):
+    client = server.client("athena")
+    started = client.start_query_execution(
+        QueryString=sql, QueryExecutionContext={"Catalog": CATALOG, "Database": "ns"})
+
+    def ended():
+        found = client.get_query_execution(QueryExecutionId=started["QueryExecutionId"])["QueryExecution"]
+        return found if found["Status"]["State"] in ENDED else None
+
+    return wait_until(ended, what=sql)
+
+
+def files(server, name):
+    found = run(server, f'SELECT partition, count(*) FROM ns."{name}$files" GROUP BY 1 ORDER BY 1')
+    return {partition: int(count) for partition, count in found}
+
+
+def rows(server, name):
+    seen = {"athena": sorted((int(i), region) for i, region in run(server, f"SELECT * FROM ns.{name}"))}
+    found = pyiceberg_table(server, server.bucket, f"ns.{name}").scan().to_arrow().to_pylist()
+    seen["pyiceberg"] = sorted((row["id"], row["region"]) for row in found)
+    with duckdb_lake(server, server.bucket) as connection:
+        seen["duckdb"] = sorted(connection.execute(f"SELECT * FROM lake.ns.{name}").fetchall())
+    assert seen["athena"] == seen["pyiceberg"] == seen["duckdb"]
+    return seen["athena"]
+
+
+def test_optimize_rewrites_small_files_and_keeps_the_rows(server, table):
+    name = table()
+    before = rows(server, name)
+    assert files(server, name) == {"region=eu": 5, "region=us": 5}
+    done = execution(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK")
+    assert done["Status"]["State"] == "SUCCEEDED", done["Status"]
+    assert done["StatementType"] == "DML" and done["Statistics"]["DataScannedInBytes"] > 0
+    assert files(server, name) == {"region=eu": 1, "region=us": 1}
+    assert rows(server, name) == before
+    results = server.client("athena").get_query_results(QueryExecutionId=done["QueryExecutionId"])
+    assert results["ResultSet"]["ResultSetMetadata"]["ColumnInfo"] == []
+    snapshots = run(server, f'SELECT count(*) FROM ns."{name}$snapshots"')
+    run(server, f"OPTIMIZE {name} REWRITE DATA USING BIN_PACK")
+    assert run(server, f'SELECT count(*) FROM ns."{name}$snapshots"') == snapshots, "nothing was left to do"
+
+
+def test_a_where_chooses_partitions(server, table):
+    name = table()
+    run(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK WHERE region = 'eu'")
+    assert files(server, name) == {"region=eu": 1, "region=us": 5}
+    run(server, f"OPTIMIZE {name} REWRITE DATA USING BIN_PACK WHERE region IN ('us', 'xx') AND region > 'a'")
+    assert files(server, name) == {"region=eu": 1, "region=us": 1}
+
+
+def test_a_where_on_other_columns_fails_as_on_athena(server, table):
+    name = table(each=1)
+    failed = execution(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK WHERE id = 1")
+    assert failed["Status"]["State"] == "FAILED"
+    assert "partition columns" in failed["Status"]["StateChangeReason"], failed["Status"]
+    missing = execution(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK WHERE nothing = 1")
+    assert missing["Status"]["State"] == "FAILED"
+    nowhere = execution(server, "OPTIMIZE ns.nowhere REWRITE DATA USING BIN_PACK")
+    assert "TABLE_NOT_FOUND" in nowhere["Status"]["StateChangeReason"], nowhere["Status"]
+
+
+def test_properties_say_from_how_many_files_on(server, table):
+    name = table(regions=["eu"], each=4)
+    run(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK")
+    assert files(server, name) == {"region=eu": 4}, "fewer than five files are left alone"
+    name = table(", 'optimize_rewrite_data_file_threshold'='2'", regions=["eu"], each=4)
+    run(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK")
+    assert files(server, name) == {"region=eu": 1}
+    name = table(", 'optimize_rewrite_data_file_threshold'='few'", regions=["eu"], each=1)
+    failed = execution(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK")
+    assert failed["Status"]["State"] == "FAILED"
+    assert "optimize_rewrite_data_file_threshold" in failed["Status"]["StateChangeReason"]
+
+
+def test_vacuum_lets_go_of_old_snapshots_and_their_files(server, table):
+    name = table(", 'vacuum_max_snapshot_age_seconds'='1'")
+    before = rows(server, name)
+    run(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK")
+    stored = report(server, "inspect", f"lake/ns.{name}")[1]["storedFiles"]
+
+    def vacuumed():
+        done = execution(server, f"VACUUM ns.{name}")
+        assert done["Status"]["State"] == "SUCCEEDED", done["Status"]
+        assert done["StatementType"] == "DML"
+        return run(server, f'SELECT count(*) FROM ns."{name}$snapshots"') == [["1"]]
+
+    wait_until(vacuumed, what="one snapshot")
+    assert rows(server, name) == before
+    status, found = report(server, "check", f"lake/ns.{name}")
+    assert status == 0 and found["snapshots"] == 1, found
+    assert report(server, "inspect", f"lake/ns.{name}")[1]["storedFiles"] < stored
+
+
+def test_vacuum_keeps_what_is_young_and_what_a_tag_names(server, table):
+    name = table(regions=["eu"], each=3)
+    run(server, f"VACUUM ns.{name}")
+    assert run(server, f'SELECT count(*) FROM ns."{name}$snapshots"') == [["3"]], "five days by default"
+    name = table(", 'vacuum_max_snapshot_age_seconds'='1'", regions=["eu"], each=3)
+    loaded = pyiceberg_table(server, server.bucket, f"ns.{name}")
+    first = min(loaded.snapshots(), key=lambda snapshot: snapshot.sequence_number).snapshot_id
+    loaded.manage_snapshots().create_tag(first, "first").commit()
+
+    def vacuumed():
+        run(server, f"VACUUM ns.{name}")
+        return run(server, f'SELECT count(*) FROM ns."{name}$snapshots"') == [["2"]]
+
+    wait_until(vacuumed, what="the current snapshot and the tagged one")
+    scan = pyiceberg_table(server, server.bucket, f"ns.{name}").scan(snapshot_id=first)
+    assert scan.to_arrow().num_rows == 1
