@@ -13,7 +13,7 @@ use alluvium_delivery::stream::{KinesisSource, Source};
 use alluvium_delivery::streams::Stream;
 use alluvium_store::objects::faulty::{Call, Fault as ObjectFault};
 use alluvium_store::records::faulty::{Fault, Release};
-use alluvium_streams::{NewStream, PutEntry, StreamMode};
+use alluvium_streams::{NewStream, PutEntry, RecordData, StreamMode};
 use rig::{AT_ONCE, Run, World, destination, record, region};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,13 +44,14 @@ async fn delivery(run: &Run, name: &str, table: &str, from: &DataStream) -> Arc<
     run.create_stream_from(name, source, destination(table, AT_ONCE)).await
 }
 
+fn entry<'a>(partition_key: &'a str, data: &'a [u8]) -> PutEntry<'a> {
+    PutEntry { partition_key, explicit_hash_key: None, data: RecordData::bytes(data) }
+}
+
 /// Each record under a key of its own, so that they lie in all shards.
 async fn put(run: &Run, stream: &DataStream, ids: std::ops::Range<i64>) {
     let records: Vec<(String, Vec<u8>)> = ids.map(|id| (format!("k{id}"), record(id))).collect();
-    let entries: Vec<PutEntry<'_>> = records
-        .iter()
-        .map(|(key, data)| PutEntry { partition_key: key, explicit_hash_key: None, data })
-        .collect();
+    let entries: Vec<PutEntry<'_>> = records.iter().map(|(key, data)| entry(key, data)).collect();
     run.data_streams.put(stream, &entries, None).await.unwrap();
 }
 
@@ -147,8 +148,7 @@ async fn user_records_of_an_aggregate_are_rows_and_error_lines_of_their_own() {
         aggregator.push("key", None, &data);
     }
     let data = aggregator.finish();
-    let entry = PutEntry { partition_key: "a", explicit_hash_key: None, data: &data };
-    run.data_streams.put(&from, &[entry], None).await.unwrap();
+    run.data_streams.put(&from, &[entry("a", &data)], None).await.unwrap();
     put(&run, &from, 2..3).await;
     run.settle().await;
     assert_eq!(run.ids(table).await, all(3));

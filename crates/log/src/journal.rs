@@ -7,6 +7,7 @@
 //! The file is long because it is the log's one handle: all that others can ask of it.
 
 use crate::block::{HEADER_BYTES, LANE_BYTES, LANES_MAX, align};
+use crate::crc::joined;
 use crate::device::Device;
 use crate::device::local::LocalDevice;
 use crate::index::{Pieces, entries_max};
@@ -21,7 +22,9 @@ use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::spares::{Keeper, SEGMENTS_LEAST, Spares};
 use crate::state::{Observer, Queue, Shared, Submission};
 use crate::writer::Writer;
-use crate::{Append, AppendError, Appended, Invocation, LaneBlock, ReadError, SegmentId};
+use crate::{
+    Append, AppendError, Appended, Invocation, LaneAppend, LaneBlock, ReadError, SegmentId,
+};
 use alluvium_base::{LaneId, SequenceNumber};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
@@ -216,7 +219,7 @@ impl Journal {
                 return Err(AppendError::Full(why));
             }
         };
-        let crcs = append.lanes.iter().map(|lane| crc32c::crc32c(&lane.frames)).collect();
+        let (crcs, payload_crc) = checksums(&append.lanes);
         if let Some(known) = self.known_outcome(&append, true).await {
             return known;
         }
@@ -224,7 +227,7 @@ impl Journal {
         // submitted, and the writer always takes the mark away.
         let (reply, answer) = oneshot::channel();
         let invocation = append.invocation.clone();
-        let submission = Submission { append, crcs, block_bytes, reply, permit };
+        let submission = Submission { append, crcs, payload_crc, block_bytes, reply, permit };
         if let Err(error) = self.0.shared.submit(submission) {
             if let Some(invocation) = invocation {
                 let key = crate::invocations::key_of(&invocation).0;
@@ -591,4 +594,14 @@ impl Journal {
         });
         let _ = joined.await;
     }
+}
+
+/// The CRC of each lane's frames, and of all of them one after another.
+fn checksums(lanes: &[LaneAppend]) -> (Vec<u32>, u32) {
+    let crcs: Vec<u32> = lanes.iter().map(|lane| crc32c::crc32c(&lane.frames)).collect();
+    let parts = crcs.iter().zip(lanes).skip(1);
+    let first = crcs.first().copied().unwrap_or_default();
+    let payload_crc =
+        parts.fold(first, |crc, (next, lane)| joined(crc, *next, lane.frames.len() as u32));
+    (crcs, payload_crc)
 }

@@ -50,6 +50,7 @@
 
 mod carried;
 mod chain;
+mod crc;
 mod directory;
 mod home;
 mod homes;

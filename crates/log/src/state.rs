@@ -28,6 +28,8 @@ pub(crate) struct Submission {
     pub(crate) append: Append,
     /// CRC of each lane's frames.
     pub(crate) crcs: Vec<u32>,
+    /// CRC of all of them one after another.
+    pub(crate) payload_crc: u32,
     pub(crate) block_bytes: u64,
     pub(crate) reply: Waiter,
     /// Freed when the writer is done with the bytes, whoever still waits.

@@ -256,7 +256,7 @@ impl Writer {
                 invocation: submission.append.invocation.clone(),
                 key_id: [0; 16],
                 previous_crc: active.chain_crc,
-                payload_crc: 0,
+                payload_crc: submission.payload_crc,
                 crc: 0,
                 lanes: Vec::with_capacity(submission.append.lanes.len()),
             };
@@ -273,12 +273,6 @@ impl Writer {
                 };
                 *tail = entry.last();
                 first.offset += u64::from(lane.count);
-                // Combining costs more than a short payload's own CRC, and most calls have one lane.
-                header.payload_crc = if header.lanes.is_empty() {
-                    *crc
-                } else {
-                    crc32c::crc32c_combine(header.payload_crc, *crc, size_bytes as usize)
-                };
                 header.lanes.push(entry);
             }
             header.encode(self.shared.seed, &mut self.buffer);

@@ -16,6 +16,9 @@ pub enum StreamError {
     /// An argument can never be right.
     #[error("{0}")]
     InvalidArgument(String),
+    /// The data of the record of this index is not what its sender said.
+    #[error("Records[{0}].Data is not base64 (standard alphabet, padded).")]
+    NotBase64(usize),
     /// The stream's state does not allow it (AWS's `ValidationException`).
     #[error("{0}")]
     Validation(String),
@@ -52,6 +55,7 @@ impl StreamError {
             Self::ResourceNotFound(_) => "ResourceNotFoundException",
             Self::ResourceInUse(_) => "ResourceInUseException",
             Self::InvalidArgument(_) => "InvalidArgumentException",
+            Self::NotBase64(_) => "SerializationException",
             Self::Validation(_) => "ValidationException",
             Self::LimitExceeded(_) => "LimitExceededException",
             Self::ExpiredIterator(_) => "ExpiredIteratorException",
@@ -69,6 +73,7 @@ impl StreamError {
             Self::ResourceNotFound(_) => ErrorKind::NotFound,
             Self::ResourceInUse(_) => ErrorKind::Conflict,
             Self::InvalidArgument(_)
+            | Self::NotBase64(_)
             | Self::Validation(_)
             | Self::LimitExceeded(_)
             | Self::ExpiredIterator(_)

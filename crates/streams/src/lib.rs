@@ -60,6 +60,7 @@ pub use hash_key::{HashKey, HashRange};
 pub use listing::{ShardFilter, ShardPage, StartAfter};
 pub use puts::{PutEntry, PutOutcome, PutResult};
 pub use reads::{ChildShard, GetOutcome, Record, StartingPosition};
+pub use record::RecordData;
 pub use resharding::Scaling;
 pub use sequence_text::SequenceText;
 pub use settings::{Limits, Monitoring, Resource};

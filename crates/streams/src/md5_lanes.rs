@@ -190,10 +190,9 @@ impl<'a> Waiting<'a> {
                 for (word, bytes) in words.iter_mut().zip(whole) {
                     word[lane] = u32::from_le_bytes(*bytes);
                 }
-                let mut last = [0; 4];
-                last[..rest.len()].copy_from_slice(rest);
-                last[rest.len()] = 0x80;
-                words[whole.len()][lane] = u32::from_le_bytes(last);
+                // The first bit after the text is set.
+                let last = rest.iter().rev().fold(0x80, |word, byte| word << 8 | u32::from(*byte));
+                words[whole.len()][lane] = last;
                 words[14][lane] = text.len() as u32 * 8;
             }
             let digests = digests(&words);

@@ -4,12 +4,15 @@
 //! never closes a shard under it. A call that its SDK repeats is answered from what its first
 //! attempt appended: the shards of that moment are known by their lanes, and within a lane records
 //! are in the order of the call.
+//!
+//! A record's data is copied once, decoded on the way if need be, to its place in its shard's
+//! frames. Nothing is allocated for a record.
 
 use crate::data_streams::{DataStreams, Inner, refuse_deleting};
 use crate::error::StreamError;
-use crate::hash_key::{HashKey, HashRange};
+use crate::hash_key::HashKey;
 use crate::quotas::ShardQuotas;
-use crate::record::{HEADER_BYTES, push_frame};
+use crate::record::{HEADER_BYTES, RecordData, push_frame};
 use crate::sequence_text::{SequenceRun, SequenceText};
 use crate::shard::{Routing, ShardId};
 use crate::stream::{Stream, StreamDocument};
@@ -33,23 +36,59 @@ pub struct PutEntry<'a> {
     /// Where it goes in place of the key's own hash.
     pub explicit_hash_key: Option<HashKey>,
     /// Its data.
-    pub data: &'a [u8],
+    pub data: RecordData<'a>,
+}
+
+impl PutEntry<'_> {
+    /// What quotas and limits count: the data and the partition key.
+    pub fn size_bytes(&self) -> usize {
+        self.partition_key.len() + self.data.size_bytes()
+    }
 }
 
 /// What became of a call, record by record in its order.
 #[derive(Debug, Clone)]
 pub struct PutOutcome {
-    /// One for each entry.
-    pub records: Vec<PutResult>,
     /// True when the call repeated an earlier one and nothing was appended.
     pub repeated: bool,
+    /// The shards that were written to.
+    parts: Vec<Placed>,
+    /// Where each record is.
+    places: Vec<Place>,
+    refusals: Vec<Refusal>,
+}
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// In this part.
+    Part(u32),
+    /// Nowhere, for this refusal.
+    Refused(u32),
+}
+
+/// A shard's part of a call, as it was appended.
+#[derive(Debug, Clone)]
+struct Placed {
+    shard: ShardId,
+    /// The texts of its records.
+    texts: SequenceRun,
+}
+
+/// A shard whose quota is used up, and what that is said in.
+#[derive(Debug, Clone)]
+struct Refusal {
+    shard: ShardId,
+    message: String,
 }
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PutResult {
+pub enum PutResult<'a> {
     /// It is durable.
     Done {
+        /// Its shard's place in [`PutOutcome::shards`].
+        part: usize,
         /// Its shard.
         shard: ShardId,
         /// Its sequence number.
@@ -60,8 +99,63 @@ pub enum PutResult {
         /// Its shard.
         shard: ShardId,
         /// AWS's message.
-        message: String,
+        message: &'a str,
     },
+}
+
+impl PutOutcome {
+    fn new(repeated: bool, records: usize) -> Self {
+        let places = Vec::with_capacity(records);
+        Self { repeated, parts: Vec::new(), places, refusals: Vec::new() }
+    }
+
+    /// How many records there were.
+    pub fn count(&self) -> usize {
+        self.places.len()
+    }
+
+    /// How many of them were not put.
+    pub fn throttled(&self) -> usize {
+        if self.refusals.is_empty() {
+            return 0;
+        }
+        self.are_done().filter(|done| !done).count()
+    }
+
+    /// Of each record whether it was put.
+    pub fn are_done(&self) -> impl Iterator<Item = bool> {
+        self.places.iter().map(|place| matches!(place, Place::Part(_)))
+    }
+
+    /// The shards that got records.
+    pub fn shards(&self) -> impl ExactSizeIterator<Item = ShardId> {
+        self.parts.iter().map(|part| part.shard)
+    }
+
+    /// What became of each record.
+    pub fn results(&self) -> impl Iterator<Item = PutResult<'_>> {
+        let mut parts = self.parts.clone();
+        self.places.iter().map(move |place| match place {
+            Place::Part(at) => {
+                let part = &mut parts[*at as usize];
+                let sequence = part.texts.take_text();
+                PutResult::Done { part: *at as usize, shard: part.shard, sequence }
+            }
+            Place::Refused(at) => {
+                let Refusal { shard, message } = &self.refusals[*at as usize];
+                PutResult::Throttled { shard: *shard, message }
+            }
+        })
+    }
+
+    fn refuse(&mut self, shard: ShardId, message: impl Fn() -> String) {
+        let known = self.refusals.iter().position(|refusal| refusal.shard == shard);
+        let at = known.unwrap_or_else(|| {
+            self.refusals.push(Refusal { shard, message: message() });
+            self.refusals.len() - 1
+        });
+        self.places.push(Place::Refused(at as u32));
+    }
 }
 
 /// A shard's part of a call, while it is gathered.
@@ -71,16 +165,22 @@ struct Part {
     size_bytes: usize,
     frames: Vec<u8>,
     count: u32,
-    throttled: bool,
 }
 
-/// A shard's part of a call, as it was appended.
-struct Placed {
-    range: HashRange,
-    shard: ShardId,
-    /// The texts of its records that are not answered yet.
-    texts: SequenceRun,
-    left: u32,
+/// A call's records on their way into the shards.
+struct Gathered {
+    /// One for each route.
+    parts: Vec<Part>,
+    /// The route of each record.
+    routes: Vec<u32>,
+}
+
+/// What a shard's quota leaves of its part.
+#[derive(Debug, Default)]
+struct Kept {
+    size_bytes: usize,
+    count: u32,
+    is_over: bool,
 }
 
 impl DataStreams {
@@ -98,15 +198,14 @@ impl DataStreams {
         let (document, routing) = stream.routed();
         refuse_deleting(&document)?;
         check(&document, entries)?;
-        let keys = hash_keys(entries);
         let invocation = invocation.map(|call| of_stream(call, stream));
         if let Some(call) = &invocation
             && let Some(known) = inner.journal.known(call).await
         {
-            return inner.outcome(&document, &routing, &keys, &known?);
+            return inner.known_outcome(&document, &routing, entries, &known?);
         }
         let now_ms = inner.clock.now_ms();
-        let parts = inner.gather(stream, &routing, entries, &keys, now_ms)?;
+        let Gathered { parts, routes } = inner.gather(stream, &routing, entries, now_ms)?;
         let lanes: Vec<LaneAppend> = routing
             .routes()
             .iter()
@@ -129,11 +228,27 @@ impl DataStreams {
             });
             appending.await.map_err(|gone| StreamError::Unknown(gone.to_string()))??
         };
-        inner.outcome(&document, &routing, &keys, &appended)
+        if appended.repeated {
+            return inner.known_outcome(&document, &routing, entries, &appended);
+        }
+        Ok(inner.outcome(&document, &routing, &routes, &appended))
     }
 }
 
-/// Where each record goes.
+/// The route of each record.
+fn routes_of(routing: &Routing, entries: &[PutEntry<'_>]) -> Result<Vec<u32>, StreamError> {
+    if routing.routes().len() == 1 {
+        // It has all of the space.
+        return Ok(vec![0; entries.len()]);
+    }
+    let find = |key: HashKey| {
+        let none = || StreamError::Corrupt(format!("no open shard has hash key {key}"));
+        routing.find(key).map(|route| route as u32).ok_or_else(none)
+    };
+    hash_keys(entries).into_iter().map(find).collect()
+}
+
+/// Where in the space each record goes.
 fn hash_keys(entries: &[PutEntry<'_>]) -> Vec<HashKey> {
     let mut keys = HashKey::of_many(entries.iter().map(|entry| match entry.explicit_hash_key {
         Some(_) => "",
@@ -166,14 +281,18 @@ fn check(document: &StreamDocument, entries: &[PutEntry<'_>]) -> Result<(), Stre
     let record_max = document.max_record_kib as usize * 1024;
     let mut total = 0;
     for (index, entry) in entries.iter().enumerate() {
-        let chars = entry.partition_key.chars().count();
-        if chars == 0 || chars > PARTITION_KEY_CHARS_MAX {
-            return invalid(format!(
-                "Records[{index}].PartitionKey has {chars} characters; it has 1 to \
-                 {PARTITION_KEY_CHARS_MAX}."
-            ));
+        let key = entry.partition_key;
+        // Most keys are short: their bytes tell enough.
+        if key.is_empty() || key.len() > PARTITION_KEY_CHARS_MAX {
+            let chars = key.chars().count();
+            if chars == 0 || chars > PARTITION_KEY_CHARS_MAX {
+                return invalid(format!(
+                    "Records[{index}].PartitionKey has {chars} characters; it has 1 to \
+                     {PARTITION_KEY_CHARS_MAX}."
+                ));
+            }
         }
-        let size = entry.data.len();
+        let size = entry.data.size_bytes();
         if size > record_max {
             return invalid(format!(
                 "Records[{index}].Data has {size} bytes; the most that stream {} takes is \
@@ -181,7 +300,7 @@ fn check(document: &StreamDocument, entries: &[PutEntry<'_>]) -> Result<(), Stre
                 document.name, document.max_record_kib
             ));
         }
-        total += size + entry.partition_key.len();
+        total += size + key.len();
     }
     if total > CALL_BYTES_MAX {
         return invalid(format!(
@@ -199,83 +318,130 @@ impl Inner {
         stream: &Stream,
         routing: &Routing,
         entries: &[PutEntry<'_>],
-        keys: &[HashKey],
         now_ms: i64,
-    ) -> Result<Vec<Part>, StreamError> {
+    ) -> Result<Gathered, StreamError> {
         let mut parts: Vec<Part> = Vec::new();
         parts.resize_with(routing.routes().len(), Part::default);
-        let mut indices = Vec::with_capacity(entries.len());
-        for (entry, key) in entries.iter().zip(keys) {
-            let Some(index) = routing.find(*key) else {
-                return Err(StreamError::Corrupt(format!("no open shard has hash key {key}")));
-            };
-            parts[index].size_bytes += HEADER_BYTES + entry.partition_key.len() + entry.data.len();
-            indices.push(index);
+        let routes = routes_of(routing, entries)?;
+        for (entry, route) in entries.iter().zip(&routes) {
+            parts[*route as usize].size_bytes += HEADER_BYTES + entry.size_bytes();
         }
         for part in &mut parts {
             part.frames.reserve_exact(part.size_bytes);
         }
-        let mut quotas = self.options.enforce_quotas.then(|| stream.quotas.lock());
-        for (entry, index) in entries.iter().zip(indices) {
-            let part = &mut parts[index];
-            if let Some(quotas) = &mut quotas {
-                let lane = routing.routes()[index].2;
-                let quota = quotas.entry(lane).or_insert_with(|| ShardQuotas::new(now_ms));
-                let size = entry.data.len() + entry.partition_key.len();
-                part.throttled = part.throttled || !quota.write(size, now_ms);
-                if part.throttled {
-                    continue;
-                }
-            }
-            push_frame(&mut part.frames, entry.partition_key, entry.data);
+        for (index, (entry, route)) in entries.iter().zip(&routes).enumerate() {
+            let part = &mut parts[*route as usize];
+            let framed = push_frame(&mut part.frames, entry.partition_key, entry.data);
+            framed.ok_or(StreamError::NotBase64(index))?;
             part.count += 1;
         }
-        Ok(parts)
+        let mut gathered = Gathered { parts, routes };
+        if self.options.enforce_quotas {
+            self.throttle(stream, routing, entries, &mut gathered, now_ms);
+        }
+        Ok(gathered)
+    }
+    /// Leaves out what the shards' quotas do not allow: of each shard the records from the first
+    /// that does not fit on.
+    fn throttle(
+        &self,
+        stream: &Stream,
+        routing: &Routing,
+        entries: &[PutEntry<'_>],
+        gathered: &mut Gathered,
+        now_ms: i64,
+    ) {
+        let mut quotas = stream.quotas.lock();
+        let mut kept: Vec<Kept> = Vec::new();
+        kept.resize_with(gathered.parts.len(), Kept::default);
+        for (entry, route) in entries.iter().zip(&gathered.routes) {
+            let kept = &mut kept[*route as usize];
+            let lane = routing.routes()[*route as usize].2;
+            let quota = quotas.entry(lane).or_insert_with(|| ShardQuotas::new(now_ms));
+            kept.is_over = kept.is_over || !quota.write(entry.size_bytes(), now_ms);
+            if !kept.is_over {
+                kept.count += 1;
+                kept.size_bytes += HEADER_BYTES + entry.size_bytes();
+            }
+        }
+        for (part, kept) in gathered.parts.iter_mut().zip(kept) {
+            part.frames.truncate(kept.size_bytes);
+            part.count = kept.count;
+        }
     }
 
-    /// Which record got which sequence, from what was appended, now or by an earlier attempt.
+    /// Which record got which sequence, from what was appended now.
     fn outcome(
         &self,
         document: &StreamDocument,
         routing: &Routing,
-        keys: &[HashKey],
+        routes: &[u32],
+        appended: &Appended,
+    ) -> PutOutcome {
+        let mut outcome = PutOutcome::new(appended.repeated, routes.len());
+        let mut appended = appended.first.iter().peekable();
+        let mut of_routes = Vec::with_capacity(routing.routes().len());
+        for (_, shard, lane) in routing.routes() {
+            // The lanes are in the order of the routes; one that got nothing is not there.
+            let found = appended.next_if(|(appended, ..)| appended == lane);
+            of_routes.push((outcome.parts.len() as u32, found.map_or(0, |(.., count)| *count)));
+            if let Some((lane, first, _)) = found {
+                let texts = SequenceRun::new(self.sequences, *lane, *first);
+                outcome.parts.push(Placed { shard: *shard, texts });
+            }
+        }
+        for route in routes {
+            let (part, left) = &mut of_routes[*route as usize];
+            if *left > 0 {
+                *left -= 1;
+                outcome.places.push(Place::Part(*part));
+            } else {
+                let shard = routing.routes()[*route as usize].1;
+                outcome.refuse(shard, || self.rate_exceeded(document, shard));
+            }
+        }
+        outcome
+    }
+
+    /// Which record got which sequence, from what an earlier attempt appended.
+    fn known_outcome(
+        &self,
+        document: &StreamDocument,
+        routing: &Routing,
+        entries: &[PutEntry<'_>],
         appended: &Appended,
     ) -> Result<PutOutcome, StreamError> {
-        let mut placed = Vec::with_capacity(appended.first.len());
+        let mut outcome = PutOutcome::new(true, entries.len());
+        let mut ranges = Vec::with_capacity(appended.first.len());
         for (lane, first, count) in &appended.first {
-            let (lane, first, count) = (*lane, *first, *count);
-            let Some(shard) = document.shards.iter().find(|shard| shard.lane == lane) else {
+            let Some(shard) = document.shards.iter().find(|shard| shard.lane == *lane) else {
                 return Err(StreamError::Unknown(format!(
                     "the first attempt of this call wrote to lane {lane}, whose shard is gone"
                 )));
             };
-            let texts = SequenceRun::new(self.sequences, lane, first);
-            placed.push(Placed { range: shard.range, shard: shard.id, texts, left: count });
+            ranges.push((shard.range, outcome.parts.len() as u32, *count));
+            let texts = SequenceRun::new(self.sequences, *lane, *first);
+            outcome.parts.push(Placed { shard: shard.id, texts });
         }
-        placed.sort_unstable_by_key(|part| part.range.start);
-        let mut records = Vec::with_capacity(keys.len());
-        for key in keys {
-            let after = placed.partition_point(|part| part.range.start <= *key);
-            let found = after.checked_sub(1).filter(|at| placed[*at].range.contains(*key));
-            let record = match found {
-                Some(at) if placed[at].left > 0 => {
-                    let part = &mut placed[at];
-                    part.left -= 1;
-                    PutResult::Done { shard: part.shard, sequence: part.texts.take_text() }
+        ranges.sort_unstable_by_key(|(range, ..)| range.start);
+        for key in &hash_keys(entries) {
+            let after = ranges.partition_point(|(range, ..)| range.start <= *key);
+            let found = after.checked_sub(1).filter(|at| ranges[*at].0.contains(*key));
+            let shard = match found {
+                Some(at) => {
+                    let (_, part, left) = &mut ranges[at];
+                    if *left > 0 {
+                        *left -= 1;
+                        outcome.places.push(Place::Part(*part));
+                        continue;
+                    }
+                    outcome.parts[*part as usize].shard
                 }
-                Some(at) => self.throttled(document, placed[at].shard),
-                None => {
-                    let shard = routing.find(*key).map(|at| routing.routes()[at].1);
-                    self.throttled(document, shard.unwrap_or_default())
-                }
+                None => routing.find(*key).map(|at| routing.routes()[at].1).unwrap_or_default(),
             };
-            records.push(record);
+            outcome.refuse(shard, || self.rate_exceeded(document, shard));
         }
-        Ok(PutOutcome { records, repeated: appended.repeated })
-    }
-
-    fn throttled(&self, document: &StreamDocument, shard: ShardId) -> PutResult {
-        PutResult::Throttled { shard, message: self.rate_exceeded(document, shard) }
+        Ok(outcome)
     }
 
     /// AWS's words.

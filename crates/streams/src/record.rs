@@ -6,20 +6,68 @@
 //! bytes are: length of the partition key (2, little-endian), the partition key (UTF-8), the data
 //! (the rest). A record's sequence is that of its block plus its place in the block.
 
+use base64_simd::STANDARD;
 use bytes::Bytes;
 
 /// Bytes before the partition key, the frame's own length included.
 pub const HEADER_BYTES: usize = 6;
 
-/// Appends a record to the frames of a block.
-pub fn push_frame(frames: &mut Vec<u8>, partition_key: &str, data: &[u8]) {
+/// A record's data, as who puts it has it.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordData<'a> {
+    given: &'a [u8],
+    /// Of the bytes that it stands for.
+    size_bytes: usize,
+    is_base64: bool,
+}
+
+impl<'a> RecordData<'a> {
+    /// Data as it is.
+    #[inline]
+    pub fn bytes(given: &'a [u8]) -> Self {
+        Self { given, size_bytes: given.len(), is_base64: false }
+    }
+
+    /// Data in base64 of the standard alphabet, padded: it is decoded to where the record goes, and
+    /// nowhere else. Whether it is base64 shows only then.
+    #[inline]
+    pub fn base64(given: &'a [u8]) -> Self {
+        let padding = given.iter().rev().take(2).take_while(|byte| **byte == b'=').count();
+        let size_bytes = (given.len() / 4 * 3).saturating_sub(padding);
+        Self { given, size_bytes, is_base64: true }
+    }
+
+    /// How many bytes it has, if it is sound.
+    #[inline]
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Appends the bytes to others; none, and maybe some of them, if it is not base64.
+    #[inline]
+    pub fn append_to(&self, out: &mut Vec<u8>) -> Option<()> {
+        if self.is_base64 {
+            STANDARD.decode_append(self.given, out).ok()
+        } else {
+            out.extend_from_slice(self.given);
+            Some(())
+        }
+    }
+}
+
+/// Appends a record to the frames of a block; none if its data is not base64.
+#[inline]
+pub fn push_frame(frames: &mut Vec<u8>, partition_key: &str, data: RecordData<'_>) -> Option<()> {
     let key = partition_key.as_bytes();
-    let size = 2 + key.len() + data.len();
-    frames.reserve(4 + size);
-    frames.extend_from_slice(&(size as u32).to_le_bytes());
-    frames.extend_from_slice(&(key.len() as u16).to_le_bytes());
+    let size = 2 + key.len() + data.size_bytes();
+    let mut header = [0; HEADER_BYTES];
+    header[..4].copy_from_slice(&(size as u32).to_le_bytes());
+    header[4..].copy_from_slice(&(key.len() as u16).to_le_bytes());
+    let end = frames.len() + 4 + size;
+    frames.extend_from_slice(&header);
     frames.extend_from_slice(key);
-    frames.extend_from_slice(data);
+    data.append_to(frames)?;
+    (frames.len() == end).then_some(())
 }
 
 /// The partition key and the data of a frame's bytes (without its length); none if they are not a
@@ -71,7 +119,7 @@ mod tests {
         ) {
             let mut frames = Vec::new();
             for (key, data) in &records {
-                push_frame(&mut frames, key, data);
+                push_frame(&mut frames, key, RecordData::bytes(data)).unwrap();
             }
             let read: Vec<_> = Frames::of(Bytes::from(frames))
                 .map(|frame| {
@@ -80,6 +128,24 @@ mod tests {
                 })
                 .collect();
             prop_assert_eq!(read, records);
+        }
+
+        #[test]
+        fn base64_makes_the_frame_that_its_bytes_make(key in ".{0,64}", data in any::<Vec<u8>>()) {
+            let text = STANDARD.encode_to_string(&data);
+            let text = RecordData::base64(text.as_bytes());
+            prop_assert_eq!(text.size_bytes(), data.len());
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            push_frame(&mut one, &key, RecordData::bytes(&data)).unwrap();
+            push_frame(&mut other, &key, text).unwrap();
+            prop_assert_eq!(one, other);
+        }
+
+        #[test]
+        fn what_is_not_base64_makes_no_frame(text in "[A-Za-z0-9+/=*-]{0,12}") {
+            let sound = STANDARD.check(text.as_bytes()).is_ok();
+            let framed = push_frame(&mut Vec::new(), "k", RecordData::base64(text.as_bytes()));
+            prop_assert_eq!(framed.is_some(), sound);
         }
 
         #[test]

@@ -260,23 +260,21 @@ async fn quotas_are_kept_to_the_record_when_they_are_enforced() {
     world.options.enforce_quotas = true;
     let streams = world.open().await;
     let stream = streams.create(provisioned("s", 1)).await.unwrap();
-    let throttled = |results: &[PutResult]| {
-        results.iter().filter(|r| matches!(r, PutResult::Throttled { .. })).count()
-    };
     let entries: Vec<_> = (0..400).map(|_| entry("k", b"x")).collect();
     for (id, wanted) in [(1, 0), (2, 0), (3, 200), (4, 400)] {
         let outcome = streams.put(&stream, &entries, Some(call(id))).await.unwrap();
-        assert_eq!(throttled(&outcome.records), wanted, "call {id}");
+        assert_eq!(outcome.throttled(), wanted, "call {id}");
     }
     let again = streams.put(&stream, &entries, Some(call(3))).await.unwrap();
-    assert_eq!((again.repeated, throttled(&again.records)), (true, 200));
+    assert_eq!((again.repeated, again.throttled()), (true, 200));
     world.clock.advance(100);
     let more = streams.put(&stream, &entries, None).await.unwrap();
-    assert_eq!(throttled(&more.records), 300);
-    assert!(matches!(&more.records[99], PutResult::Done { .. }));
-    let PutResult::Throttled { message, .. } = &more.records[100] else { panic!("throttled") };
+    assert_eq!(more.throttled(), 300);
+    let results: Vec<_> = more.results().collect();
+    assert!(matches!(&results[99], PutResult::Done { .. }));
+    let PutResult::Throttled { message, .. } = &results[100] else { panic!("throttled") };
     assert_eq!(
-        message,
+        *message,
         "Rate exceeded for shard shardId-000000000000 in stream s under account 123456789012."
     );
     let start = StartingPosition::TrimHorizon;

@@ -12,6 +12,7 @@ pub mod constraint;
 pub mod credentials;
 pub mod event_stream;
 pub mod input;
+pub mod json_cursor;
 pub mod json_protocol;
 pub mod limits;
 pub mod member;

@@ -9,6 +9,7 @@
 use super::constraint;
 use super::error::{bad_input, invalid};
 use alluvium_wire::Problem;
+use alluvium_wire::json_cursor::Cursor;
 use base64_simd::{AsOut, STANDARD};
 use http::StatusCode;
 use serde::Deserialize;
@@ -48,53 +49,6 @@ pub fn read(body: &[u8], shape: Shape) -> Result<Put<'_>, Problem> {
     match fast(body, shape) {
         Some(put) => Ok(put),
         None => exact(body, shape),
-    }
-}
-
-struct Cursor<'a> {
-    body: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    #[inline]
-    fn space(&mut self) {
-        while matches!(self.body.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.at += 1;
-        }
-    }
-
-    /// Skips space, then exactly this byte.
-    #[inline]
-    fn byte(&mut self, byte: u8) -> Option<()> {
-        self.space();
-        (self.body.get(self.at) == Some(&byte)).then(|| self.at += 1)
-    }
-
-    /// Skips space; whether this byte is next (it is passed) or the other one is (passed too).
-    #[inline]
-    fn either(&mut self, yes: u8, no: u8) -> Option<bool> {
-        self.space();
-        let found = *self.body.get(self.at)?;
-        self.at += 1;
-        if found == yes {
-            Some(true)
-        } else if found == no {
-            Some(false)
-        } else {
-            None
-        }
-    }
-
-    /// The bytes of a string up to the next quote. The caller's check of what they are also rules
-    /// out escapes and control characters.
-    #[inline]
-    fn string(&mut self) -> Option<&'a [u8]> {
-        self.byte(b'"')?;
-        let rest = self.body.get(self.at..)?;
-        let length = memchr::memchr(b'"', rest)?;
-        self.at += length + 1;
-        Some(&rest[..length])
     }
 }
 
@@ -157,7 +111,7 @@ fn plain_name(name: &[u8]) -> Option<&str> {
 
 /// The body as SDKs write it; none for anything else.
 pub fn fast(body: &[u8], shape: Shape) -> Option<Put<'_>> {
-    let mut cursor = Cursor { body, at: 0 };
+    let mut cursor = Cursor::new(body);
     let mut frames = Frames { bytes: vec![0; body.len()], used: 0, payload: 0, count: 0 };
     let mut stream = None;
     cursor.byte(b'{')?;
@@ -179,8 +133,7 @@ pub fn fast(body: &[u8], shape: Shape) -> Option<Put<'_>> {
             break;
         }
     }
-    cursor.space();
-    if cursor.at != body.len() || frames.count == 0 {
+    if !cursor.is_at_end() || frames.count == 0 {
         return None;
     }
     frames.bytes.truncate(frames.used);

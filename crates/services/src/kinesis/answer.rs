@@ -64,53 +64,55 @@ pub(super) fn put_one(shard: &str, sequence: &str, encoding: Encoding) -> Bytes 
 
 /// The answer of `PutRecords`.
 pub(super) fn put_many(outcome: &PutOutcome, encoding: Encoding) -> Bytes {
-    let is_failed = |record: &&PutResult| matches!(record, PutResult::Throttled { .. });
-    let failed = outcome.records.iter().filter(is_failed).count();
     match encoding {
-        Encoding::Json10 | Encoding::Json11 => put_many_json(outcome, failed).into(),
-        Encoding::Cbor11 => put_many_cbor(outcome, failed).into(),
+        Encoding::Json10 | Encoding::Json11 => put_many_json(outcome).into(),
+        Encoding::Cbor11 => put_many_cbor(outcome).into(),
     }
 }
 
-fn put_many_json(outcome: &PutOutcome, failed: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(80 + 130 * outcome.records.len());
-    append!(out, "{{\"FailedRecordCount\":{failed},\"Records\":[");
-    for (index, record) in outcome.records.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
+fn put_many_json(outcome: &PutOutcome) -> Vec<u8> {
+    const BEFORE: &[u8; 19] = b"{\"SequenceNumber\":\"";
+    let after: Vec<String> =
+        outcome.shards().map(|shard| format!("\",\"ShardId\":\"{shard}\"}},")).collect();
+    let mut out = Vec::with_capacity(96 + 114 * outcome.count());
+    append!(out, "{{\"FailedRecordCount\":{},\"Records\":[", outcome.throttled());
+    for record in outcome.results() {
         match record {
-            PutResult::Done { shard, sequence } => {
-                out.extend_from_slice(b"{\"SequenceNumber\":\"");
-                out.extend_from_slice(sequence.as_str().as_bytes());
-                append!(out, "\",\"ShardId\":\"{shard}\"}}");
+            PutResult::Done { part, sequence, .. } => {
+                out.extend_from_slice(BEFORE);
+                out.extend_from_slice(sequence.as_bytes());
+                out.extend_from_slice(after[part].as_bytes());
             }
             PutResult::Throttled { message, .. } => {
                 append!(out, "{{\"ErrorCode\":\"{THROTTLED}\",\"ErrorMessage\":");
                 json_text(&mut out, message);
-                out.push(b'}');
+                out.extend_from_slice(b"},");
             }
         }
+    }
+    if outcome.count() > 0 {
+        out.pop();
     }
     append!(out, "],\"EncryptionType\":\"{ENCRYPTION}\"}}");
     out
 }
 
-fn put_many_cbor(outcome: &PutOutcome, failed: usize) -> Vec<u8> {
-    let mut out = Writer::with_capacity(80 + 120 * outcome.records.len());
+fn put_many_cbor(outcome: &PutOutcome) -> Vec<u8> {
+    let shards: Vec<String> = outcome.shards().map(|shard| shard.to_string()).collect();
+    let mut out = Writer::with_capacity(80 + 106 * outcome.count());
     out.map(3);
     out.text("FailedRecordCount");
-    out.unsigned(failed as u64);
+    out.unsigned(outcome.throttled() as u64);
     out.text("Records");
-    out.list(outcome.records.len());
-    for record in &outcome.records {
+    out.list(outcome.count());
+    for record in outcome.results() {
         out.map(2);
         match record {
-            PutResult::Done { shard, sequence } => {
+            PutResult::Done { part, sequence, .. } => {
                 out.text("SequenceNumber");
                 out.text(sequence.as_str());
                 out.text("ShardId");
-                out.text(&shard.to_string());
+                out.text(&shards[part]);
             }
             PutResult::Throttled { message, .. } => {
                 out.text("ErrorCode");

@@ -31,6 +31,7 @@ pub(super) fn of_stream(error: StreamError) -> Problem {
         StreamError::ResourceNotFound(_)
         | StreamError::ResourceInUse(_)
         | StreamError::InvalidArgument(_)
+        | StreamError::NotBase64(_)
         | StreamError::Validation(_)
         | StreamError::LimitExceeded(_)
         | StreamError::ExpiredIterator(_)

@@ -4,7 +4,7 @@
 //! them along at the next look (I8).
 
 use alluvium_base::{Region, StreamIncarnation};
-use alluvium_streams::{DataStreams, PutOutcome, PutResult, Record, Stream};
+use alluvium_streams::{DataStreams, PutOutcome, Record, Stream};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,19 +29,16 @@ impl Counters {
         if outcome.repeated {
             return; // counted when it was done
         }
-        let (mut records, mut bytes, mut throttled) = (0, 0, 0);
-        for (result, size) in outcome.records.iter().zip(sizes) {
-            match result {
-                PutResult::Done { .. } => {
-                    records += 1;
-                    bytes += size as u64;
-                }
-                PutResult::Throttled { .. } => throttled += 1,
-            }
-        }
-        self.incoming_records.fetch_add(records, Ordering::Relaxed);
-        self.incoming_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.throttled_records.fetch_add(throttled, Ordering::Relaxed);
+        let throttled = outcome.throttled();
+        let bytes: usize = if throttled == 0 {
+            sizes.sum()
+        } else {
+            outcome.are_done().zip(sizes).filter(|(done, _)| *done).map(|(_, size)| size).sum()
+        };
+        let records = outcome.count() - throttled;
+        self.incoming_records.fetch_add(records as u64, Ordering::Relaxed);
+        self.incoming_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.throttled_records.fetch_add(throttled as u64, Ordering::Relaxed);
     }
 
     /// Records that were handed out.

@@ -4,7 +4,7 @@ use super::answer::{self, Page};
 use super::constraint;
 use super::error::{invalid, of_stream};
 use super::model::{GetRecordsInput, IteratorInput, IteratorOutput};
-use super::scan::{self, Shape};
+use super::scan::{self, Put, Shape};
 use super::{KinesisService, parse, refuse_stream_id};
 use alluvium_log::Invocation;
 use alluvium_streams::{PutEntry, PutOutcome, PutResult, StartingPosition, Stream, StreamError};
@@ -68,25 +68,34 @@ impl KinesisService {
     async fn put(&self, call: &Call, shape: Shape, operation: &str) -> Result<PutOutcome, Problem> {
         let encoding = Encoding::of(&call.head.headers);
         let put = scan::read(&call.body, shape, encoding)?;
+        let outcome = self.put_read(call, &put, operation).await;
+        if let Err(problem) = &outcome
+            && problem.status.is_client_error()
+            && !put.is_certain()
+        {
+            // What is wrong with the body itself is said first.
+            scan::exact(&call.body, shape, encoding)?;
+        }
+        outcome
+    }
+
+    async fn put_read(
+        &self,
+        call: &Call,
+        put: &Put<'_>,
+        operation: &str,
+    ) -> Result<PutOutcome, Problem> {
         let stream = self.found(call, put.stream())?;
         if let Some(ordering) = put.ordering() {
             self.check_ordering(&stream, ordering)?;
         }
-        let entries: Vec<PutEntry<'_>> = put
-            .entries()
-            .map(|entry| PutEntry {
-                partition_key: entry.key,
-                explicit_hash_key: entry.hash,
-                data: entry.data,
-            })
-            .collect();
         let invocation = invocation(call, operation);
         if invocation.is_none() {
             metrics::counter!("alluvium_put_calls_without_invocation_id_total").increment(1);
         }
+        let entries = put.entries();
         let outcome = self.streams.put(&stream, &entries, invocation).await.map_err(of_stream)?;
-        let sizes = entries.iter().map(|entry| entry.partition_key.len() + entry.data.len());
-        self.figures.of(&stream).put(&outcome, sizes);
+        self.figures.of(&stream).put(&outcome, entries.iter().map(PutEntry::size_bytes));
         if outcome.repeated {
             metrics::counter!("alluvium_put_repeats_total").increment(1);
         }
@@ -115,14 +124,14 @@ impl KinesisService {
 
     pub(super) async fn put_record(&self, call: &Call) -> Result<Reply, Problem> {
         let outcome = self.put(call, Shape::One, "PutRecord").await?;
-        match outcome.records.into_iter().next() {
-            Some(PutResult::Done { shard, sequence }) => {
+        match outcome.results().next() {
+            Some(PutResult::Done { shard, sequence, .. }) => {
                 let encoding = Encoding::of(&call.head.headers);
                 let answer = answer::put_one(&shard.to_string(), sequence.as_str(), encoding);
                 Ok(json_protocol::reply_bytes(call, answer))
             }
             Some(PutResult::Throttled { message, .. }) => {
-                Err(of_stream(StreamError::ProvisionedThroughputExceeded(message)))
+                Err(of_stream(StreamError::ProvisionedThroughputExceeded(message.to_string())))
             }
             None => Err(Problem::internal("a record was put and has no result")),
         }

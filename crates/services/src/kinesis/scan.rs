@@ -1,24 +1,25 @@
 //! The bodies of `PutRecord` and `PutRecords` into records, in one pass.
 //!
-//! [`fast`] reads the JSON that SDKs write: known members once, no escapes, canonical base64, and
-//! decodes every record into one buffer; [`fast_cbor`] reads CBOR of definite strings and copies
-//! nothing. Neither allocates for a record. Whatever is unusual in any way (an escape, an unknown
-//! member, a limit passed, bytes that are neither) makes them give up, and [`exact`] reads the body
-//! again with the typed inputs to answer as AWS does. So the fast ways never decide what is refused.
+//! [`fast`] reads the JSON that SDKs write (known members once, no escapes) and leaves base64 to be
+//! decoded where a record goes; [`fast_cbor`] reads CBOR of definite strings. Both only point into
+//! the body, and neither allocates for a record. Whatever is unusual in any way (an escape, an
+//! unknown member, a limit passed, bytes that are neither) makes them give up, and [`exact`] reads
+//! the body again with the typed inputs to answer as AWS does. So the fast ways never decide what is
+//! refused: if data turns out not to be base64, or the call is refused for another reason, the
+//! exact way has the first word ([`Put::is_certain`]).
 
 use super::constraint::{self, CALL_BYTES_MAX, RECORD_BYTES_MAX, RECORDS_MAX};
 use super::error::{bad_input, invalid};
 use super::model::{PutEntryInput, PutRecordInput, PutRecordsInput, StreamChoice};
-use alluvium_streams::HashKey;
+use alluvium_streams::{HashKey, PutEntry, RecordData};
 use alluvium_wire::Problem;
 use alluvium_wire::cbor::{Cursor as Cbor, Head, Length};
 use alluvium_wire::constraint::{length, required};
 use alluvium_wire::input::{self, InputError};
+use alluvium_wire::json_cursor::Cursor;
 use alluvium_wire::json_protocol::Encoding;
-use base64_simd::{AsOut, STANDARD};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
-use std::ops::Range;
 
 /// Which of the two operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,41 +31,35 @@ pub enum Shape {
 }
 
 /// A call's records.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Put<'a> {
     name: Option<Cow<'a, str>>,
     arn: Option<Cow<'a, str>>,
     id: Option<String>,
     ordering: Option<Cow<'a, str>>,
-    records: Vec<Place<'a>>,
-    decoded: Vec<u8>,
+    records: Records<'a>,
 }
 
-/// A record, and where its data is.
-#[derive(Debug, PartialEq, Eq)]
-struct Place<'a> {
-    key: Cow<'a, str>,
-    hash: Option<HashKey>,
-    data: Data<'a>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Data<'a> {
+#[derive(Debug)]
+enum Records<'a> {
     /// In the body.
-    Borrowed(&'a [u8]),
-    /// In the buffer.
-    Decoded(Range<usize>),
+    Borrowed(Vec<PutEntry<'a>>),
+    /// Read by the exact way.
+    Owned(Vec<Owned>),
 }
 
-/// A record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry<'a> {
-    /// `PartitionKey`.
-    pub key: &'a str,
-    /// `ExplicitHashKey`.
-    pub hash: Option<HashKey>,
-    /// `Data`.
-    pub data: &'a [u8],
+impl Default for Records<'_> {
+    fn default() -> Self {
+        Self::Borrowed(Vec::new())
+    }
+}
+
+/// A record that is not in the body as it is.
+#[derive(Debug)]
+struct Owned {
+    key: String,
+    hash: Option<HashKey>,
+    data: Vec<u8>,
 }
 
 impl Put<'_> {
@@ -82,20 +77,35 @@ impl Put<'_> {
         self.ordering.as_deref()
     }
 
+    /// Whether the exact way read it; if not, its data may not be base64.
+    pub fn is_certain(&self) -> bool {
+        matches!(self.records, Records::Owned(_))
+    }
+
     /// How many records there are.
     pub fn count(&self) -> usize {
-        self.records.len()
+        match &self.records {
+            Records::Borrowed(entries) => entries.len(),
+            Records::Owned(records) => records.len(),
+        }
     }
 
     /// The records.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
-        self.records.iter().map(|place| {
-            let data = match &place.data {
-                Data::Borrowed(data) => data,
-                Data::Decoded(range) => &self.decoded[range.clone()],
-            };
-            Entry { key: &place.key, hash: place.hash, data }
-        })
+    pub fn entries(&self) -> Cow<'_, [PutEntry<'_>]> {
+        match &self.records {
+            Records::Borrowed(entries) => Cow::Borrowed(entries),
+            Records::Owned(records) => records.iter().map(Owned::entry).collect(),
+        }
+    }
+}
+
+impl Owned {
+    fn entry(&self) -> PutEntry<'_> {
+        PutEntry {
+            partition_key: &self.key,
+            explicit_hash_key: self.hash,
+            data: RecordData::bytes(&self.data),
+        }
     }
 }
 
@@ -111,134 +121,66 @@ pub fn read(body: &[u8], shape: Shape, encoding: Encoding) -> Result<Put<'_>, Pr
     }
 }
 
-struct Cursor<'a> {
-    body: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    #[inline]
-    fn space(&mut self) {
-        while matches!(self.body.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.at += 1;
-        }
-    }
-
-    /// Skips space, then exactly this byte.
-    #[inline]
-    fn byte(&mut self, byte: u8) -> Option<()> {
-        self.space();
-        (self.body.get(self.at) == Some(&byte)).then(|| self.at += 1)
-    }
-
-    /// Skips space; whether this byte is next (it is passed) or the other one is (passed too).
-    #[inline]
-    fn either(&mut self, yes: u8, no: u8) -> Option<bool> {
-        self.space();
-        let found = *self.body.get(self.at)?;
-        self.at += 1;
-        if found == yes {
-            Some(true)
-        } else if found == no {
-            Some(false)
-        } else {
-            None
-        }
-    }
-
-    /// The bytes of a string up to the next quote. The caller's check of what they are also rules
-    /// out escapes and control characters.
-    #[inline]
-    fn string(&mut self) -> Option<&'a [u8]> {
-        self.byte(b'"')?;
-        let rest = self.body.get(self.at..)?;
-        let length = memchr::memchr(b'"', rest)?;
-        self.at += length + 1;
-        Some(&rest[..length])
-    }
-}
-
 /// The members of a record that were seen so far.
 #[derive(Default)]
 struct Members<'a> {
     key: Option<&'a str>,
     hash: Option<HashKey>,
-    data: Option<Data<'a>>,
+    data: Option<RecordData<'a>>,
 }
 
 /// Records that are being read.
+#[derive(Default)]
 struct Reading<'a> {
     put: Put<'a>,
-    /// How much of `put.decoded` counts; it is as long as it can ever be.
-    used: usize,
+    records: Vec<PutEntry<'a>>,
     size: usize,
 }
 
-impl<'a> Reading<'a> {
-    fn new(decoded_max: usize) -> Self {
-        let put = Put { decoded: vec![0; decoded_max], ..Put::default() };
-        Self { put, used: 0, size: 0 }
-    }
+/// The members of a record, of `PutRecord`, and of `PutRecords`, each in the order of its `match`.
+const RECORD: [&[u8]; 3] = [b"Data", b"PartitionKey", b"ExplicitHashKey"];
+const ONE: [&[u8]; 6] =
+    [RECORD[0], RECORD[1], RECORD[2], b"StreamName", b"StreamARN", b"SequenceNumberForOrdering"];
+const BATCH: [&[u8]; 3] = [b"Records", b"StreamName", b"StreamARN"];
 
-    /// One member of a record, after its colon; none if there is no such member, or a second one.
+impl<'a> Members<'a> {
+    /// One member, after its colon; none if there is no such member, or a second one.
     #[inline]
-    fn json_member(
-        &mut self,
-        name: &[u8],
-        cursor: &mut Cursor<'a>,
-        members: &mut Members<'a>,
-    ) -> Option<()> {
-        match name {
-            b"Data" if members.data.is_none() => {
-                let text = cursor.string()?;
-                let room = self.put.decoded.get_mut(self.used..)?;
-                if text.len() / 4 * 3 > room.len() {
-                    return None;
-                }
-                let length = STANDARD.decode(text, room.as_out()).ok()?.len();
-                let start = self.used;
-                self.used += length;
-                members.data = Some(Data::Decoded(start..self.used));
-            }
-            b"PartitionKey" if members.key.is_none() => {
-                members.key = Some(plain_text(cursor.string()?)?);
-            }
-            b"ExplicitHashKey" if members.hash.is_none() => {
-                members.hash = Some(std::str::from_utf8(cursor.string()?).ok()?.parse().ok()?);
-            }
+    fn read(&mut self, member: usize, cursor: &mut Cursor<'a>) -> Option<()> {
+        match member {
+            0 if self.data.is_none() => self.data = Some(RecordData::base64(cursor.string()?)),
+            1 if self.key.is_none() => self.key = Some(cursor.text()?),
+            2 if self.hash.is_none() => self.hash = Some(cursor.text()?.parse().ok()?),
             _ => return None,
         }
         Some(())
     }
+}
 
+impl<'a> Reading<'a> {
     /// A record is whole.
     #[inline]
     fn push(&mut self, members: Members<'a>) -> Option<()> {
-        let (key, data) = (members.key?, members.data?);
-        let length = match &data {
-            Data::Borrowed(data) => data.len(),
-            Data::Decoded(range) => range.len(),
-        };
-        let count = self.put.records.len() + 1;
-        self.size += key.len() + length;
-        let over = count > RECORDS_MAX || self.size > CALL_BYTES_MAX;
-        if over || length > RECORD_BYTES_MAX || !constraint::is_partition_key(key) {
+        let (partition_key, data) = (members.key?, members.data?);
+        let length = data.size_bytes();
+        self.size += partition_key.len() + length;
+        let over = self.records.len() == RECORDS_MAX || self.size > CALL_BYTES_MAX;
+        if over || length > RECORD_BYTES_MAX || !constraint::is_partition_key(partition_key) {
             return None;
         }
-        self.put.records.push(Place { key: Cow::Borrowed(key), hash: members.hash, data });
+        self.records.push(PutEntry { partition_key, explicit_hash_key: members.hash, data });
         Some(())
     }
 
     fn records(&mut self, cursor: &mut Cursor<'a>) -> Option<()> {
         cursor.byte(b'[')?;
-        self.put.records.reserve(RECORDS_MAX);
+        self.records.reserve(RECORDS_MAX);
         loop {
             cursor.byte(b'{')?;
             let mut members = Members::default();
             loop {
-                let name = cursor.string()?;
-                cursor.byte(b':')?;
-                self.json_member(name, cursor, &mut members)?;
+                let member = cursor.member(RECORD)?;
+                members.read(member, cursor)?;
                 if !cursor.either(b',', b'}')? {
                     break;
                 }
@@ -251,53 +193,44 @@ impl<'a> Reading<'a> {
     }
 
     fn finish(mut self) -> Option<Put<'a>> {
-        self.put.decoded.truncate(self.used);
         let named = self.put.name.is_some() || self.put.arn.is_some();
-        (named && !self.put.records.is_empty()).then_some(self.put)
+        let whole = named && !self.records.is_empty();
+        self.put.records = Records::Borrowed(self.records);
+        whole.then_some(self.put)
     }
 }
 
-/// A text without escapes and control characters.
-#[inline]
-fn plain_text(bytes: &[u8]) -> Option<&str> {
-    if bytes.iter().any(|byte| *byte < 0x20 || *byte == b'\\') {
-        return None;
-    }
-    std::str::from_utf8(bytes).ok()
+/// A member that may be there once.
+fn once<'a>(member: &mut Option<Cow<'a, str>>, text: &'a str) -> Option<()> {
+    member.replace(Cow::Borrowed(text)).is_none().then_some(())
 }
 
 /// The body as SDKs write it; none for anything else.
 pub fn fast(body: &[u8], shape: Shape) -> Option<Put<'_>> {
-    let mut cursor = Cursor { body, at: 0 };
-    // Base64 of n bytes has 4n/3 characters and stands in the body with more around it.
-    let mut reading = Reading::new(body.len() / 4 * 3);
+    let mut cursor = Cursor::new(body);
+    let mut reading = Reading::default();
     let mut one = Members::default();
     cursor.byte(b'{')?;
     loop {
-        let member = cursor.string()?;
-        cursor.byte(b':')?;
-        match (member, shape) {
-            (b"StreamName", _) if reading.put.name.is_none() => {
-                reading.put.name = Some(Cow::Borrowed(plain_text(cursor.string()?)?));
-            }
-            (b"StreamARN", _) if reading.put.arn.is_none() => {
-                reading.put.arn = Some(Cow::Borrowed(plain_text(cursor.string()?)?));
-            }
-            (b"Records", Shape::Batch) if reading.put.records.is_empty() => {
-                reading.records(&mut cursor)?;
-            }
-            (b"SequenceNumberForOrdering", Shape::One) if reading.put.ordering.is_none() => {
-                reading.put.ordering = Some(Cow::Borrowed(plain_text(cursor.string()?)?));
-            }
-            (name, Shape::One) => reading.json_member(name, &mut cursor, &mut one)?,
-            _ => return None,
+        match shape {
+            Shape::One => match cursor.member(ONE)? {
+                3 => once(&mut reading.put.name, cursor.text()?)?,
+                4 => once(&mut reading.put.arn, cursor.text()?)?,
+                5 => once(&mut reading.put.ordering, cursor.text()?)?,
+                member => one.read(member, &mut cursor)?,
+            },
+            Shape::Batch => match cursor.member(BATCH)? {
+                0 if reading.records.is_empty() => reading.records(&mut cursor)?,
+                1 => once(&mut reading.put.name, cursor.text()?)?,
+                2 => once(&mut reading.put.arn, cursor.text()?)?,
+                _ => return None,
+            },
         }
         if !cursor.either(b',', b'}')? {
             break;
         }
     }
-    cursor.space();
-    if cursor.at != body.len() {
+    if !cursor.is_at_end() {
         return None;
     }
     if shape == Shape::One {
@@ -337,41 +270,49 @@ impl Count {
 
 #[inline]
 fn cbor_text<'a>(cursor: &mut Cbor<'a>) -> Option<&'a str> {
+    std::str::from_utf8(cbor_name(cursor)?).ok()
+}
+
+/// The bytes of a text; what they are compared with is UTF-8.
+#[inline]
+fn cbor_name<'a>(cursor: &mut Cbor<'a>) -> Option<&'a [u8]> {
     match cursor.head().ok()? {
-        Head::Text(Length::Definite(length)) => std::str::from_utf8(cursor.take(length).ok()?).ok(),
+        Head::Text(Length::Definite(length)) => cursor.take(length).ok(),
         _ => None,
     }
 }
 
-impl<'a> Reading<'a> {
+impl<'a> Members<'a> {
     #[inline]
-    fn cbor_member(name: &str, cursor: &mut Cbor<'a>, members: &mut Members<'a>) -> Option<()> {
+    fn read_cbor(&mut self, name: &[u8], cursor: &mut Cbor<'a>) -> Option<()> {
         match name {
-            "Data" if members.data.is_none() => {
+            b"Data" if self.data.is_none() => {
                 let Head::Bytes(Length::Definite(length)) = cursor.head().ok()? else {
                     return None;
                 };
-                members.data = Some(Data::Borrowed(cursor.take(length).ok()?));
+                self.data = Some(RecordData::bytes(cursor.take(length).ok()?));
             }
-            "PartitionKey" if members.key.is_none() => members.key = Some(cbor_text(cursor)?),
-            "ExplicitHashKey" if members.hash.is_none() => {
-                members.hash = Some(cbor_text(cursor)?.parse().ok()?);
+            b"PartitionKey" if self.key.is_none() => self.key = Some(cbor_text(cursor)?),
+            b"ExplicitHashKey" if self.hash.is_none() => {
+                self.hash = Some(cbor_text(cursor)?.parse().ok()?);
             }
             _ => return None,
         }
         Some(())
     }
+}
 
+impl<'a> Reading<'a> {
     fn cbor_records(&mut self, cursor: &mut Cbor<'a>) -> Option<()> {
         let Head::List(length) = cursor.head().ok()? else { return None };
         let mut left = Count::of(length);
-        self.put.records.reserve(RECORDS_MAX);
+        self.records.reserve(RECORDS_MAX);
         while left.more(cursor)? {
             let Head::Map(length) = cursor.head().ok()? else { return None };
             let (mut pairs, mut members) = (Count::of(length), Members::default());
             while pairs.more(cursor)? {
-                let name = cbor_text(cursor)?;
-                Self::cbor_member(name, cursor, &mut members)?;
+                let name = cbor_name(cursor)?;
+                members.read_cbor(name, cursor)?;
             }
             self.push(members)?;
         }
@@ -382,25 +323,21 @@ impl<'a> Reading<'a> {
 /// The body as SDKs write it in CBOR; none for anything else.
 pub fn fast_cbor(body: &[u8], shape: Shape) -> Option<Put<'_>> {
     let mut cursor = Cbor::new(body);
-    let mut reading = Reading::new(0);
+    let mut reading = Reading::default();
     let mut one = Members::default();
     let Head::Map(length) = cursor.head().ok()? else { return None };
     let mut pairs = Count::of(length);
     while pairs.more(&mut cursor)? {
-        match (cbor_text(&mut cursor)?, shape) {
-            ("StreamName", _) if reading.put.name.is_none() => {
-                reading.put.name = Some(Cow::Borrowed(cbor_text(&mut cursor)?));
-            }
-            ("StreamARN", _) if reading.put.arn.is_none() => {
-                reading.put.arn = Some(Cow::Borrowed(cbor_text(&mut cursor)?));
-            }
-            ("Records", Shape::Batch) if reading.put.records.is_empty() => {
+        match (cbor_name(&mut cursor)?, shape) {
+            (b"StreamName", _) => once(&mut reading.put.name, cbor_text(&mut cursor)?)?,
+            (b"StreamARN", _) => once(&mut reading.put.arn, cbor_text(&mut cursor)?)?,
+            (b"Records", Shape::Batch) if reading.records.is_empty() => {
                 reading.cbor_records(&mut cursor)?;
             }
-            ("SequenceNumberForOrdering", Shape::One) if reading.put.ordering.is_none() => {
-                reading.put.ordering = Some(Cow::Borrowed(cbor_text(&mut cursor)?));
+            (b"SequenceNumberForOrdering", Shape::One) => {
+                once(&mut reading.put.ordering, cbor_text(&mut cursor)?)?;
             }
-            (name, Shape::One) => Reading::cbor_member(name, &mut cursor, &mut one)?,
+            (name, Shape::One) => one.read_cbor(name, &mut cursor)?,
             _ => return None,
         }
     }
@@ -452,7 +389,14 @@ pub fn exact(body: &[u8], shape: Shape, encoding: Encoding) -> Result<Put<'stati
             (put, records)
         }
     };
+    put.records = Records::Owned(sound(records, shape)?);
+    Ok(put)
+}
+
+/// The records of a call, within their limits.
+fn sound(records: Vec<PutEntryInput>, shape: Shape) -> Result<Vec<Owned>, Problem> {
     let mut size = 0;
+    let mut sound = Vec::with_capacity(records.len());
     for (index, record) in records.into_iter().enumerate() {
         let member = |name: &str| match shape {
             Shape::One => name.to_string(),
@@ -465,10 +409,7 @@ pub fn exact(body: &[u8], shape: Shape, encoding: Encoding) -> Result<Put<'stati
         let hash = record.explicit_hash_key.as_deref();
         let hash = hash.map(|hash| constraint::hash_key(hash, &member("explicitHashKey")));
         size += key.len() + data.len();
-        let start = put.decoded.len();
-        put.decoded.extend_from_slice(&data);
-        let data = Data::Decoded(start..put.decoded.len());
-        put.records.push(Place { key: Cow::Owned(key), hash: hash.transpose()?, data });
+        sound.push(Owned { key, hash: hash.transpose()?, data });
     }
     if size > CALL_BYTES_MAX {
         return Err(invalid(format!(
@@ -476,7 +417,7 @@ pub fn exact(body: &[u8], shape: Shape, encoding: Encoding) -> Result<Put<'stati
              and partition keys, and these are {size}; send the rest in another call"
         )));
     }
-    Ok(put)
+    Ok(sound)
 }
 
 #[cfg(test)]

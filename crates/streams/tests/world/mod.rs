@@ -7,7 +7,7 @@ use alluvium_log::{Invocation, Journal, JournalOptions};
 use alluvium_store::records::memory::MemoryRecords;
 use alluvium_streams::{
     Arrivals, DataStreams, DataStreamsOptions, DataStreamsParts, GetOutcome, NewStream, PutEntry,
-    PutOutcome, PutResult, Record, StartingPosition, Stream, StreamMode, recovery,
+    PutOutcome, PutResult, Record, RecordData, StartingPosition, Stream, StreamMode, recovery,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -109,7 +109,7 @@ pub fn provisioned(name: &str, shards: u32) -> NewStream {
 }
 
 pub fn entry<'a>(partition_key: &'a str, data: &'a [u8]) -> PutEntry<'a> {
-    PutEntry { partition_key, explicit_hash_key: None, data }
+    PutEntry { partition_key, explicit_hash_key: None, data: RecordData::bytes(data) }
 }
 
 pub fn call(id: u8) -> Invocation {
@@ -127,11 +127,11 @@ pub async fn put(
 
 /// The shard and the sequence number of each record that is done.
 pub fn done(outcome: &PutOutcome) -> Vec<(String, String)> {
-    let of = |result: &PutResult| match result {
-        PutResult::Done { shard, sequence } => (shard.to_string(), sequence.to_string()),
+    let of = |result: PutResult<'_>| match result {
+        PutResult::Done { shard, sequence, .. } => (shard.to_string(), sequence.to_string()),
         PutResult::Throttled { message, .. } => panic!("{message}"),
     };
-    outcome.records.iter().map(of).collect()
+    outcome.results().map(of).collect()
 }
 
 pub fn texts(records: &[Record]) -> Vec<String> {

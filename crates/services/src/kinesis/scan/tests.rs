@@ -2,6 +2,7 @@
 
 use super::*;
 use alluvium_wire::cbor;
+use base64_simd::STANDARD;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -66,13 +67,21 @@ fn cbor_batch(records: &[(&str, Option<&str>, &[u8])], open: bool) -> Vec<u8> {
 type Plain = (String, Option<u128>, Vec<u8>);
 
 fn plain(put: &Put<'_>) -> Vec<Plain> {
-    put.entries()
-        .map(|entry| (entry.key.to_string(), entry.hash.map(|hash| hash.0), entry.data.to_vec()))
-        .collect()
+    let plain = |entry: &PutEntry<'_>| {
+        let mut data = Vec::new();
+        entry.data.append_to(&mut data)?;
+        Some((entry.partition_key.to_string(), entry.explicit_hash_key.map(|hash| hash.0), data))
+    };
+    put.entries().iter().map(|entry| plain(entry).expect("it is base64")).collect()
 }
 
+/// Why a body is refused, as the service finds it.
 fn code(body: &[u8], shape: Shape, encoding: Encoding) -> String {
-    read(body, shape, encoding).unwrap_err().code.into_owned()
+    let refused = read(body, shape, encoding).and_then(|put| {
+        assert!(!put.is_certain());
+        exact(body, shape, encoding)
+    });
+    refused.unwrap_err().code.into_owned()
 }
 
 #[test]
@@ -113,10 +122,22 @@ fn one_record_has_its_members_beside_the_streams() {
 fn escapes_take_the_exact_way_to_the_same_records() {
     let body =
         br#"{"StreamName":"\u0073","Records":[{"Data":"\/\/\/\/","PartitionKey":"\u00e9"}]}"#;
-    assert_eq!(fast(body, Shape::Batch), None);
+    assert!(fast(body, Shape::Batch).is_none());
     let put = read(body, Shape::Batch, JSON).unwrap();
     assert_eq!(put.stream().name, Some("s"));
     assert_eq!(plain(&put), [("é".into(), None, vec![255; 3])]);
+}
+
+#[test]
+fn base64_is_left_to_be_found_wrong_and_then_refused_as_by_the_exact_way() {
+    for data in ["YQ=", "Y", "Y!==", "====", "YQ==YQ==", "YQ\\"] {
+        let body =
+            format!(r#"{{"StreamName":"s","Records":[{{"Data":"{data}","PartitionKey":"k"}}]}}"#);
+        let put = fast(body.as_bytes(), Shape::Batch).unwrap();
+        assert!(!put.is_certain());
+        assert_eq!(put.entries()[0].data.append_to(&mut Vec::new()), None, "{data}");
+        assert_eq!(code(body.as_bytes(), Shape::Batch, JSON), "SerializationException", "{data}");
+    }
 }
 
 #[test]
