@@ -102,7 +102,14 @@ impl Shard {
 
 /// The open shards, to find the one of a hash key.
 #[derive(Debug, Clone, Default)]
-pub struct Routing(Vec<(HashRange, ShardId, LaneId)>);
+pub struct Routing {
+    routes: Vec<(HashRange, ShardId, LaneId)>,
+    /// Where they begin.
+    starts: Vec<HashKey>,
+}
+
+/// So few are compared with one after another: a hash makes each branch of a search a guess.
+const COMPARED_MAX: usize = 16;
 
 impl Routing {
     /// Of these shards.
@@ -110,25 +117,58 @@ impl Routing {
         let open = shards.iter().filter(|shard| shard.is_open());
         let mut routes: Vec<_> = open.map(|shard| (shard.range, shard.id, shard.lane)).collect();
         routes.sort_unstable_by_key(|(range, ..)| range.start);
-        Self(routes)
+        let starts = routes.iter().map(|(range, ..)| range.start).collect();
+        Self { routes, starts }
     }
 
     /// The index of a hash key's shard in [`Self::routes`].
     pub fn find(&self, key: HashKey) -> Option<usize> {
-        let after = self.0.partition_point(|(range, ..)| range.start <= key);
-        let index = after.checked_sub(1)?;
-        self.0[index].0.contains(key).then_some(index)
+        let after = if self.starts.len() <= COMPARED_MAX {
+            self.starts.iter().map(|start| usize::from(*start <= key)).sum()
+        } else {
+            self.starts.partition_point(|start| *start <= key)
+        };
+        let index = usize::checked_sub(after, 1)?;
+        self.routes[index].0.contains(key).then_some(index)
     }
 
     /// The open shards, in order of their ranges.
     pub fn routes(&self) -> &[(HashRange, ShardId, LaneId)] {
-        &self.0
+        &self.routes
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash_key::even_ranges;
+    use alluvium_base::SequenceNumber;
+
+    #[test]
+    fn the_ends_of_every_range_are_found_among_few_and_many() {
+        for count in [1, 2, 5, COMPARED_MAX, COMPARED_MAX + 1, 100] {
+            let shard = |(number, range)| Shard {
+                id: ShardId(number),
+                lane: LaneId(number),
+                parent: None,
+                adjacent_parent: None,
+                range,
+                opened_ms: 0,
+                starting: SequenceNumber::ZERO,
+                closed: None,
+            };
+            let shards: Vec<_> = (0..).zip(even_ranges(count as u32)).map(shard).collect();
+            let routing = Routing::of(&shards);
+            for (index, (range, id, _)) in routing.routes().iter().enumerate() {
+                assert_eq!(*id, ShardId(index as u64));
+                assert_eq!(routing.find(range.start), Some(index));
+                assert_eq!(routing.find(range.end), Some(index));
+            }
+            // A space with a hole.
+            let routing = Routing::of(&shards[1..]);
+            assert_eq!(routing.find(HashKey(0)), None);
+        }
+    }
 
     #[test]
     fn shard_ids_of_other_forms_are_refused() {

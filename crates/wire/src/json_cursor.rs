@@ -57,7 +57,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string without escapes and control characters.
-    #[inline]
+    #[inline(always)]
     pub fn text(&mut self) -> Option<&'a str> {
         self.byte(b'"')?;
         let rest = self.body.get(self.at..)?;
@@ -69,8 +69,9 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(&rest[..length]).ok()
     }
 
-    /// Which of these names is next, as a member of an object: it and its colon are passed.
-    #[inline]
+    /// Which of these names is next, as a member of an object: it and its colon are passed. Always
+    /// inlined, so that names are compared as the numbers they are and not by calls.
+    #[inline(always)]
     pub fn member<const N: usize>(&mut self, names: [&'static [u8]; N]) -> Option<usize> {
         self.byte(b'"')?;
         let rest = self.body.get(self.at..)?;
