@@ -1,7 +1,7 @@
 //! The lake: where tables are loaded and commits begin.
 
 use crate::activity::Activity;
-use crate::catalog::{Catalog, CatalogError, TableRecord};
+use crate::catalog::{Catalog, CatalogError, Found, TableRecord};
 use crate::claims::FileClaims;
 use crate::commit::Committers;
 use crate::delta::PositionCache;
@@ -147,6 +147,9 @@ pub(crate) struct Inner {
     pub(crate) other_references: Cache<String, bool>,
 }
 
+/// How often a table is loaded again because it changed meanwhile.
+const LOADS_MAX: usize = 4;
+
 /// Commits to one table wait while this lives.
 #[derive(Debug)]
 #[must_use]
@@ -227,9 +230,22 @@ impl Lake {
         self.inner.positions.read(&self.inner.parquet, delete).await
     }
 
-    /// A table as it is now.
+    /// A table as it is now. Once this has answered, no file that the metadata names is removed while
+    /// the metadata is held (I6).
     pub async fn load(&self, id: TableId) -> Result<Arc<LoadedTable>, LoadError> {
-        let found = self.inner.catalog.find_table(id).await?;
+        let mut found = self.inner.catalog.find_table(id).await?;
+        for _ in 0..LOADS_MAX {
+            let loaded = self.load_found(found).await?;
+            found = self.inner.catalog.find_table(id).await?;
+            if found.version == loaded.record_version {
+                return Ok(loaded);
+            }
+            // It changed before its metadata was held: what that named may be gone already.
+        }
+        self.load_found(found).await
+    }
+
+    async fn load_found(&self, found: Found<TableRecord>) -> Result<Arc<LoadedTable>, LoadError> {
         let Some(location) = found.value.metadata_location.clone() else {
             let name = format!("{}.{}", found.value.namespace, found.value.name);
             return Err(LoadError::NoMetadata(name));
