@@ -5,10 +5,11 @@ use super::request::Layout;
 use super::sorting::sorted;
 use crate::{Upkeep, UpkeepError};
 use alluvium_base::kill_point;
-use alluvium_lake::commit::Origin;
+use alluvium_lake::commit::{Moved, Origin};
 use alluvium_lake::write::{FileOrder, PendingFile, TableWriter, WriteOptions, publish};
 use alluvium_query::{QueryError, ScanPlan, TableScan};
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::UInt32Type;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
 use iceberg::spec::DataFile;
@@ -20,6 +21,8 @@ use tokio::sync::mpsc;
 const BATCHES_AHEAD: usize = 2;
 /// Files that are published side by side.
 const PUBLISHED_AT_ONCE: usize = 2;
+/// Sorted rows that are tracked: 4 bytes each (I8).
+const TRACKED_ROWS_MAX: u64 = 16_000_000;
 /// Input files that are looked into for Bloom filters.
 const BLOOM_FILES: usize = 4;
 
@@ -27,8 +30,8 @@ const BLOOM_FILES: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Copied {
     pub(super) files: Vec<DataFile>,
-    /// By path, if rows were copied in order.
-    pub(super) from: Option<HashMap<String, Origin>>,
+    /// Where rows are from and went to, if that is known.
+    pub(super) moved: Option<Moved>,
 }
 
 /// How files of a rewrite are written.
@@ -48,18 +51,27 @@ impl Copying<'_> {
         first_part: usize,
     ) -> Result<Copied, UpkeepError> {
         let metadata = &self.contents.table.metadata;
-        let threads = self.upkeep.options().threads.max(1);
-        let in_order = matches!(**self.layout, Layout::AsCame);
-        let partitions = if in_order { 1 } else { threads };
+        let expected: u64 = part.files.iter().map(|file| file.data().record_count()).sum();
+        let sorts = !matches!(**self.layout, Layout::AsCame);
+        let tracked = !sorts || expected <= TRACKED_ROWS_MAX;
+        // One reads in order; where that is of no use, several read side by side.
+        let partitions = if tracked { 1 } else { self.upkeep.options().threads.max(1) };
         let scan = self.upkeep.scanner().scan(metadata, part, partitions).await?;
         let mut writer = TableWriter::new(metadata, self.options(part, first_part).await?)?;
         let expected = rows_left(part, &scan);
-        let mut rows = self.read(&scan)?;
+        let columns: Vec<usize> = (0..scan.plan.schema().fields().len()).collect();
+        let mut batches = self.read(&scan)?;
+        let mut order = (sorts && tracked).then(|| Order::new(expected));
         let (mut files, mut count) = (Vec::new(), 0u64);
-        while let Some(batch) = rows.recv().await {
+        while let Some(batch) = batches.recv().await {
             let batch = batch?;
             count += batch.num_rows() as u64;
-            writer.write(&batch)?;
+            if let Some(order) = &mut order {
+                order.take(&batch);
+            }
+            // Without the key and the number of sorted rows.
+            let rows = batch.project(&columns).map_err(|e| internal(&e))?;
+            writer.write(&rows)?;
             self.publish(writer.take_finished(), &mut files).await?;
             tokio::task::yield_now().await;
         }
@@ -71,9 +83,13 @@ impl Copying<'_> {
                  read and {written} written"
             )));
         }
-        let from = (in_order && !scan.by_equality && is_one_place(metadata, part, &files))
-            .then(|| origins(part, &scan));
-        Ok(Copied { files, from })
+        let known = tracked && !scan.by_equality && is_one_place(metadata, part, &files);
+        let moved = known.then(|| {
+            let to = files.iter().map(|f| (f.file_path().to_string(), f.record_count()));
+            let (from, order) = (origins(part, &scan), order.map(|order| order.written));
+            Moved { from, order, to: to.collect() }
+        });
+        Ok(Copied { files, moved })
     }
 
     async fn options(
@@ -112,17 +128,12 @@ impl Copying<'_> {
                 sorted(Arc::clone(&scan.plan), Arc::clone(self.layout))?
             }
         };
-        let columns: Vec<usize> = (0..scan.plan.schema().fields().len()).collect();
         let stream = execute_stream(plan, Arc::clone(&scan.context));
         let mut stream = stream.map_err(|e| UpkeepError::from(QueryError::from(e)))?;
         let (send, receive) = mpsc::channel(BATCHES_AHEAD);
         tokio::spawn(async move {
             while let Some(batch) = stream.next().await {
                 let batch = batch.map_err(|e| UpkeepError::from(QueryError::from(e)));
-                let batch = batch.and_then(|batch| {
-                    // Without the key by which rows were sorted.
-                    batch.project(&columns).map_err(|e| UpkeepError::Internal(e.to_string()))
-                });
                 let failed = batch.is_err();
                 if send.send(batch).await.is_err() || failed {
                     return;
@@ -144,6 +155,35 @@ impl Copying<'_> {
         kill_point("compaction-file-written");
         files.extend(pending.into_iter().map(|file| file.data_file));
         Ok(())
+    }
+}
+
+fn internal(error: &dyn std::fmt::Display) -> UpkeepError {
+    UpkeepError::Internal(error.to_string())
+}
+
+/// Where sorted rows went.
+struct Order {
+    /// By the number of a row as it was read.
+    written: Vec<u32>,
+    next: u32,
+}
+
+impl Order {
+    fn new(rows: u64) -> Self {
+        Self { written: vec![0; usize::try_from(rows).unwrap_or(0)], next: 0 }
+    }
+
+    /// Takes the numbers of rows that are written next: the last column.
+    fn take(&mut self, batch: &RecordBatch) {
+        let Some(last) = batch.columns().last() else { return };
+        let Some(numbers) = last.as_primitive_opt::<UInt32Type>() else { return };
+        for number in numbers.values() {
+            if let Some(written) = self.written.get_mut(*number as usize) {
+                *written = self.next;
+            }
+            self.next = self.next.wrapping_add(1);
+        }
     }
 }
 

@@ -7,9 +7,9 @@
 //! Each group of files is read at the newest snapshot and committed by itself
 //! ([`alluvium_lake::commit::Rewrite`]), so that a lost race loses one group, and a run that ends
 //! early keeps what it did. A group that others changed meanwhile is dropped; the run goes on with
-//! the next, and the next run begins anew. Rows copied in order are tracked, so that deletes that
-//! come in between are moved with them; where rows were sorted, moved to other partitions or left
-//! out by equality deletes, such a group is dropped.
+//! the next, and the next run begins anew. Rows are tracked, so that deletes that come in between are
+//! moved with them; where they went to other partitions, were also filtered by equality deletes, or
+//! were sorted and more than 16 million, such a group is dropped.
 //!
 //! Memory is bounded by [`crate::UpkeepOptions`]: sorts spill, and files wait on disk until they are
 //! whole. A crash leaves files that no snapshot names, and nothing else (I6). Rows are counted
@@ -30,7 +30,7 @@ mod tests;
 use crate::{Upkeep, UpkeepError, Writing};
 use alluvium_base::{TableId, kill_point};
 use alluvium_lake::TableChange;
-use alluvium_lake::commit::{Append, Moved, Rewrite};
+use alluvium_lake::commit::{Append, Rewrite};
 use alluvium_lake::storage::split_location;
 use alluvium_query::ScanPlan;
 use alluvium_store::objects::ObjectsError;
@@ -233,8 +233,6 @@ impl Run {
         };
         let copied = copying.copy(part, self.parts).await?;
         self.parts += copied.files.len();
-        let to = copied.files.iter().map(|f| (f.file_path().to_string(), f.record_count()));
-        let moved = copied.from.map(|from| Arc::new(Moved { from, to: to.collect() }));
         let spec_id = contents.table.metadata.default_partition_spec_id();
         let deletes = part.position_deletes.iter().chain(&part.equality_deletes);
         let added = match copied.files.is_empty() {
@@ -246,7 +244,7 @@ impl Run {
             removed: part.files.iter().map(|f| f.data().file_path().to_string()).collect(),
             applied: deletes.map(|f| f.data().file_path().to_string()).collect(),
             added,
-            moved,
+            moved: copied.moved.map(Arc::new),
             merged: None,
             summary: summary(),
         })

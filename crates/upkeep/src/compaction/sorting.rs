@@ -1,10 +1,11 @@
-//! Rows sorted by keys of bytes, in bounded memory: what does not fit is spilled.
+//! Rows sorted by keys of bytes, in bounded memory: what does not fit is spilled. Each row can carry
+//! its number among those that were read, so that it is found again where it went.
 
 use super::request::Layout;
 use crate::UpkeepError;
 use alluvium_lake::write::OrderKeys;
 use alluvium_query::QueryError;
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::{DataFusionError, Result};
@@ -18,11 +19,16 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// No column of a table has this name.
 const KEY: &str = "\u{0}key";
 
-/// Sorts the rows of a plan, which gets their keys as its last column.
+/// And none this.
+const NUMBER: &str = "\u{0}number";
+
+/// Sorts the rows of a plan, which gets their keys and numbers as its last columns. Numbers are those
+/// of a plan of one partition.
 pub(super) fn sorted(
     input: Arc<dyn ExecutionPlan>,
     layout: Arc<Layout>,
@@ -34,6 +40,7 @@ pub(super) fn sorted(
         columns.push((Arc::new(Column::new(field.name(), at)), field.name().clone()));
     }
     columns.push((Arc::new(Key { layout }), KEY.to_string()));
+    columns.push((Arc::new(Number::default()), NUMBER.to_string()));
     let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new(KEY, schema.fields().len()));
     let keyed = ProjectionExec::try_new(columns, input).map_err(failed)?;
     let by = PhysicalSortExpr::new(key, SortOptions::default());
@@ -93,6 +100,61 @@ impl PhysicalExpr for Key {
             .ok_or_else(|| DataFusionError::Internal("keys of rows that are not sorted".into()))?;
         let keys = keys.of(batch).map_err(|e| DataFusionError::External(Box::new(e)))?;
         Ok(ColumnarValue::Array(Arc::new(keys) as ArrayRef))
+    }
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        Vec::new()
+    }
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(self)
+    }
+    fn fmt_sql(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// The number of each row, counted as batches come: of a plan that nobody optimizes or runs twice.
+#[derive(Debug, Default)]
+struct Number {
+    next: AtomicU32,
+}
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("number")
+    }
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+impl Eq for Number {}
+impl Hash for Number {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::ptr::from_ref(self).hash(state);
+    }
+}
+
+impl PhysicalExpr for Number {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn data_type(&self, _: &Schema) -> Result<DataType> {
+        Ok(DataType::UInt32)
+    }
+    fn nullable(&self, _: &Schema) -> Result<bool> {
+        Ok(false)
+    }
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let rows = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+        let first = self.next.fetch_add(rows, Ordering::Relaxed);
+        // Past the end they begin again; so many are not tracked.
+        let numbers = (0..rows).map(|at| first.wrapping_add(at));
+        Ok(ColumnarValue::Array(Arc::new(UInt32Array::from_iter_values(numbers)) as ArrayRef))
     }
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
         Vec::new()

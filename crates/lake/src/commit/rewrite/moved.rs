@@ -1,22 +1,25 @@
-//! Where the rows of rewritten files are now: known without looking when rows were copied in order.
+//! Where the rows of rewritten files are now: known without looking when rows were copied in order,
+//! or when the order that they came into was kept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Rows of one file, copied in order.
+/// Rows of one file, read in order.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    /// The number of its first copied row among all copied rows.
+    /// The number of its first copied row among all copied rows, as they were read.
     pub first: u64,
     /// Positions that were not copied, ascending.
     pub gone: Arc<Vec<u64>>,
 }
 
-/// Where rows are that were copied in order from some files to others.
+/// Where rows are that were copied from some files to others.
 #[derive(Debug, Clone, Default)]
 pub struct Moved {
     /// By the path of the file that they came from.
     pub from: HashMap<String, Origin>,
+    /// By the number of a row as it was read its number as it was written, if rows were sorted.
+    pub order: Option<Vec<u32>>,
     /// The files that they went to, in order, with their rows.
     pub to: Vec<(String, u64)>,
 }
@@ -28,6 +31,9 @@ impl Moved {
         let origin = self.from.get(path)?;
         let Err(before) = origin.gone.binary_search(&position) else { return Some(None) };
         let mut number = origin.first + (position - before as u64);
+        if let Some(order) = &self.order {
+            number = u64::from(*order.get(usize::try_from(number).ok()?)?);
+        }
         for (path, rows) in &self.to {
             if number < *rows {
                 return Some(Some((path, number)));
@@ -48,15 +54,24 @@ mod tests {
         fn every_copied_row_is_found_where_it_went(
             files in proptest::collection::vec(proptest::collection::vec(any::<bool>(), 0..20), 1..6),
             cut in 1..15u64,
+            shuffle in proptest::option::of(1..1000usize),
         ) {
             let mut moved = Moved::default();
-            let mut rows = Vec::new();
+            let mut rows: Vec<(String, u64)> = Vec::new();
             for (at, file) in files.iter().enumerate() {
                 let gone: Vec<u64> = (0..file.len() as u64).filter(|p| !file[*p as usize]).collect();
                 let origin = Origin { first: rows.len() as u64, gone: Arc::new(gone) };
                 moved.from.insert(at.to_string(), origin);
                 let kept = (0..file.len() as u64).filter(|p| file[*p as usize]);
                 rows.extend(kept.map(|p| (at.to_string(), p)));
+            }
+            if let Some(by) = shuffle {
+                let mut numbers: Vec<usize> = (0..rows.len()).collect();
+                numbers.sort_by_key(|number| (number * by) % 17);
+                let mut order = vec![0; rows.len()];
+                numbers.iter().enumerate().for_each(|(now, was)| order[*was] = now as u32);
+                rows = numbers.iter().map(|was| rows[*was].clone()).collect();
+                moved.order = Some(order);
             }
             let parts: Vec<_> = rows.chunks(cut as usize).collect();
             moved.to = parts.iter().enumerate()

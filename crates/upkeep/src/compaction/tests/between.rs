@@ -73,10 +73,39 @@ async fn keys_that_were_staged_before_a_rewrite_find_the_rows_after_it() {
 }
 
 #[tokio::test]
-async fn a_delete_among_sorted_rows_drops_the_rewrite_and_the_next_one_has_it() {
-    let mut bench = Bench::new(Shape { order: vec![3], ..Shape::default() }).await;
-    bench.insert(0..10).await;
-    bench.insert(10..20).await;
+async fn deletes_in_between_find_rows_that_were_sorted() {
+    for strategy in [Strategy::Sort, Strategy::ZOrder] {
+        let mut bench = Bench::new(Shape { order: vec![3], ..Shape::default() }).await;
+        for from in [0, 10] {
+            let rows: Vec<_> = (from..from + 10)
+                .map(|id| (RowOperation::Insert, row(id, (id * 7 % 11) as i32)))
+                .collect();
+            bench.apply(&rows).await;
+        }
+        bench.apply(&[(RowOperation::Delete, row(2, 0))]).await;
+        let pending = bench.copied(&Compaction { strategy, ..all() }).await;
+        bench.apply(&[(RowOperation::Delete, row(3, 0)), (RowOperation::Update, row(14, 1))]).await;
+        let rows = bench.rows().await;
+        assert_eq!(rows.len(), 18);
+        pending.commit().await.unwrap();
+        assert_eq!(bench.rows().await, rows);
+        assert_eq!(bench.files().await.1, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_delete_of_rows_that_moved_to_other_partitions_drops_the_rewrite() {
+    let mut bench = two_files().await;
+    let spec = UnboundPartitionSpec::builder()
+        .add_partition_field(2, "region", Transform::Identity)
+        .unwrap()
+        .build();
+    let updates = vec![
+        iceberg::TableUpdate::AddSpec { spec },
+        iceberg::TableUpdate::SetDefaultSpec { spec_id: -1 },
+    ];
+    let change = TableChange::update(Vec::new(), updates);
+    bench.lake.commit(bench.table.id, change).await.unwrap();
     let pending = bench.copied(&all()).await;
     bench.apply(&[(RowOperation::Delete, row(3, 0))]).await;
     let (rows, files) = (bench.rows().await, bench.files().await.0.len());

@@ -1,6 +1,7 @@
 //! Rows before and after, and what comes in between.
 
 mod between;
+mod equality;
 mod layouts;
 mod model;
 mod refusals;
@@ -22,8 +23,8 @@ use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt as _;
 use iceberg::TableIdent;
 use iceberg::spec::{
-    FormatVersion, NestedField, NullOrder, PrimitiveType, Schema, SortDirection, SortField,
-    SortOrder, Transform, Type, UnboundPartitionSpec,
+    DataContentType, FormatVersion, NestedField, NullOrder, PrimitiveType, Schema, SortDirection,
+    SortField, SortOrder, Transform, Type, UnboundPartitionSpec,
 };
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Compaction beside writers, against a model of the rows.
 
 use super::{
-    Bench, Pending, RowOperation, Shape, Transform, UpkeepError, Value, all, compact, preview, row,
-    sorted,
+    Bench, Duration, Lake, LakeOptions, Pending, RowOperation, Shape, Transform, Upkeep,
+    UpkeepError, UpkeepOptions, Value, all, compact, preview, row, sorted,
 };
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Cases;
@@ -90,4 +90,50 @@ proptest! {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(run(steps, shape));
     }
+}
+
+/// Two processes over one catalog: nothing but the records decides who was first.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_and_rewrites_of_two_lakes_race_and_every_row_is_right() {
+    let mut bench = Bench::new(Shape::default()).await;
+    let options = LakeOptions { commit_interval: Duration::ZERO, ..LakeOptions::default() };
+    let other = Lake::new(bench.lake.catalog().clone(), options);
+    let directory = tempfile::tempdir().unwrap();
+    let upkeep = Upkeep::new(other, UpkeepOptions::new(directory.path().join("spill"))).unwrap();
+    let table = bench.table.id;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let rewrites = tokio::spawn(async move {
+        let mut landed = 0;
+        while !*stopped.borrow() {
+            match compact(&upkeep, table, &all()).await {
+                Ok(report) => landed += report.snapshots.len(),
+                Err(error) if error.is_passing() => {}
+                Err(error) => panic!("{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+        landed
+    });
+    let mut model: BTreeMap<i64, i32> = BTreeMap::new();
+    for step in 0..30 {
+        let ids = (0..6).map(|n| (step * 5 + n * 7) % 40);
+        let changes: Vec<_> = ids
+            .map(|id| match (id + step) % 4 {
+                0 => (RowOperation::Delete, row(id, 0)),
+                _ => (RowOperation::Update, row(id, step as i32)),
+            })
+            .collect();
+        bench.apply(&changes).await;
+        for (operation, record) in changes {
+            let id = record["id"].as_i64().unwrap();
+            match operation {
+                RowOperation::Delete => model.remove(&id),
+                _ => model.insert(id, step as i32),
+            };
+        }
+    }
+    stop.send(true).unwrap();
+    rewrites.await.unwrap();
+    let expected: Vec<Value> = model.iter().map(|(id, value)| row(*id, *value)).collect();
+    assert_eq!(bench.rows().await, expected);
 }
