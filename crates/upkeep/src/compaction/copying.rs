@@ -214,7 +214,7 @@ fn origins(part: &ScanPlan, scan: &TableScan) -> HashMap<String, Origin> {
     let mut from = HashMap::new();
     for (file, gone) in part.files.iter().zip(&scan.gone) {
         let rows = file.data().record_count();
-        let origin = Origin { first, gone: Arc::clone(gone) };
+        let origin = Origin { first, rows, gone: Arc::clone(gone) };
         first += rows - gone.partition_point(|position| *position < rows) as u64;
         from.insert(file.data().file_path().to_string(), origin);
     }

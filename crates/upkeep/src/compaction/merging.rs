@@ -68,9 +68,15 @@ impl Run {
         let (spec_id, partition) = first.partition();
         let within = contents.files.files.iter().filter(|f| f.partition() == (spec_id, partition));
         let live: HashSet<&str> = within.map(|file| file.data().file_path()).collect();
+        let all = contents.files.files.iter().map(|file| file.data().file_path());
+        let all: HashSet<&str> = all.collect();
         let mut positions: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for delete in group {
             let gone = self.upkeep.scanner().positions(delete).await?;
+            if gone.keys().any(|path| all.contains(&**path) && !live.contains(&**path)) {
+                // It names a file of another partition, to which it does not apply: left as it is.
+                return Ok(());
+            }
             for (path, list) in gone.iter().filter(|(path, _)| live.contains(path.as_str())) {
                 positions.entry(path.clone()).or_default().extend(list);
             }

@@ -4,9 +4,9 @@
 //! - `contents`: the table's files as they are; `copying`: their rows into new files, sorted by
 //!   `sorting` where the table has an order; `merging`: many position delete files into one.
 //!
-//! Each group of files is read at the newest snapshot and committed by itself
-//! ([`alluvium_lake::commit::Rewrite`]), so that a lost race loses one group, and a run that ends
-//! early keeps what it did. A group that others changed meanwhile is dropped; the run goes on with
+//! A group of files is of one partition. Each, or some small ones together, is read at the newest
+//! snapshot and committed by itself ([`alluvium_lake::commit::Rewrite`]), so that a lost race loses
+//! one, and a run that ends early keeps what it did. A group that others changed meanwhile is dropped; the run goes on with
 //! the next, and the next run begins anew. Rows are tracked, so that deletes that come in between are
 //! moved with them; where they went to other partitions, were also filtered by equality deletes, or
 //! were sorted and more than 16 million, such a group is dropped.
@@ -32,14 +32,14 @@ use alluvium_base::{TableId, kill_point};
 use alluvium_lake::TableChange;
 use alluvium_lake::commit::{Append, Rewrite};
 use alluvium_lake::storage::split_location;
-use alluvium_query::ScanPlan;
+use alluvium_query::{LiveFile, ScanPlan};
 use alluvium_store::objects::ObjectsError;
 use contents::Contents;
 use copying::Copying;
 use plan::Policy;
 use request::Layout;
 pub use request::{Compaction, Strategy};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// What a compaction did.
@@ -94,17 +94,10 @@ pub async fn preview(
         return Ok(CompactionPreview::default());
     };
     let (_, _, groups) = run.plan(&contents).await?;
-    let bytes: HashMap<&str, u64> = contents
-        .files
-        .files
-        .iter()
-        .map(|file| (file.data().file_path(), file.data().file_size_in_bytes()))
-        .collect();
-    let files = groups.iter().flatten();
     Ok(CompactionPreview {
         groups: groups.len() as u64,
-        files: files.clone().count() as u64,
-        bytes: files.filter_map(|path| bytes.get(path.as_str())).sum(),
+        files: groups.iter().map(|group| group.paths.len() as u64).sum(),
+        bytes: groups.iter().map(|group| group.bytes).sum(),
         delete_files: merging::plan(&contents).iter().map(|merge| merge.len() as u64).sum(),
     })
 }
@@ -120,6 +113,34 @@ pub struct CompactionPreview {
     pub bytes: u64,
     /// Position delete files that would be merged.
     pub delete_files: u64,
+}
+
+/// Groups that are committed together: a table of many partitions must not make a snapshot of each.
+const BATCH_GROUPS: usize = 100;
+/// Their bytes, so that a lost race loses little.
+const BATCH_BYTES: u64 = 256 << 20;
+
+/// Files that are rewritten together.
+struct Group {
+    paths: HashSet<String>,
+    bytes: u64,
+}
+
+/// Neighbours together, up to so many and so many bytes.
+fn batches(groups: &[Group]) -> Vec<&[Group]> {
+    let mut batches = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (at, group) in groups.iter().enumerate() {
+        if at > start && (at - start == BATCH_GROUPS || bytes + group.bytes > BATCH_BYTES) {
+            batches.push(&groups[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += group.bytes;
+    }
+    if start < groups.len() {
+        batches.push(&groups[start..]);
+    }
+    batches
 }
 
 /// One compaction under way.
@@ -150,12 +171,10 @@ impl Run {
         let (layout, policy, groups) = self.plan(&contents).await?;
         drop(contents);
         let layout = Arc::new(layout);
-        for (number, group) in groups.iter().enumerate() {
-            if number >= self.request.groups_max {
-                self.report.groups_left = (groups.len() - number) as u64;
-                break;
-            }
-            match self.rewrite(&layout, &policy, group).await {
+        let count = groups.len().min(self.request.groups_max);
+        self.report.groups_left = (groups.len() - count) as u64;
+        for batch in batches(&groups[..count]) {
+            match self.rewrite(&layout, &policy, batch).await {
                 Ok(()) => {}
                 Err(UpkeepError::Conflict(reason)) => {
                     tracing::info!(table = %self.table, "a rewrite was dropped: {reason}");
@@ -175,85 +194,90 @@ impl Run {
     }
 
     /// Groups of paths that are worth rewriting together.
-    async fn plan(
-        &self,
-        contents: &Contents,
-    ) -> Result<(Layout, Policy, Vec<HashSet<String>>), UpkeepError> {
+    async fn plan(&self, contents: &Contents) -> Result<(Layout, Policy, Vec<Group>), UpkeepError> {
         let metadata = &contents.table.metadata;
         let layout = self.request.layout(metadata)?;
         let policy = self.request.policy(metadata, &layout);
         let candidates = contents.candidates(&self.upkeep).await?;
         let path = |at: &usize| contents.files.files[*at].data().file_path().to_string();
         let groups = plan::plan(&candidates, &policy);
-        let groups = groups.iter().map(|group| group.iter().map(path).collect()).collect();
-        Ok((layout, policy, groups))
+        let groups = groups.iter().map(|group| Group {
+            bytes: group.iter().map(|at| candidates[*at].size_bytes).sum(),
+            paths: group.iter().map(path).collect(),
+        });
+        Ok((layout, policy, groups.collect()))
     }
 
-    /// Rewrites one group of files, as they are now.
+    /// Rewrites some groups of files, as they are now.
     async fn rewrite(
         &mut self,
         layout: &Arc<Layout>,
         policy: &Policy,
-        group: &HashSet<String>,
+        batch: &[Group],
     ) -> Result<(), UpkeepError> {
         let Some(contents) = Contents::load(&self.upkeep, self.table, None).await? else {
             return Ok(());
         };
-        let part = contents.part(&self.upkeep, group).await?;
-        if part.files.len() < group.len() {
-            return Err(UpkeepError::Conflict("files of a group are gone".into()));
+        let mut parts = Vec::with_capacity(batch.len());
+        for group in batch {
+            let part = contents.part(&self.upkeep, &group.paths).await?;
+            if part.files.len() < group.paths.len() {
+                return Err(UpkeepError::Conflict("files of a group are gone".into()));
+            }
+            parts.push(part);
         }
-        match self.copy(&contents, layout, policy, &part).await {
+        match self.copy(&contents, layout, policy, &parts).await {
             Ok(rewrite) => {
                 kill_point("compaction-before-commit");
-                self.replace(&part, rewrite).await
+                self.replace(&parts, rewrite).await
             }
             // Either the store does not answer, or files are not there any more.
             Err(error @ UpkeepError::Unavailable(_)) => {
-                Err(missing(&self.upkeep, &part).await.unwrap_or(error))
+                Err(missing(&self.upkeep, &parts).await.unwrap_or(error))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Copies the rows of a group into new files.
+    /// Copies the rows of groups into new files.
     async fn copy(
         &mut self,
         contents: &Contents,
         layout: &Arc<Layout>,
         policy: &Policy,
-        part: &ScanPlan,
+        parts: &[ScanPlan],
     ) -> Result<Rewrite, UpkeepError> {
-        let copying = Copying {
-            upkeep: &self.upkeep,
-            contents,
-            layout,
-            target_bytes: policy.target_bytes,
-            file_prefix: self.writing.file_prefix(),
-        };
-        let copied = copying.copy(part, self.parts).await?;
-        self.parts += copied.files.len();
-        let spec_id = contents.table.metadata.default_partition_spec_id();
-        let deletes = part.position_deletes.iter().chain(&part.equality_deletes);
-        let added = match copied.files.is_empty() {
-            true => Vec::new(),
-            false => vec![Append { spec_id, files: copied.files }],
-        };
-        Ok(Rewrite {
-            sequence_number: contents.sequence_number,
-            removed: part.files.iter().map(|f| f.data().file_path().to_string()).collect(),
-            applied: deletes.map(|f| f.data().file_path().to_string()).collect(),
-            added,
-            moved: copied.moved.map(Arc::new),
-            merged: None,
-            summary: summary(),
-        })
+        let sequence_number = contents.sequence_number;
+        let mut rewrite = Rewrite { sequence_number, summary: summary(), ..Rewrite::default() };
+        let mut added = Vec::new();
+        for part in parts {
+            let copying = Copying {
+                upkeep: &self.upkeep,
+                contents,
+                layout,
+                target_bytes: policy.target_bytes,
+                file_prefix: self.writing.file_prefix(),
+            };
+            let copied = copying.copy(part, self.parts).await?;
+            self.parts += copied.files.len();
+            added.extend(copied.files);
+            rewrite.moved.extend(copied.moved);
+            rewrite.removed.extend(paths(&part.files));
+            rewrite.applied.extend(paths(&part.position_deletes));
+            rewrite.applied.extend(paths(&part.equality_deletes));
+        }
+        if !added.is_empty() {
+            let spec_id = contents.table.metadata.default_partition_spec_id();
+            rewrite.added.push(Append { spec_id, files: added });
+        }
+        Ok(rewrite)
     }
 
-    /// Puts the new files of a group in the place of the old ones.
-    async fn replace(&mut self, part: &ScanPlan, rewrite: Rewrite) -> Result<(), UpkeepError> {
-        let before = part.files.iter().map(|file| file.data().file_size_in_bytes());
-        let (files_before, bytes_before) = (part.files.len() as u64, before.sum::<u64>());
+    /// Puts the new files in the place of the old ones.
+    async fn replace(&mut self, parts: &[ScanPlan], rewrite: Rewrite) -> Result<(), UpkeepError> {
+        let before = parts.iter().flat_map(|part| &part.files);
+        let bytes_before: u64 = before.clone().map(|f| f.data().file_size_in_bytes()).sum();
+        let files_before = before.count() as u64;
         let added: Vec<(u64, u64)> = rewrite
             .added
             .iter()
@@ -295,9 +319,19 @@ fn summary() -> BTreeMap<String, String> {
     BTreeMap::from([("alluvium.upkeep".to_string(), "compaction".to_string())])
 }
 
+fn paths(files: &[LiveFile]) -> impl Iterator<Item = String> {
+    files.iter().map(|file| file.data().file_path().to_string())
+}
+
 /// The first file that is missing or of another size than its manifest says.
-async fn missing(upkeep: &Upkeep, part: &ScanPlan) -> Option<UpkeepError> {
-    for file in part.files.iter().chain(&part.position_deletes).chain(&part.equality_deletes) {
+async fn missing(upkeep: &Upkeep, parts: &[ScanPlan]) -> Option<UpkeepError> {
+    let mut files: Vec<&LiveFile> = Vec::new();
+    for part in parts {
+        files.extend(&part.files);
+        files.extend(&part.position_deletes);
+        files.extend(&part.equality_deletes);
+    }
+    for file in files {
         let path = file.data().file_path();
         let (bucket, key) = split_location(path)?;
         match upkeep.lake().objects().head(bucket, key).await {

@@ -272,7 +272,7 @@ async fn is_needed(lake: &Lake, delete: &Live, files: &[(&str, i64)]) -> Result<
 
 /// Deletes that came in between, by the files that their rows went to.
 struct Aimed<'a> {
-    moved: Option<&'a Moved>,
+    moved: &'a [Moved],
     partitions: HashMap<&'a str, (i32, &'a Struct)>,
     positions: BTreeMap<&'a str, Vec<u64>>,
 }
@@ -284,12 +284,12 @@ impl<'a> Aimed<'a> {
             append.files.iter().map(move |file| (file.file_path(), place(file)))
         });
         let positions = BTreeMap::new();
-        Self { moved: rewrite.moved.as_deref(), partitions: files.collect(), positions }
+        Self { moved: &rewrite.moved, partitions: files.collect(), positions }
     }
 
     fn add(&mut self, path: &str, positions: &[u64]) -> Result<(), CommitError> {
         for position in positions {
-            let place = self.moved.and_then(|moved| moved.place(path, *position));
+            let place = self.moved.iter().find_map(|moved| moved.place(path, *position));
             let place = place.ok_or_else(|| {
                 conflict(format!("rows of '{path}' were deleted while it was rewritten"))
             })?;

@@ -45,8 +45,11 @@ impl Writing<'_> {
     }
 
     fn finish(&mut self, writer: ManifestWriter) -> Result<ManifestFile, CommitError> {
-        let manifest =
-            self.gathered.manifest(writer, self.numbers.sequence_number, "compaction-manifest-written");
+        let manifest = self.gathered.manifest(
+            writer,
+            self.numbers.sequence_number,
+            "compaction-manifest-written",
+        );
         manifest.map_err(|e| CommitError::refused(&e))
     }
 

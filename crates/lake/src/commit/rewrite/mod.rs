@@ -43,8 +43,8 @@ pub struct Rewrite {
     pub applied: HashSet<String>,
     /// Data files that have their rows, less those that were deleted.
     pub added: Vec<Append>,
-    /// Where the rows went, when that is known.
-    pub moved: Option<Arc<Moved>>,
+    /// Where the rows went, as far as that is known.
+    pub moved: Vec<Moved>,
     /// Position delete files that others take the place of.
     pub merged: Option<MergedDeletes>,
     /// Becomes part of the snapshot's summary.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub struct Origin {
     /// The number of its first copied row among all copied rows, as they were read.
     pub first: u64,
+    /// The rows that the file has, deleted ones too.
+    pub rows: u64,
     /// Positions that were not copied, ascending.
     pub gone: Arc<Vec<u64>>,
 }
@@ -29,6 +31,10 @@ impl Moved {
     /// is not known.
     pub(super) fn place(&self, path: &str, position: u64) -> Option<Option<(&str, u64)>> {
         let origin = self.from.get(path)?;
+        if position >= origin.rows {
+            // Others may delete what never was.
+            return Some(None);
+        }
         let Err(before) = origin.gone.binary_search(&position) else { return Some(None) };
         let mut number = origin.first + (position - before as u64);
         if let Some(order) = &self.order {
@@ -60,7 +66,8 @@ mod tests {
             let mut rows: Vec<(String, u64)> = Vec::new();
             for (at, file) in files.iter().enumerate() {
                 let gone: Vec<u64> = (0..file.len() as u64).filter(|p| !file[*p as usize]).collect();
-                let origin = Origin { first: rows.len() as u64, gone: Arc::new(gone) };
+                let (first, has) = (rows.len() as u64, file.len() as u64);
+                let origin = Origin { first, rows: has, gone: Arc::new(gone) };
                 moved.from.insert(at.to_string(), origin);
                 let kept = (0..file.len() as u64).filter(|p| file[*p as usize]);
                 rows.extend(kept.map(|p| (at.to_string(), p)));
@@ -77,7 +84,9 @@ mod tests {
             moved.to = parts.iter().enumerate()
                 .map(|(at, part)| (format!("new-{at}"), part.len() as u64)).collect();
             for (at, file) in files.iter().enumerate() {
-                for position in 0..file.len() as u64 {
+                let beyond = file.len() as u64;
+                prop_assert_eq!(moved.place(&at.to_string(), beyond), Some(None));
+                for position in 0..beyond {
                     let place = moved.place(&at.to_string(), position);
                     if !file[position as usize] {
                         prop_assert_eq!(place, Some(None));

@@ -133,6 +133,7 @@ async fn files_stay_in_their_partitions_and_keep_their_filters() {
     let rows = bench.rows().await;
     let report = bench.compact(&Compaction::default()).await;
     assert_eq!((report.files_before, report.files_after), (10, 2));
+    assert_eq!(report.snapshots.len(), 1, "small groups share a commit");
     assert_eq!(bench.rows().await, rows);
     let (files, _) = bench.files().await;
     for file in &files {

@@ -27,6 +27,7 @@ use iceberg::spec::{
     SortField, SortOrder, Transform, Type, UnboundPartitionSpec,
 };
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::time::Duration;
 
 pub(super) const NOW_MS: i64 = 1_790_000_000_000;
@@ -218,22 +219,23 @@ impl Bench {
         let mut run = Run::new(self.upkeep.clone(), self.table.id, request.clone());
         let contents = Contents::load(&self.upkeep, self.table.id, None).await.unwrap().unwrap();
         let (layout, policy, groups) = run.plan(&contents).await.unwrap();
-        let part = contents.part(&self.upkeep, &groups[0]).await.unwrap();
-        let rewrite = run.copy(&contents, &Arc::new(layout), &policy, &part).await.unwrap();
-        Pending { run, part, rewrite }
+        let part = contents.part(&self.upkeep, &groups[0].paths).await.unwrap();
+        let parts = vec![part];
+        let rewrite = run.copy(&contents, &Arc::new(layout), &policy, &parts).await.unwrap();
+        Pending { run, parts, rewrite }
     }
 }
 
 /// A rewrite that is about to commit.
 pub(super) struct Pending {
     run: Run,
-    part: ScanPlan,
+    parts: Vec<ScanPlan>,
     rewrite: Rewrite,
 }
 
 impl Pending {
     pub(super) async fn commit(mut self) -> Result<CompactionReport, UpkeepError> {
-        self.run.replace(&self.part, self.rewrite).await?;
+        self.run.replace(&self.parts, self.rewrite).await?;
         Ok(self.run.report)
     }
 }
