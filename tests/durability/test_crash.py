@@ -73,7 +73,7 @@ def test_kills_at_every_named_point_lose_and_double_nothing(lake):
     named = kill_points()
     assert NOT_ON_THIS_PATH.keys() <= set(named), "a point that is excused is not in the source"
     # Those of data streams: test_kinesis_crash.py, and test_lane_segment_crash.py for the segments of their lanes.
-    # Those of upkeep: test_upkeep_crash.py.
+    # Those of upkeep: test_upkeep_crash.py, test_compaction_crash.py.
     elsewhere = ("data-stream-", "log-lane-", "unreferenced-", "compaction-")
     points = [name for name in named if name not in NOT_ON_THIS_PATH and not name.startswith(elsewhere)]
     assert points, "no kill points in the source"

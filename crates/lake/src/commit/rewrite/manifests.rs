@@ -1,12 +1,14 @@
-//! The manifests of a rewrite's snapshot.
+//! The manifests of a rewrite's snapshot: those that it touches become few, by partition.
 
 use super::Replacement;
 use super::contents::Touched;
 use crate::commit::append::{Gathered, schema_for};
 use crate::commit::{Append, CommitError};
 use iceberg::spec::{
-    ManifestContentType, ManifestFile, ManifestWriter, TableMetadata, UNASSIGNED_SEQUENCE_NUMBER,
+    Literal, ManifestContentType, ManifestEntryRef, ManifestFile, ManifestWriter, Struct,
+    TableMetadata, UNASSIGNED_SEQUENCE_NUMBER,
 };
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 
 /// Entries of one manifest that is written anew: about 8 MiB.
@@ -72,11 +74,20 @@ impl Writing<'_> {
         let refused = |e: iceberg::Error| CommitError::refused(&e);
         let Some(first) = group.first() else { return Ok(Vec::new()) };
         let (spec_id, content) = (first.file.partition_spec_id, first.file.content);
-        let (mut written, mut entries) = (Vec::new(), 0);
-        let mut writer = self.writer(spec_id, content)?;
+        let mut entries: Vec<(&Touched, &ManifestEntryRef)> = Vec::new();
         for touched in group {
-            let file = &touched.file;
-            for entry in touched.manifest.entries().iter().filter(|entry| entry.is_alive()) {
+            let alive = touched.manifest.entries().iter().filter(|entry| entry.is_alive());
+            entries.extend(alive.map(|entry| (*touched, entry)));
+        }
+        // Where they are more than one manifest holds, readers leave out those of other partitions.
+        entries.sort_by(|(_, a), (_, b)| {
+            by_partition(a.data_file().partition(), b.data_file().partition())
+        });
+        let mut written = Vec::new();
+        for part in entries.chunks(ENTRIES_MAX) {
+            let mut writer = self.writer(spec_id, content)?;
+            for (touched, entry) in part {
+                let file = &touched.file;
                 let sequence = entry.sequence_number().unwrap_or(file.sequence_number);
                 let of_file = entry.file_sequence_number.or(Some(file.sequence_number));
                 let data = entry.data_file().clone();
@@ -86,19 +97,21 @@ impl Writing<'_> {
                     let snapshot = entry.snapshot_id().unwrap_or(file.added_snapshot_id);
                     writer.add_existing_file(data, snapshot, sequence, of_file).map_err(refused)?;
                 }
-                entries += 1;
-                if entries == ENTRIES_MAX {
-                    let full = std::mem::replace(&mut writer, self.writer(spec_id, content)?);
-                    written.push(self.finish(full)?);
-                    entries = 0;
-                }
             }
-        }
-        if entries > 0 {
             written.push(self.finish(writer)?);
         }
         Ok(written)
     }
+}
+
+/// The order of partition values; nulls first.
+fn by_partition(a: &Struct, b: &Struct) -> Ordering {
+    let value = |literal: Option<&Literal>| literal.and_then(Literal::as_primitive_literal);
+    let pairs = a.iter().zip(b.iter()).map(|(a, b)| match (value(a), value(b)) {
+        (Some(a), Some(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+        (a, b) => a.is_some().cmp(&b.is_some()),
+    });
+    pairs.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
 }
 
 /// Writes what changed into `manifests`, the list of the snapshot before, and returns the delete

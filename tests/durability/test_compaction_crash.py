@@ -1,0 +1,86 @@
+"""Compaction killed between its steps, while a stream updates and deletes: every row is right, and the next run ends."""
+
+import signal
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+import pipeline
+from alluvium_server import Server, wait_until
+from test_upsert_crash import Writer, create, rows, settled
+
+OPTIMIZE = "OPTIMIZE keyed REWRITE DATA USING BIN_PACK"
+BATCHES = 14
+# Each with the delete files of a data file from which on it is rewritten: where it is not, delete files are merged.
+POINTS = {
+    "compaction-file-written": 2,
+    "compaction-manifest-written": 2,
+    "compaction-before-commit": 2,
+    "compaction-after-commit": 2,
+    "compaction-deletes-written": 1000,
+}
+
+
+@pytest.fixture
+def lake(tmp_path):
+    server = Server(tmp_path / "data", "--table-commit-interval-ms", "0", "--upkeep", "off")
+    yield server
+    server.kill()
+
+
+def start_optimize(server):
+    context = {"Catalog": f"s3tablescatalog/{pipeline.BUCKET}", "Database": pipeline.NAMESPACE}
+    client = server.client("athena", retries={"total_max_attempts": 1})
+    query = client.start_query_execution(QueryString=OPTIMIZE, QueryExecutionContext=context)
+    return lambda: client.get_query_execution(QueryExecutionId=query["QueryExecutionId"])["QueryExecution"]["Status"]
+
+
+def optimized(server):
+    """Runs it to its end; a run that lost every race is begun again."""
+
+    def ended():
+        status = start_optimize(server)
+        wait_until(lambda: status()["State"] in ("SUCCEEDED", "FAILED"), what=OPTIMIZE)
+        return status()["State"] == "SUCCEEDED"
+
+    wait_until(ended, what="an OPTIMIZE that succeeds")
+
+
+def batches(server, writer):
+    """Each batch becomes a commit of its own, with a data file and a delete file."""
+    for _ in range(BATCHES):
+        settled(server, writer)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_in_the_middle_leaves_every_row_right_and_the_next_run_ends(lake, point):
+    writer = Writer(20240229)
+    lake.start()
+    create(lake)
+    batches(lake, writer)
+    table = pipeline.catalog(lake).load_table((pipeline.NAMESPACE, "keyed"))
+    threshold = str(POINTS[point])
+    properties = {"optimize_rewrite_delete_file_threshold": threshold}
+    if POINTS[point] > BATCHES:
+        properties["optimize_rewrite_data_file_threshold"] = threshold
+    with table.transaction() as transaction:
+        transaction.set_properties(properties)
+    lake.kill()
+    lake.env["ALLUVIUM_KILL_POINT"] = f"{point}:1"
+    lake.start()
+    start_optimize(lake)
+    try:
+        while writer.send(lake):
+            pass
+    except (ClientError, BotoCoreError, OSError):
+        pass  # it is gone
+    lake.wait(timeout_s=60)
+    assert lake.process.returncode == -signal.SIGABRT, f"{point} was not reached"
+    del lake.env["ALLUVIUM_KILL_POINT"]
+    lake.start()
+    settled(lake, writer)
+    before = rows(lake)
+    optimized(lake)
+    assert rows(lake) == before
+    settled(lake, writer)
+    assert lake.stop() == 0
