@@ -42,10 +42,12 @@ def envelope(*messages, kind="DATA_MESSAGE"):
 def stream(lake_server, make_table, unique):
     """Makes a table and a stream into it: `stream(*processors)` answers both."""
 
-    def make(*processors, **more):
+    def make(*processors, evolves=False, **more):
         place, bucket, name = make_table(FIELDS), unique("errors"), unique("stream")
         lake_server.client("s3").create_bucket(Bucket=bucket)
-        configuration = destination(place, bucket, RetryOptions={"DurationInSeconds": 0}, **processing(*processors))
+        extra = {"SchemaEvolutionConfiguration": {"Enabled": True}} if evolves else {}
+        extra |= processing(*processors) if processors else {}
+        configuration = destination(place, bucket, RetryOptions={"DurationInSeconds": 0}, **extra)
         lake_server.client("firehose").create_delivery_stream(
             DeliveryStreamName=name,
             **{"DeliveryStreamType": "DirectPut", **more},
