@@ -1,93 +1,7 @@
-//! The limits of Firehose's shapes (botocore's service model), with AWS's own words.
+//! The limits of Firehose's own shapes (botocore's service model), beside those of any service.
 
 use alluvium_wire::Problem;
-use http::StatusCode;
-
-/// Longest piece of a client's text that an error repeats.
-const ECHO_MAX: usize = 128;
-
-fn violation(value: &str, member: &str, rule: &str) -> Problem {
-    let value: String = value.chars().take(ECHO_MAX).collect();
-    Problem::new(
-        "ValidationException",
-        StatusCode::BAD_REQUEST,
-        format!(
-            "1 validation error detected: Value '{value}' at '{member}' failed to satisfy \
-             constraint: {rule}"
-        ),
-    )
-}
-
-/// A required member.
-pub(super) fn required<T>(value: Option<T>, member: &str) -> Result<T, Problem> {
-    value.ok_or_else(|| violation("null", member, "Member must not be null"))
-}
-
-/// A list or text of at most (and at least) so many.
-pub(super) fn length(
-    value: &str,
-    length: usize,
-    member: &str,
-    least: usize,
-    most: usize,
-) -> Result<(), Problem> {
-    if length < least {
-        let rule = format!("Member must have length greater than or equal to {least}");
-        return Err(violation(value, member, &rule));
-    }
-    if length > most {
-        let rule = format!("Member must have length less than or equal to {most}");
-        return Err(violation(value, member, &rule));
-    }
-    Ok(())
-}
-
-/// A text of these lengths, of which every character is allowed.
-pub(super) fn text(
-    value: &str,
-    member: &str,
-    (least, most): (usize, usize),
-    pattern: &str,
-    allowed: impl Fn(char) -> bool,
-) -> Result<(), Problem> {
-    length(value, value.chars().count(), member, least, most)?;
-    matches(value, member, pattern, value.chars().all(allowed))
-}
-
-/// A text that has the form of a pattern.
-pub(super) fn matches(
-    value: &str,
-    member: &str,
-    pattern: &str,
-    holds: bool,
-) -> Result<(), Problem> {
-    if holds {
-        return Ok(());
-    }
-    let rule = format!("Member must satisfy regular expression pattern: {pattern}");
-    Err(violation(value, member, &rule))
-}
-
-/// A number within bounds.
-pub(super) fn range(value: i64, member: &str, least: i64, most: i64) -> Result<u32, Problem> {
-    let refused = |rule: String| Err(violation(&value.to_string(), member, &rule));
-    if value < least {
-        return refused(format!("Member must have value greater than or equal to {least}"));
-    }
-    if value > most {
-        return refused(format!("Member must have value less than or equal to {most}"));
-    }
-    u32::try_from(value).or_else(|_| refused("Member must not be negative".into()))
-}
-
-/// One of the names of an enumeration.
-pub(super) fn one_of(value: &str, member: &str, names: &[&str]) -> Result<(), Problem> {
-    if names.contains(&value) {
-        return Ok(());
-    }
-    let rule = format!("Member must satisfy enum value set: [{}]", names.join(", "));
-    Err(violation(value, member, &rule))
-}
+pub(super) use alluvium_wire::constraint::{length, matches, one_of, range, required, text};
 
 /// The name of a delivery stream.
 pub(super) fn stream_name(value: Option<String>) -> Result<String, Problem> {
@@ -117,7 +31,7 @@ pub(super) fn destination_id(value: &str) -> Result<(), Problem> {
 /// A role's ARN, checked for form only.
 pub(super) fn role_arn(value: &str, member: &str) -> Result<(), Problem> {
     const PATTERN: &str = r"arn:.*:iam::\d{12}:role/[a-zA-Z_0-9+=,.@\-_/]+";
-    length(value, value.chars().count(), member, 1, 512)?;
+    length(value, value.chars().count(), member, (1, 512))?;
     let form = || {
         let (partition, rest) = value.strip_prefix("arn:")?.split_once(":iam::")?;
         let (account, role) = rest.split_once(":role/")?;

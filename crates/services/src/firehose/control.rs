@@ -85,7 +85,7 @@ impl FirehoseService {
         let destination = destination::create(given, home)?;
         self.check_tables(&destination, home).await?;
         if let Some(tags) = &input.tags {
-            constraint::length("[…]", tags.len(), "tags", 1, TAGS_MAX)?;
+            constraint::length("[…]", tags.len(), "tags", (1, TAGS_MAX))?;
         }
         let tags = tags_of(input.tags)?;
         let region = call.region.clone();
@@ -110,7 +110,7 @@ impl FirehoseService {
         let input: DescribeInput = parse(call)?;
         let name = constraint::stream_name(input.delivery_stream_name)?;
         if let Some(limit) = input.limit {
-            constraint::range(limit, "limit", 1, 10_000)?;
+            constraint::range(limit, "limit", (1, 10_000))?;
         }
         let stream = self.found(call, &name)?;
         let mut description = describe_stream(&stream.document());
@@ -129,7 +129,7 @@ impl FirehoseService {
 
     pub(super) fn list(&self, call: &Call) -> Result<Reply, Problem> {
         let input: ListInput = parse(call)?;
-        let limit = constraint::range(input.limit.unwrap_or(10), "limit", 1, 10_000)?;
+        let limit = constraint::range(input.limit.unwrap_or(10), "limit", (1, 10_000))?;
         if let Some(kind) = &input.delivery_stream_type {
             constraint::one_of(kind, "deliveryStreamType", &source::TYPES)?;
         }
@@ -207,7 +207,7 @@ impl FirehoseService {
         let input: TagInput = parse(call)?;
         let name = constraint::stream_name(input.delivery_stream_name)?;
         let given = required(input.tags, "tags")?;
-        constraint::length("[…]", given.len(), "tags", 1, TAGS_MAX)?;
+        constraint::length("[…]", given.len(), "tags", (1, TAGS_MAX))?;
         let tags = tags_of(Some(given))?;
         self.found(call, &name)?;
         let changed = self
@@ -235,7 +235,7 @@ impl FirehoseService {
         let input: UntagInput = parse(call)?;
         let name = constraint::stream_name(input.delivery_stream_name)?;
         let keys = required(input.tag_keys, "tagKeys")?;
-        constraint::length("[…]", keys.len(), "tagKeys", 1, TAGS_MAX)?;
+        constraint::length("[…]", keys.len(), "tagKeys", (1, TAGS_MAX))?;
         for key in &keys {
             constraint::tag(key, "")?;
         }
@@ -253,7 +253,7 @@ impl FirehoseService {
     pub(super) fn list_tags(&self, call: &Call) -> Result<Reply, Problem> {
         let input: ListTagsInput = parse(call)?;
         let name = constraint::stream_name(input.delivery_stream_name)?;
-        let limit = constraint::range(input.limit.unwrap_or(50), "limit", 1, 50)?;
+        let limit = constraint::range(input.limit.unwrap_or(50), "limit", (1, 50))?;
         if let Some(after) = &input.exclusive_start_tag_key {
             constraint::tag(after, "")?;
         }

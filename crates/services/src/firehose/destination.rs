@@ -242,8 +242,8 @@ pub(super) fn buffering(hints: Option<&Buffering>) -> Result<Option<BufferingHin
     match (hints.size_in_mbs, hints.interval_in_seconds) {
         (None, None) => Ok(None),
         (Some(size), Some(interval)) => Ok(Some(BufferingHints {
-            size_mib: constraint::range(size, "bufferingHints.sizeInMBs", 1, 128)?,
-            interval_s: constraint::range(interval, "bufferingHints.intervalInSeconds", 0, 900)?,
+            size_mib: constraint::range(size, "bufferingHints.sizeInMBs", (1, 128))?,
+            interval_s: constraint::range(interval, "bufferingHints.intervalInSeconds", (0, 900))?,
         })),
         _ => Err(invalid(
             "BufferingHints needs both SizeInMBs and IntervalInSeconds, or neither of them",
@@ -255,7 +255,7 @@ pub(super) fn retry(options: Option<&Retry>) -> Result<Option<u32>, Problem> {
     let Some(duration) = options.and_then(|options| options.duration_in_seconds) else {
         return Ok(None);
     };
-    constraint::range(duration, "retryOptions.durationInSeconds", 0, 7200).map(Some)
+    constraint::range(duration, "retryOptions.durationInSeconds", (0, 7200)).map(Some)
 }
 
 pub(super) fn logging(given: &Logging) -> Result<LoggingOptions, Problem> {
@@ -315,7 +315,7 @@ fn processor(given: &Processor) -> Result<StoredProcessor, Problem> {
         let name = required(parameter_name, &at("parameterName"))?;
         constraint::one_of(&name, &at("parameterName"), &PARAMETERS)?;
         let value = required(parameter_value, &at("parameterValue"))?;
-        constraint::length(&value, value.chars().count(), &at("parameterValue"), 1, 5120)?;
+        constraint::length(&value, value.chars().count(), &at("parameterValue"), (1, 5120))?;
         let said = !value.trim().is_empty();
         constraint::matches(&value, &at("parameterValue"), r"^(?!\s*$).+", said)?;
         parameters.push((name, value));

@@ -127,11 +127,11 @@ fn catalog_of(
     home: Home<'_>,
 ) -> Result<(String, Option<String>), Problem> {
     let arn = required(catalog.catalog_arn.as_deref(), "catalogConfiguration.catalogARN")?;
-    constraint::length(arn, arn.chars().count(), "catalogConfiguration.catalogARN", 1, 512)?;
+    constraint::length(arn, arn.chars().count(), "catalogConfiguration.catalogARN", (1, 512))?;
     CatalogName::parse(arn, home.region, home.account).map_err(|e| invalid(e.to_string()))?;
     if let Some(place) = &catalog.warehouse_location {
         let member = "catalogConfiguration.warehouseLocation";
-        constraint::length(place, place.chars().count(), member, 1, 2048)?;
+        constraint::length(place, place.chars().count(), member, (1, 2048))?;
         let form = place.starts_with("s3://") && !place.contains(['\n', '\r']);
         constraint::matches(place, member, r"s3:\/\/.*", form)?;
     }

@@ -172,7 +172,7 @@ fn file_extension(given: &ExtendedS3) -> Result<Option<String>, Problem> {
     const PATTERN: &str = r"^$|\.[0-9a-z!\-_.*'()]+";
     let Some(extension) = &given.file_extension else { return Ok(None) };
     let member = "fileExtension";
-    constraint::length(extension, extension.chars().count(), member, 0, 128)?;
+    constraint::length(extension, extension.chars().count(), member, (0, 128))?;
     let rest = extension.strip_prefix('.');
     let form = extension.is_empty()
         || rest.is_some_and(|rest| {

@@ -172,7 +172,7 @@ pub fn exact(body: &[u8], shape: Shape) -> Result<Put<'static>, Problem> {
         Shape::Batch => {
             let input: BatchInput = alluvium_wire::input::parse(body).map_err(|e| bad_input(&e))?;
             let records = constraint::required(input.records, "records")?;
-            constraint::length("[…]", records.len(), "records", 1, RECORDS_MAX)?;
+            constraint::length("[…]", records.len(), "records", (1, RECORDS_MAX))?;
             (input.delivery_stream_name, records)
         }
     };
@@ -193,7 +193,7 @@ pub fn exact(body: &[u8], shape: Shape) -> Result<Put<'static>, Problem> {
                 format!("{member} is not base64 (standard alphabet, padded)"),
             )
         })?;
-        constraint::length("java.nio.HeapByteBuffer", data.len(), &member, 0, RECORD_BYTES_MAX)?;
+        constraint::length("java.nio.HeapByteBuffer", data.len(), &member, (0, RECORD_BYTES_MAX))?;
         payload += data.len();
         if payload > CALL_BYTES_MAX {
             return Err(invalid(format!(

@@ -80,7 +80,7 @@ fn direct_put(input: &CreateInput) -> Result<NewSource, Problem> {
     let member = "directPutSourceConfiguration.throughputHintInMBs";
     let hint = match &input.direct_put_source_configuration {
         Some(given) => {
-            Some(constraint::range(required(given.throughput_hint_mbs, member)?, member, 1, 100)?)
+            Some(constraint::range(required(given.throughput_hint_mbs, member)?, member, (1, 100))?)
         }
         None => None,
     };
@@ -98,7 +98,7 @@ fn kinesis(
     let text = required(given.kinesis_stream_arn.clone(), &arn_at)?;
     let role_arn = required(given.role_arn.clone(), &role_at)?;
     constraint::role_arn(&role_arn, &role_at)?;
-    constraint::length(&text, text.chars().count(), &arn_at, 1, 512)?;
+    constraint::length(&text, text.chars().count(), &arn_at, (1, 512))?;
     let arn: Option<Arn> = text.parse().ok();
     let arn = arn.filter(|arn| {
         let name = arn.resource.strip_prefix("stream/").unwrap_or_default();
