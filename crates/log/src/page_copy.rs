@@ -12,6 +12,9 @@ use crate::index::Part;
 use std::io;
 use std::sync::Arc;
 
+/// A part and the segment that it is in.
+type Located = (Part, Arc<dyn DeviceFile>);
+
 /// So much is written at once: enough for a device's full speed, and it stays in a core's own cache.
 const BUFFER_BYTES: usize = 1 << 20;
 /// Parts below this are read together with their neighbours.
@@ -71,10 +74,7 @@ impl<'a> PageCopy<'a> {
     }
 
     /// Adds parts of the journal, each checked.
-    pub(crate) fn put_parts(
-        &mut self,
-        mut parts: &[(Part, Arc<dyn DeviceFile>)],
-    ) -> Result<(), BadCopy> {
+    pub(crate) fn put_parts(&mut self, mut parts: &[Located]) -> Result<(), BadCopy> {
         while let Some((first, file)) = parts.first() {
             let together = small_together(parts);
             if together > 1 {
@@ -104,7 +104,7 @@ impl<'a> PageCopy<'a> {
     }
 
     /// Small parts that lie together in one segment.
-    fn put_span(&mut self, parts: &[(Part, Arc<dyn DeviceFile>)]) -> Result<(), BadCopy> {
+    fn put_span(&mut self, parts: &[Located]) -> Result<(), BadCopy> {
         let [(first, file), ..] = parts else { return Ok(()) };
         let start = u64::from(first.frames_at);
         let end = parts.last().map_or(start, |(last, _)| end_of(last));
@@ -149,7 +149,7 @@ fn end_of(part: &Part) -> u64 {
 }
 
 /// How many parts from the first on are small, in one segment, and near each other.
-fn small_together(parts: &[(Part, Arc<dyn DeviceFile>)]) -> usize {
+fn small_together(parts: &[Located]) -> usize {
     let Some((first, _)) = parts.first() else { return 0 };
     let start = u64::from(first.frames_at);
     let (mut end, mut together) = (start, 0);
@@ -176,10 +176,7 @@ mod tests {
     use alluvium_base::SequenceNumber;
 
     /// A segment file of these parts with gaps between, and what they hold together.
-    fn parts_of(
-        device: &MemoryDevice,
-        sizes: &[(u32, u32)],
-    ) -> (Vec<(Part, Arc<dyn DeviceFile>)>, Vec<u8>) {
+    fn parts_of(device: &MemoryDevice, sizes: &[(u32, u32)]) -> (Vec<Located>, Vec<u8>) {
         let file = device.create("segment").unwrap();
         let (mut parts, mut all, mut at) = (Vec::new(), Vec::new(), 0);
         for (number, (gap, size_bytes)) in sizes.iter().enumerate() {

@@ -29,8 +29,11 @@ pub(super) fn run(input: &[u8]) {
     }
 }
 
-/// Each record's partition key, hash key and data; none if some data is not base64.
-fn plain(put: &Put<'_>) -> Option<Vec<(String, Option<u128>, Vec<u8>)>> {
+/// A record's partition key, hash key and data.
+type Plain = (String, Option<u128>, Vec<u8>);
+
+/// Each record; none if some data is not base64.
+fn plain(put: &Put<'_>) -> Option<Vec<Plain>> {
     let plain = |entry: &PutEntry<'_>| {
         let mut data = Vec::new();
         entry.data.append_to(&mut data)?;

@@ -8,7 +8,7 @@ use alluvium_log::{Journal, JournalOptions};
 use alluvium_store::records::memory::MemoryRecords;
 use alluvium_streams::{
     Arrivals, DataStreams, DataStreamsOptions, DataStreamsParts, NewStream, PutEntry, PutResult,
-    StartAfter, StartingPosition, Stream, StreamMode,
+    RecordData, StartAfter, StartingPosition, Stream, StreamMode,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,9 +56,12 @@ async fn world() -> World {
         registered.expect("a consumer");
     }
     let key = Some("0".parse().expect("a hash key"));
-    let entry = PutEntry { partition_key: "k", explicit_hash_key: key, data: b"data" };
+    let entry =
+        PutEntry { partition_key: "k", explicit_hash_key: key, data: RecordData::bytes(b"data") };
     let outcome = streams.put(&stream, &[entry], None).await.expect("a record");
-    let PutResult::Done { sequence, .. } = &outcome.records[0] else { panic!("no quotas") };
+    let Some(PutResult::Done { sequence, .. }) = outcome.results().next() else {
+        panic!("no quotas")
+    };
     let start = StartingPosition::TrimHorizon;
     let iterator = streams.iterator(&stream, SHARD, &start).expect("an iterator");
     let region = stream.document().region.clone();

@@ -6,7 +6,7 @@ use super::rig::{AT_ONCE, Run, region, routed};
 use alluvium_base::TableId;
 use alluvium_delivery::source::latest;
 use alluvium_delivery::stream::{Destination, KinesisSource, Source};
-use alluvium_streams::{NewStream, PutEntry, StreamError, StreamMode};
+use alluvium_streams::{NewStream, PutEntry, RecordData, StreamError, StreamMode};
 use std::collections::{BTreeMap, BTreeSet};
 
 const QUERY: &str = "{destinationDatabaseName: \"ns\", destinationTableName: .table}";
@@ -147,7 +147,10 @@ pub(crate) async fn put_to(run: &Run, stream: &str, from_shards: bool, call: &Ca
         format!("key {}", value["id"])
     };
     let keys: Vec<String> = call.records.iter().map(key).collect();
-    let entry = |(data, key)| PutEntry { partition_key: key, explicit_hash_key: None, data };
+    let entry = |(data, key)| {
+        let data = RecordData::bytes(data);
+        PutEntry { partition_key: key, explicit_hash_key: None, data }
+    };
     let entries: Vec<PutEntry<'_>> = call
         .records
         .iter()
