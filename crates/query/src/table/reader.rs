@@ -172,9 +172,10 @@ pub(super) struct ScanFiles {
 }
 
 impl ScanFiles {
-    /// The name by which DataFusion knows file number `at`.
+    /// The name by which DataFusion knows file number `at`. It sorts files by their names: they stay
+    /// in the order of their numbers.
     pub(super) fn alias(at: usize) -> String {
-        format!("file-{at}.parquet")
+        format!("file-{at:020}.parquet")
     }
 
     fn number(alias: &str) -> Option<usize> {

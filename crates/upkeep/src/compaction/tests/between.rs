@@ -59,6 +59,22 @@ async fn deletes_in_between_move_with_their_rows() {
 }
 
 #[tokio::test]
+async fn rows_of_many_files_are_found_where_they_went() {
+    let mut bench = Bench::new(Shape::default()).await;
+    for at in 0..25 {
+        bench.insert(at * 4..at * 4 + 4).await;
+    }
+    let pending = bench.copied(&all()).await;
+    let gone: Vec<_> = (0..25).map(|at| (RowOperation::Delete, row(at * 4 + at % 4, 0))).collect();
+    bench.apply(&gone).await;
+    let rows = bench.rows().await;
+    assert_eq!(rows.len(), 75);
+    pending.commit().await.unwrap();
+    assert_eq!(bench.files().await.0.len(), 1);
+    assert_eq!(bench.rows().await, rows);
+}
+
+#[tokio::test]
 async fn keys_that_were_staged_before_a_rewrite_find_the_rows_after_it() {
     let mut bench = two_files().await;
     // The resolver has looked into the files that go.
