@@ -182,8 +182,8 @@ async fn a_stopped_server_sends_at_its_next_start() {
     let mut world = World::new();
     let (run, stream, later) = begin(&mut world).await;
     let (document, now) = (stream.document(), world.clock.now_ms());
-    let (objects, records) = (run.objects.clone(), run.records.clone());
     run.crash().await;
+    let (records, objects) = world.stores().await;
     let planned = replay::plan(objects.as_ref(), records.as_ref(), &document, ALL).await.unwrap();
     replay::record(records.as_ref(), &document, &planned, now).await.unwrap();
     let again = replay::record(records.as_ref(), &document, &planned, now).await;
@@ -201,8 +201,8 @@ async fn an_object_that_was_changed_after_the_cut_holds_up_nothing() {
     let mut world = World::new();
     let (run, stream, later) = begin(&mut world).await;
     let (document, now) = (stream.document(), world.clock.now_ms());
-    let (objects, records) = (run.objects.clone(), run.records.clone());
     run.crash().await;
+    let (records, objects) = world.stores().await;
     let planned = replay::plan(objects.as_ref(), records.as_ref(), &document, ALL).await.unwrap();
     replay::record(records.as_ref(), &document, &planned, now).await.unwrap();
     for object in planned.batches.iter().flat_map(|batch| &batch.input.objects) {

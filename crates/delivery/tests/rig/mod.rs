@@ -91,20 +91,25 @@ impl World {
         }
     }
 
+    /// Records and objects, as the next process opens them.
+    pub(crate) async fn stores(&self) -> (Arc<FaultyRecords>, Arc<FaultyObjects>) {
+        let local = LocalObjects::open_unswept(
+            &self.dir.path().join("objects"),
+            self.memory.clone(),
+            Arc::new(self.clock.clone()),
+            Arc::new(OsRandom),
+        )
+        .await
+        .unwrap();
+        let records = Arc::new(FaultyRecords::new(self.memory.clone()));
+        (records, Arc::new(FaultyObjects::new(Arc::new(local))))
+    }
+
     pub(crate) async fn start(&mut self) -> Run {
         self.epoch += 1;
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let random: Arc<dyn Random> = Arc::new(OsRandom);
-        let records = Arc::new(FaultyRecords::new(self.memory.clone()));
-        let local = LocalObjects::open_unswept(
-            &self.dir.path().join("objects"),
-            self.memory.clone(),
-            clock.clone(),
-            random.clone(),
-        )
-        .await
-        .unwrap();
-        let objects = Arc::new(FaultyObjects::new(Arc::new(local)));
+        let (records, objects) = self.stores().await;
         let account: alluvium_base::AccountId = "000000000000".parse().unwrap();
         let catalog = Catalog::new(
             records.clone(),
