@@ -63,6 +63,9 @@ const COUNTERS: &[(&str, &str)] = &[
     ("alluvium_compaction_files_after_total", "Data files that rewrites made"),
     ("alluvium_compaction_bytes_after_total", "Their bytes"),
     ("alluvium_compaction_conflicts_total", "Rewrites dropped because others changed their files"),
+    ("alluvium_unreferenced_marked_total", "Files that nothing names and that were marked"),
+    ("alluvium_unreferenced_removed_total", "Marked files that were deleted"),
+    ("alluvium_unreferenced_removed_bytes_total", "Their bytes"),
     ("alluvium_snapshots_expired_total", "Snapshots that were let go of by age"),
     ("alluvium_records_refused_total", "Transactions of records refused for want of room"),
 ];

@@ -3,8 +3,8 @@
 //! - A table that was committed to is looked at once its first commit since the last look is
 //!   [`BackgroundOptions::interval_ms`] old, so that a busy table is looked at that often and a test's
 //!   table of a few seconds not at all. The commit path only counts ([`alluvium_lake::activity`]).
-//! - Every table is looked at once in [`BackgroundOptions::sweep_ms`]: what nobody writes to ages, too,
-//!   and after a start nothing is known of commits before it.
+//! - Every table is looked at once in [`BackgroundOptions::sweep_ms`], and soon after a start: what nobody
+//!   writes to ages, too, and after a start nothing is known of commits before it.
 //! - A look runs each kind of upkeep that the settings enable now and that is due. How a run ended is
 //!   recorded ([`crate::job`]); after a failure the kind waits, twice as long each time.
 //!
@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Tables of one page of a sweep.
 const PAGE: usize = 500;
+
+/// Intervals from the start to the first sweep: a start has other things to do.
+const FIRST_SWEEP: i64 = 5;
 
 /// Tables whose figures are kept for metrics (I8).
 const FIGURES_MAX: usize = 10_000;
@@ -137,7 +140,10 @@ impl Background {
     ) -> Self {
         // From now on commits are counted.
         lake.activity().take();
-        let swept_ms = Mutex::new(clock.now_ms());
+        // Of what was committed before nothing is known: the first sweep comes soon after the start.
+        let early_ms =
+            options.sweep_ms.saturating_sub(options.interval_ms.saturating_mul(FIRST_SWEEP));
+        let swept_ms = Mutex::new(clock.now_ms().saturating_sub(early_ms.max(0)));
         let (waiting, figures) = (Mutex::default(), Mutex::default());
         let inner = Inner { lake, clock, jobs, options, waiting, swept_ms, figures, stop };
         Self { inner: Arc::new(inner) }

@@ -10,6 +10,7 @@ use serde_json::json;
 struct Noted {
     runs: Mutex<Vec<(JobKind, TableId)>>,
     error: Mutex<Option<UpkeepError>>,
+    waits: Mutex<bool>,
 }
 
 #[async_trait]
@@ -23,6 +24,7 @@ impl Jobs for Noted {
         self.runs.lock().push((kind, table.id));
         match self.error.lock().clone() {
             Some(error) => Err(error),
+            None if *self.waits.lock() => Ok(Ended::Waits("the clock jumped".into())),
             None => Ok(Ended::Done {
                 before: Amount { files: 10, bytes: 1_000 },
                 after: Amount { files: 1, bytes: 800 },
@@ -96,6 +98,25 @@ async fn every_table_is_looked_at_once_an_hour_and_its_unreferenced_files_twice_
         assert!(hours < 24);
     }
     assert_eq!(hours, 10, "twelve hours after the table was made");
+}
+
+#[tokio::test]
+async fn what_was_committed_before_a_start_is_looked_at_soon_after_it() {
+    let ground = Ground::new().await;
+    assert_eq!(ground.turn_after(5 * MINUTE_MS - 1).await, []);
+    assert_eq!(ground.turn_after(1).await, [COMPACTION]);
+    assert_eq!(ground.turn_after(59 * MINUTE_MS).await, []);
+    assert_eq!(ground.turn_after(MINUTE_MS).await, [COMPACTION, SNAPSHOTS]);
+}
+
+#[tokio::test]
+async fn what_has_to_settle_first_is_no_run() {
+    let ground = Ground::new().await;
+    ground.turn_after(60 * MINUTE_MS).await;
+    let before = ground.job(SNAPSHOTS).await;
+    *ground.jobs.waits.lock() = true;
+    assert_eq!(ground.turn_after(60 * MINUTE_MS).await, [COMPACTION, SNAPSHOTS]);
+    assert_eq!(ground.job(SNAPSHOTS).await, before);
 }
 
 #[tokio::test]
