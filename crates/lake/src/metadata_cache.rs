@@ -160,11 +160,11 @@ mod tests {
     async fn only_readers_hold_and_each_of_two_that_read_at_once_does() {
         let bench = Bench::new().await;
         let metadata = (*bench.lake.load(bench.table.id).await.unwrap().metadata).clone();
-        let (one, two) = (Arc::new(metadata.clone()), Arc::new(metadata));
+        let (one, two) = (Arc::new(metadata.clone()), Arc::new(metadata.clone()));
         let cache = MetadataCache::new(1 << 20);
         cache.insert("s3://b/m/1", &one, 100);
         cache.insert("s3://b/m/1", &two, 100);
-        cache.insert("s3://b/m/2", &two, 100);
+        cache.insert("s3://b/m/2", &Arc::new(metadata), 100);
         assert!(cache.get("s3://b/m/1").is_some());
         drop(two);
         // The second is the cache's alone, the first is still read.
