@@ -80,10 +80,10 @@ def commits(options):
     }
 
 
-def committed(server, options, asked, *more):
+def committed(server, options, asked):
     """(commits, their seconds) as they went on, and how long all took."""
     limit_s = options.commits_s
-    args = (*more, "--rate", "max", "--batch", str(options.upkeep_batch), "--connections", "1", "--for", f"{limit_s}s")
+    args = ("--sensors", str(KEYS), "--rate", "max", "--batch", str(options.upkeep_batch), "--connections", "1", "--for", f"{limit_s}s")
     beside = generator(server, "--stream", STREAM, *args)
     points, begun = [], time.monotonic()
     try:
@@ -163,7 +163,7 @@ def disk(options):
         arn, client = lake(server), server.client("athena")
         create_table(server, TABLE, AT_ONCE)
         create_stream(server.client("firehose"), arn, STREAM, TABLE, 0, 1)
-        points, _ = committed(server, options, DISK_COMMITS - 30, "--sensors", str(KEYS))
+        points, _ = committed(server, options, DISK_COMMITS - 30)
         settle(server)
         written = inspected(server, TABLE)["storedBytes"]
         create_table(server, "once", AT_ONCE)
@@ -237,10 +237,10 @@ def beside(options):
         create_table(server, TABLE, {})
         create_stream(server.client("firehose"), arn, STREAM, TABLE, 1, 64)
         records = str(scaled(options, options.upkeep_rewritten, 10_000))
-        load(server, options, "--stream", STREAM, "--records", records, "--rate", "max", seconds=300)
+        load(server, options, "--stream", STREAM, "--sensors", str(KEYS), "--records", records, "--rate", "max", seconds=300)
         create_table(server, "rewritten", {**ALWAYS, **AT_ONCE})
         athena(server.client("athena"), f"INSERT INTO rewritten SELECT * FROM {TABLE}")
-        args = ("--rate", "max", "--connections", str(options.connections), "--for", "1h")
+        args = ("--sensors", str(KEYS), "--rate", "max", "--connections", str(options.connections), "--for", "1h")
         loading = generator(server, "--stream", STREAM, *args)
         rates, runs = {"without": [], "with": []}, 0
         try:

@@ -4,10 +4,9 @@
 //!
 //! `ALLUVIUM_MODEL_CASES` runs more interleavings than the few that are run by default.
 
-#![allow(clippy::unwrap_used)] // tests unwrap
-
-mod world;
-
+use crate::world::life::{Life, Place, StoreCall};
+use crate::world::rows::{Row, row};
+use crate::world::{DAY_MS, World, column};
 use alluvium_lake::delta::RowOperation;
 use alluvium_upkeep::UpkeepError;
 use alluvium_upkeep::compaction::{Compaction, Strategy as Layout, compact};
@@ -18,9 +17,6 @@ use iceberg::spec::*;
 use proptest::prelude::*;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
-use world::life::{Life, Place, StoreCall};
-use world::rows::{Row, row};
-use world::{DAY_MS, World, column};
 
 /// Changes of rows: an operation, a key and a value.
 type Changes = Vec<(RowOperation, i64, i32)>;
