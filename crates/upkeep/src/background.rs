@@ -84,7 +84,9 @@ pub trait Jobs: Send + Sync + fmt::Debug {
     ) -> Result<Ended, UpkeepError>;
 
     /// Called once a sweep, whether or not there is a table.
-    async fn tick(&self) {}
+    async fn tick(&self) {
+        // Most need no time of their own.
+    }
 }
 
 /// What a kind of upkeep came to of a table since the start.
