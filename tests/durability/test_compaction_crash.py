@@ -1,5 +1,6 @@
 """Compaction killed between its steps, while a stream updates and deletes: every row is right, and the next run ends."""
 
+import json
 import signal
 
 import pytest
@@ -7,11 +8,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 import pipeline
 from alluvium_server import Server, wait_until
+from test_crash import kill_points
 from test_upsert_crash import Writer, create, rows, settled
 
 OPTIMIZE = "OPTIMIZE keyed REWRITE DATA USING BIN_PACK"
 BATCHES = 14
 POINTS = ["compaction-file-written", "compaction-manifest-written", "compaction-before-commit", "compaction-after-commit"]
+MERGED = "compaction-deletes-written"
 
 
 @pytest.fixture
@@ -71,3 +74,47 @@ def test_a_kill_in_the_middle_leaves_every_row_right_and_the_next_run_ends(lake,
     assert rows(lake) == before
     settled(lake, writer)
     assert lake.stop() == 0
+
+
+def put(server, records):
+    data = [{"Data": json.dumps(record).encode()} for record in records]
+    answer = server.client("firehose").put_record_batch(DeliveryStreamName="keyed", Records=data)
+    assert answer["FailedPutCount"] == 0
+
+
+def test_a_kill_while_delete_files_are_merged_revives_and_loses_no_row(lake):
+    model = {key: key for key in range(400)}
+
+    def written(records):
+        put(lake, records)
+        wait_until(lambda: rows(lake) == sorted(model.items()), what="what was put")
+
+    lake.start()
+    create(lake)
+    written([{"id": key, "value": key, "op": "insert"} for key in model])
+    # Few rows of one file, so that it stays as it is: only its delete files are many.
+    for key in range(0, 120, 10):
+        del model[key]
+        written([{"id": key, "value": 0, "op": "delete"}])
+    thresholds = ("optimize_rewrite_delete_file_threshold", "optimize_rewrite_data_file_threshold")
+    table = pipeline.catalog(lake).load_table((pipeline.NAMESPACE, "keyed"))
+    with table.transaction() as transaction:
+        transaction.set_properties({name: "1000" for name in thresholds})
+    lake.kill()
+    lake.env["ALLUVIUM_KILL_POINT"] = f"{MERGED}:1"
+    lake.start()
+    start_optimize(lake)
+    lake.wait(timeout_s=60)
+    assert lake.process.returncode == -signal.SIGABRT, f"{MERGED} was not reached"
+    del lake.env["ALLUVIUM_KILL_POINT"]
+    lake.start()
+    assert rows(lake) == sorted(model.items())
+    optimized(lake)
+    assert rows(lake) == sorted(model.items())
+    del model[399]
+    written([{"id": 399, "value": 0, "op": "delete"}])
+    assert lake.stop() == 0
+
+
+def test_every_point_of_compaction_is_one_of_these():
+    assert {name for name in kill_points() if name.startswith("compaction-")} <= {*POINTS, MERGED}
