@@ -1,5 +1,7 @@
 """Versions of S3 objects through boto3: made, read, removed, listed, restored."""
 
+import re
+
 import pytest
 
 from test_s3 import MIB, bucket, fetch, lower, refused, s3  # noqa: F401
@@ -193,6 +195,26 @@ def test_versions_are_listed_in_pages_and_groups(s3, versioned):  # noqa: F811
     assert {"ETag", "Size", "StorageClass", "LastModified", "Owner"} <= set(version)
     code, _, message = refused(s3.list_object_versions, Bucket=versioned, VersionIdMarker=version["VersionId"])
     assert code == "InvalidArgument" and "marker" in message
+
+
+def test_versions_and_markers_are_listed_as_one_sequence(s3, versioned):  # noqa: F811
+    made = []
+    for key in ("a", "b<Version>", "c"):
+        ids = [put(s3, versioned, key, b"1"), s3.delete_object(Bucket=versioned, Key=key)["VersionId"],
+               put(s3, versioned, key, b"2"), s3.delete_object(Bucket=versioned, Key=key)["VersionId"]]
+        made += [(kind, version) for kind, version in zip(("DeleteMarker", "Version") * 2, reversed(ids))]
+    put(s3, versioned, "d/1", b"3")
+    bodies = []
+    s3.meta.events.register("before-parse.s3.ListObjectVersions",
+                            lambda response_dict, **_: bodies.append(response_dict["body"].decode()))
+    for size in (100, 5):
+        bodies.clear()
+        pages = list(s3.get_paginator("list_object_versions").paginate(
+            Bucket=versioned, Delimiter="/", PaginationConfig={"PageSize": size}))
+        assert [c["Prefix"] for page in pages for c in page.get("CommonPrefixes", [])] == ["d/"]
+        shown = [entry for body in bodies for entry in re.findall(
+            r"<(Version|DeleteMarker)>.*?<VersionId>(\w+)</VersionId>.*?</\1>", body)]
+        assert shown == made
 
 
 def test_versions_survive_a_kill(fresh_server):

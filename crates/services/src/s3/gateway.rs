@@ -9,6 +9,7 @@ use super::envelope;
 use super::host::DomainHost;
 use super::lifecycle::LifecycleJob;
 use super::operations::Operations;
+use super::version_order;
 use super::witness::Witness;
 use alluvium_base::{AccountId, Clock, Random, Region, RequestId};
 use alluvium_store::objects::Objects;
@@ -227,7 +228,7 @@ impl S3Gateway {
         let called = format!("{} {shown}", head.method);
         let request = Witness::attach(http::Request::from_parts(head, body));
         let response = match self.service.call(request).await {
-            Ok(response) => response,
+            Ok(response) => version_order::restore(response),
             Err(error) => {
                 let error: Box<dyn std::error::Error + Send + Sync> = error.into();
                 tracing::error!(%error, "the S3 protocol library failed");

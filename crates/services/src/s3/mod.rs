@@ -4,7 +4,7 @@
 //! its signature, which nothing turns off, and refuses what is repeated or not covered by it; the
 //! library parses; `access` refuses operations and members that are not built, by name (I7, lists
 //! in `members`), and what the bucket of a table does not allow (`warehouse`); then one of
-//! `reading`, `writing`, `deleting`, `copying`, `multipart`, `listing`, `versions`, `tagging`,
+//! `reading`, `writing`, `deleting`, `copying`, `multipart`, `listing`, `versions` (`version_order`), `tagging`,
 //! `lifecycle`, `cors`, `bucket_policy`, `settings` and `buckets` does the work;
 //! `envelope` puts the request's id into header and XML.
 //!
@@ -47,6 +47,7 @@ mod settings;
 mod subresources;
 mod tagging;
 mod uploads;
+mod version_order;
 mod versions;
 mod warehouse;
 mod witness;

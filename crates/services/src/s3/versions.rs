@@ -5,6 +5,7 @@ use super::error::{from_objects, invalid_argument, malformed, not_implemented, r
 use super::listing::{KEYS_MAX, Shown, limit};
 use super::operations::Operations;
 use super::reading::modified;
+use super::version_order::EntryOrder;
 use super::witness::Witness;
 use super::{attributes, warehouse};
 use alluvium_store::objects::versions::{
@@ -200,7 +201,8 @@ impl Operations {
             page.common_prefixes.iter().map(|p| CommonPrefix { prefix: Some(shown.show(p)) });
         let (markers, versions): (Vec<_>, Vec<_>) =
             page.versions.iter().partition(|version| version.is_marker);
-        Ok(S3Response::new(ListObjectVersionsOutput {
+        let is_marker = page.versions.iter().map(|version| version.is_marker).collect();
+        let mut response = S3Response::new(ListObjectVersionsOutput {
             common_prefixes: Some(prefixes.collect()),
             delete_markers: Some(markers.into_iter().map(|v| self.marker(v, shown)).collect()),
             delimiter: delimiter.map(|d| shown.show(&d)),
@@ -215,7 +217,9 @@ impl Operations {
             request_charged: None,
             version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
             versions: Some(versions.into_iter().map(|v| self.version(v, shown)).collect()),
-        }))
+        });
+        response.extensions.insert(EntryOrder { is_marker });
+        Ok(response)
     }
 
     fn marker(&self, version: &VersionMeta, shown: Shown) -> DeleteMarkerEntry {
