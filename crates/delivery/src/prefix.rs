@@ -8,6 +8,7 @@
 
 use crate::java_time::{self, BadPattern, TimePattern};
 use alluvium_base::{BatchNumber, StreamIncarnation};
+use chrono::{DateTime, TimeZone as _};
 use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 
@@ -357,8 +358,18 @@ impl Prefix {
         }
     }
 
-    /// Whether this is the prefix evaluated, for some object of this second and this type.
-    pub fn may_be(&self, evaluated: &str, second_ms: i64, error_type: &str) -> bool {
+    /// Whether this is the prefix evaluated, for some object of this type whose name has this
+    /// second, in the prefix's zone and told as milliseconds since 1970 as if it were UTC.
+    pub fn may_be(&self, evaluated: &str, named_ms: i64, error_type: &str) -> bool {
+        let Some(named) = DateTime::from_timestamp_millis(named_ms) else { return false };
+        let instants = self.zone.from_local_datetime(&named.naive_utc());
+        // An hour that a zone has twice names two instants.
+        let both = [instants.earliest(), instants.latest()];
+        let mut both = both.into_iter().flatten().map(|instant| instant.timestamp_millis());
+        both.any(|second_ms| self.may_be_at(evaluated, second_ms, error_type))
+    }
+
+    fn may_be_at(&self, evaluated: &str, second_ms: i64, error_type: &str) -> bool {
         let rest = self.parts.iter().try_fold(evaluated, |rest, part| match part {
             Part::Literal(text) => rest.strip_prefix(text.as_str()),
             Part::ErrorType => rest.strip_prefix(error_type),

@@ -53,9 +53,27 @@ pub struct StreamDocument {
     pub tags: BTreeMap<String, String>,
     /// Where its records go.
     pub destination: Destination,
+    /// Where error objects went before the destination was changed, the newest last: a replay reads
+    /// them too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_errors: Vec<ErrorTarget>,
 }
 
+/// So many former places of error objects are known; an operator who moves them more often replays
+/// in between.
+pub const FORMER_ERRORS_MAX: usize = 256;
+
 impl StreamDocument {
+    /// Gives it another destination, and remembers where error objects went.
+    pub fn move_to(&mut self, destination: Destination) {
+        let before = std::mem::replace(&mut self.destination, destination).error_targets();
+        let now = self.destination.error_targets();
+        self.former_errors.retain(|former| !before.contains(former) && !now.contains(former));
+        self.former_errors.extend(before.into_iter().filter(|target| !now.contains(target)));
+        let beyond = self.former_errors.len().saturating_sub(FORMER_ERRORS_MAX);
+        self.former_errors.drain(..beyond);
+    }
+
     /// `arn:aws:firehose:R:A:deliverystream/NAME`.
     pub fn arn(&self) -> Arn {
         Arn::new(
@@ -175,6 +193,15 @@ impl Destination {
             error_prefix: own.or_else(|| place.error_prefix.map(str::to_string)),
             time_zone: self.s3().and_then(|s3| s3.time_zone.clone()),
         }
+    }
+
+    /// Every place of error objects: that of the destination, then those of its tables.
+    pub fn error_targets(&self) -> Vec<ErrorTarget> {
+        let tables = self.iceberg().map_or(&[][..], |iceberg| &iceberg.tables);
+        let own = tables.iter().filter(|table| table.error_prefix.is_some());
+        let mut targets = vec![self.error_target(None)];
+        targets.extend(own.map(|table| self.error_target(Some(table))));
+        targets
     }
 
     /// The Iceberg destination, if it is one.

@@ -293,6 +293,7 @@ impl Streams {
                 throughput_hint_mbs: new.throughput_hint_mbs,
                 tags: new.tags.clone(),
                 destination: new.destination.clone(),
+                former_errors: Vec::new(),
             };
             let key = stream_key(&document);
             let progress = ProgressDocument {
@@ -424,7 +425,7 @@ impl Streams {
             if document.version != expected {
                 return Err(StreamsError::VersionMismatch { current: document.version, expected });
             }
-            document.destination = merge(&document.destination)?;
+            document.move_to(merge(&document.destination)?);
             document.version += 1;
             document.updated_ms = Some(now_ms);
             Ok(())

@@ -218,3 +218,37 @@ async fn an_object_that_was_changed_after_the_cut_holds_up_nothing() {
     assert_eq!(run.ids(later).await, [5]);
     run.crash().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_before_the_error_prefix_was_changed_is_sent_too() {
+    let mut world = World::new();
+    let (run, _, later) = begin(&mut world).await;
+    run.objects.create_bucket("other-errors").await.unwrap();
+    let region = rig::region();
+    for (version, prefix, bucket) in
+        [(1, Some("moved/"), ERRORS), (2, None, "other-errors"), (3, Some("moved/"), ERRORS)]
+    {
+        let changed = run.streams.update_destination(&region, "many", version, |before| {
+            let mut moved = before.clone();
+            if let Destination::Iceberg(iceberg) = &mut moved {
+                iceberg.errors.error_prefix = prefix.map(str::to_string);
+                iceberg.errors.bucket_arn = format!("arn:aws:s3:::{bucket}");
+            }
+            Ok(moved)
+        });
+        let changed = changed.await.unwrap();
+        run.put_raw(&changed, &[record(10 + version as i64, "absent")]).await;
+        run.settle().await;
+    }
+    run.crash().await;
+    let run = world.start().await;
+    let stream = run.streams.get(&region, "many").unwrap();
+    // Of the first prefix, and of both in the other bucket; what is in use again is no former one.
+    assert_eq!(stream.document().former_errors.len(), 3);
+    let absent = run.create_table("absent").await;
+    assert_eq!(of_absent(&sent(&run, &stream).await.unwrap()).chosen, 5);
+    assert_eq!((run.ids(later).await, run.ids(absent).await), (vec![1, 3], vec![11, 12, 13]));
+    let again = sent(&run, &stream).await.unwrap();
+    assert_eq!(of_absent(&again), CodeCounts { earlier: 5, ..CodeCounts::default() });
+    run.crash().await;
+}

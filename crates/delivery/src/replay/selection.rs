@@ -6,7 +6,7 @@ use super::marks::{LineRange, MarkedLines, push_range};
 use crate::batch::{BATCHES, BatchDocument, BatchState};
 use crate::error_object::ERROR_TYPES;
 use crate::prefix::Prefix;
-use crate::stream::{Destination, ErrorTarget, StreamDocument};
+use crate::stream::StreamDocument;
 use crate::streams::{decode, scan_all};
 use alluvium_store::objects::{ListRequest, Objects, ObjectsError};
 use alluvium_store::records::Records;
@@ -63,10 +63,10 @@ pub(super) async fn list(
     stream: &StreamDocument,
 ) -> Result<Vec<(String, String)>, ReplayError> {
     let mut found = BTreeSet::new();
-    for target in targets(&stream.destination) {
-        // Names have local times where there is a CustomTimeZone, and so has the prefix: read as UTC
-        // they agree as well.
-        let prefix = Prefix::for_errors(target.prefix.as_deref(), target.error_prefix.as_deref())?;
+    for target in stream.destination.error_targets().into_iter().chain(stream.former_errors.clone())
+    {
+        let prefix = Prefix::for_errors(target.prefix.as_deref(), target.error_prefix.as_deref())?
+            .in_zone(target.time_zone.as_deref())?;
         let mut after = None;
         loop {
             let request = ListRequest {
@@ -92,25 +92,18 @@ pub(super) async fn list(
     Ok(found.into_iter().collect())
 }
 
-fn targets(destination: &Destination) -> Vec<ErrorTarget> {
-    let tables = destination.iceberg().map_or(&[][..], |iceberg| &iceberg.tables);
-    let own = tables.iter().filter(|table| table.error_prefix.is_some());
-    let mut targets = vec![destination.error_target(None)];
-    targets.extend(own.map(|table| destination.error_target(Some(table))));
-    targets
-}
-
 /// `PREFIX` of some error, `NAME-VERSION-yyyy-MM-dd-HH-mm-ss-UUID`.
 fn is_ours(key: &str, stream: &str, prefix: &Prefix) -> bool {
     let name = format!("{stream}-");
     key.match_indices(&name).any(|(at, _)| {
-        second_of(&key[at + name.len()..]).is_some_and(|second_ms| {
-            ERROR_TYPES.iter().any(|kind| prefix.may_be(&key[..at], second_ms, kind))
+        second_of(&key[at + name.len()..]).is_some_and(|named_ms| {
+            ERROR_TYPES.iter().any(|kind| prefix.may_be(&key[..at], named_ms, kind))
         })
     })
 }
 
-/// The time in what follows a stream's name, if it is the rest of an object's name.
+/// The time in what follows a stream's name, if it is the rest of an object's name: in its zone,
+/// told as if it were UTC.
 fn second_of(rest: &str) -> Option<i64> {
     let (version, rest) = rest.split_once('-')?;
     let (time, uuid) = rest.split_at_checked(19)?;
@@ -121,18 +114,19 @@ fn second_of(rest: &str) -> Option<i64> {
     (digits && uuid).then(|| time.and_utc().timestamp_millis())
 }
 
-/// Batches whose error objects may still change. Of all streams of the error bucket: a stream that
+/// Batches whose error objects may still change. Of all streams of the error buckets: a stream that
 /// is being deleted may have a successor of its name.
 pub(super) async fn in_the_making(
     records: &dyn Records,
     stream: &StreamDocument,
 ) -> Result<BTreeSet<u64>, ReplayError> {
-    let bucket = stream.destination.errors().bucket;
+    let former = stream.former_errors.iter().map(|target| target.bucket.as_str());
+    let buckets: BTreeSet<&str> = former.chain([stream.destination.errors().bucket]).collect();
     let mut making = BTreeSet::new();
     for found in scan_all(records, BATCHES, "").await? {
         let batch: BatchDocument = decode(&found)?;
-        let here =
-            batch.incarnation == stream.incarnation || batch.destination.errors().bucket == bucket;
+        let here = batch.incarnation == stream.incarnation
+            || buckets.contains(batch.destination.errors().bucket);
         if here && batch.state == BatchState::Cut {
             making.insert(batch.number.0);
         }
@@ -214,6 +208,21 @@ mod tests {
         let key = format!("xAbcdefgh123/iceberg-failed2026-123-s-{NAME}");
         assert!(is_ours(&key, "s", &own) && !is_ours(&key, "t", &own));
         assert!(!is_ours(&key.replace("2026-123", "2026-1x3"), "s", &own));
+        // 09:05 in Tokyo was 00:05 in UTC; a prefix may tell the offset.
+        let zoned = "e/!{firehose:error-output-type}/!{timestamp:yyyy-MM-dd'T'HHXXX}/";
+        let zoned = Prefix::for_errors(None, Some(zoned)).unwrap();
+        let key = |at: &str| format!("e/iceberg-failed/{at}/s-{NAME}");
+        assert!(is_ours(&key("2026-01-03T09Z"), "s", &zoned));
+        let zoned = zoned.in_zone(Some("Asia/Tokyo")).unwrap();
+        assert!(is_ours(&key("2026-01-03T09+09:00"), "s", &zoned));
+        assert!(!is_ours(&key("2026-01-03T00+09:00"), "s", &zoned));
+        // The hour that comes twice is either of both.
+        let autumn = NAME.replace("2026-01-03-09-05", "2026-10-25-02-05");
+        let zoned = zoned.in_zone(Some("Europe/Berlin")).unwrap();
+        for offset in ["+01:00", "+02:00"] {
+            let key = format!("e/iceberg-failed/2026-10-25T02{offset}/s-{autumn}");
+            assert!(is_ours(&key, "s", &zoned), "{offset}");
+        }
     }
 
     #[test]
