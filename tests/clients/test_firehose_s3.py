@@ -16,6 +16,9 @@ import pyarrow.json
 import pytest
 import snappy
 
+from alluvium_server import wait_until
+from test_operation import of_stream, scrape
+
 ROLE = "arn:aws:iam::000000000000:role/r"
 NAME = r"(?P<stream>.+)-(?P<version>\d+)-(?P<time>\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d)-[0-9a-f-]{36}"
 NEWLINE = {"Type": "AppendDelimiterToRecord", "Parameters": [{"ParameterName": "Delimiter", "ParameterValue": "\\n"}]}
@@ -323,3 +326,45 @@ def test_flights_by_carrier_and_day_add_up_to_the_source(put):
         ours.groupby(by).agg(figures).astype(float), flights.groupby(by).agg(figures).astype(float), check_dtype=False
     )
     assert len(ours) == len(flights) == 27_004
+
+
+def test_a_missing_bucket_holds_up_its_stream_alone_and_is_told(lake_server, unique):
+    firehose, s3 = lake_server.client("firehose"), lake_server.client("s3")
+    bucket, name, other = unique("late"), unique("stream"), unique("other")
+    s3.create_bucket(Bucket=other)
+    for stream, where in ((name, bucket), (f"{name}-well", other)):
+        firehose.create_delivery_stream(DeliveryStreamName=stream, ExtendedS3DestinationConfiguration={
+            "RoleARN": ROLE, "BucketARN": f"arn:aws:s3:::{where}", "BufferingHints": {"SizeInMBs": 1, "IntervalInSeconds": 0},
+            "S3BackupMode": "Enabled",
+            "S3BackupConfiguration": {"RoleARN": ROLE, "BucketARN": f"arn:aws:s3:::{other}", "Prefix": f"raw/{stream}/"},
+            **partitioned("{k: .k}", "k=!{partitionKeyFromQuery:k}/"),
+        })
+        firehose.put_record_batch(DeliveryStreamName=stream, Records=[{"Data": b'{"k": %d}' % k} for k in (1, 2, 2)])
+
+    def figures(stream):
+        label = f'region="us-east-1",stream="{stream}"'
+        seen = of_stream(scrape(lake_server), stream)
+        return {of: seen[f"alluvium_{of}", label] for of in (
+            "delivery_objects_total", "delivery_object_records_total", "delivery_object_bytes_total",
+            "backup_object_records_total", "stream_active_partitions", "stream_stuck", "put_to_visible_seconds_count",
+            "stream_lag_seconds")}
+
+    whole = {"delivery_objects_total": 2, "delivery_object_records_total": 3, "delivery_object_bytes_total": 27,
+             "backup_object_records_total": 3, "stream_active_partitions": 2, "stream_stuck": 0,
+             "put_to_visible_seconds_count": 1, "stream_lag_seconds": 0}
+    wait_until(lambda: figures(f"{name}-well") == whole, what="the other stream delivers")
+
+    def told():
+        described = firehose.describe_delivery_stream(DeliveryStreamName=name)["DeliveryStreamDescription"]
+        return described.get("FailureDescription")
+
+    failure = wait_until(told, what="the trouble is told")
+    assert failure["Type"] == "UNKNOWN_ERROR" and bucket in failure["Details"]
+    held = figures(name)
+    assert (held["stream_stuck"], held["delivery_objects_total"]) == (1, 0) and held["stream_lag_seconds"] > 0
+    s3.create_bucket(Bucket=bucket)
+    wait_until(lambda: figures(name) == whole, what="the stream delivers when the bucket is there")
+    assert told() is None
+    assert sorted(objects(s3, bucket).values()) == [b'{"k": 1}\n', b'{"k": 2}\n{"k": 2}\n']
+    copies = [data for key, data in objects(s3, other).items() if key.startswith(f"raw/{name}/")]
+    assert copies == [b'{"k": 1}{"k": 2}{"k": 2}']

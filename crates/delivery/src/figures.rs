@@ -26,6 +26,37 @@ pub struct Counters {
     visible: Visible,
     /// Records in error objects, by the code that they carry.
     errors: Mutex<BTreeMap<String, u64>>,
+    objects: Mutex<ObjectFigures>,
+}
+
+/// What an S3 destination got.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ObjectFigures {
+    /// Objects of records.
+    pub delivered: Written,
+    /// Objects of raw copies.
+    pub backup: Written,
+    /// Partitions of the newest batch.
+    pub partitions: u64,
+}
+
+/// Objects, and what is in them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Objects.
+    pub objects: u64,
+    /// Their records.
+    pub records: u64,
+    /// The bytes of these, before compression.
+    pub bytes: u64,
+}
+
+impl Written {
+    fn add(&mut self, more: Self) {
+        self.objects += more.objects;
+        self.records += more.records;
+        self.bytes += more.bytes;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,9 +74,25 @@ impl Counters {
         self.bytes.fetch_add(size_bytes, Ordering::Relaxed);
     }
 
+    /// A batch whose objects are in their bucket, and how long its oldest record had waited for that.
+    pub(crate) fn wrote(&self, batch: ObjectFigures, waited_ms: u64) {
+        let mut all = self.objects.lock();
+        all.delivered.add(batch.delivered);
+        all.backup.add(batch.backup);
+        all.partitions = batch.partitions;
+        drop(all);
+        if batch.delivered.objects > 0 {
+            self.visible(waited_ms);
+        }
+    }
+
     /// A committed batch, and how long its oldest record had waited for that.
     pub(crate) fn committed(&self, rows: u64, waited_ms: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.visible(waited_ms);
+    }
+
+    fn visible(&self, waited_ms: u64) {
         if let Some(first) = VISIBLE_BOUNDS_MS.iter().position(|bound| waited_ms <= *bound) {
             self.visible.within[first].fetch_add(1, Ordering::Relaxed);
         }
@@ -99,6 +146,8 @@ impl Counters {
             // Never less than the last bucket, though a commit may come between the two reads.
             visible_total: read(&self.visible.total).max(so_far),
             visible_sum_ms: read(&self.visible.sum_ms),
+            objects: *self.objects.lock(),
+            stuck: false,
             lag_ms: 0,
             waiting_bytes: 0,
             tables: Vec::new(),
@@ -127,6 +176,10 @@ pub struct StreamFigures {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Records in error objects, by error code.
     pub errors: BTreeMap<String, u64>,
+    /// What its S3 destination got.
+    pub objects: ObjectFigures,
+    /// Whether something keeps it from delivering: `DescribeDeliveryStream` says what.
+    pub stuck: bool,
     /// Committed batches whose oldest record waited at most [`VISIBLE_BOUNDS_MS`]; cumulative.
     pub visible_within: [u64; VISIBLE_BOUNDS_MS.len()],
     /// All committed batches.
@@ -173,11 +226,16 @@ mod tests {
         let errors = BTreeMap::from([("Iceberg.X".to_string(), 2)]);
         counters.set_aside(&errors, &BTreeMap::from([("empty", 1)]));
         counters.set_aside(&errors, &BTreeMap::new());
+        let written = Written { objects: 2, records: 5, bytes: 70 };
+        let batch = ObjectFigures { delivered: written, backup: written, partitions: 9 };
+        counters.wrote(batch, 0);
+        counters.wrote(ObjectFigures { partitions: 1, ..ObjectFigures::default() }, 0);
         let read = counters.read("us-east-1".parse().unwrap(), "s".into());
+        assert_eq!(read.objects, ObjectFigures { partitions: 1, ..batch });
         assert_eq!((read.records, read.bytes, read.rows, read.dropped["empty"]), (5, 150, 5, 1));
         assert_eq!(read.errors["Iceberg.X"], 4);
-        assert_eq!(read.visible_within[..2], [2, 3]);
-        assert_eq!(read.visible_within[VISIBLE_BOUNDS_MS.len() - 1], 4);
-        assert_eq!((read.visible_total, read.visible_sum_ms), (5, 1_800_202));
+        assert_eq!(read.visible_within[..2], [3, 4], "a batch without objects shows nothing");
+        assert_eq!(read.visible_within[VISIBLE_BOUNDS_MS.len() - 1], 5);
+        assert_eq!((read.visible_total, read.visible_sum_ms), (6, 1_800_202));
     }
 }

@@ -5,7 +5,7 @@
 //! [`alluvium_services::kinesis::Figures`]): so a deleted stream's series end.
 
 use alluvium_delivery::batch::EMPTY;
-use alluvium_delivery::figures::{StreamFigures, TableFigures, VISIBLE_BOUNDS_MS};
+use alluvium_delivery::figures::{StreamFigures, TableFigures, VISIBLE_BOUNDS_MS, Written};
 use alluvium_services::kinesis::DataStreamFigures;
 use alluvium_upkeep::background::{Figures, UpkeepFigures};
 use alluvium_upkeep::settings::JobKind;
@@ -158,6 +158,7 @@ pub(crate) fn streams(figures: &[StreamFigures]) -> String {
         "Ranges of the data stream that retention took before they were delivered",
         |s| s.expired_ranges,
     );
+    objects(&mut page, figures);
     dropped(&mut page, figures);
     errors(&mut page, figures);
     gauges(&mut page, figures);
@@ -243,6 +244,26 @@ pub(crate) fn upkeep(tables: &[UpkeepFigures]) -> String {
     page
 }
 
+/// What streams wrote to buckets: AWS's `DeliveryToS3.*` and `BackupToS3.*`.
+fn objects(page: &mut String, figures: &[StreamFigures]) {
+    for (kind, place) in [("delivery", "S3 destinations"), ("backup", "raw backups")] {
+        let written = |stream: &StreamFigures| match kind {
+            "delivery" => stream.objects.delivered,
+            _ => stream.objects.backup,
+        };
+        let mut counter = |of: &str, meaning: &str, value: fn(Written) -> u64| {
+            let name = format!("alluvium_{kind}_{of}_total");
+            family(page, &name, "counter", &format!("{meaning} in {place}"));
+            for stream in figures {
+                let _ = writeln!(page, "{name}{{{}}} {}", labels(stream), value(written(stream)));
+            }
+        };
+        counter("objects", "Objects", |written| written.objects);
+        counter("object_records", "Records", |written| written.records);
+        counter("object_bytes", "Bytes before compression", |written| written.bytes);
+    }
+}
+
 fn errors(page: &mut String, figures: &[StreamFigures]) {
     let name = "alluvium_delivery_error_records_total";
     family(page, name, "counter", "Records in error objects, by the reason that they carry");
@@ -303,6 +324,16 @@ fn gauges(page: &mut String, figures: &[StreamFigures]) {
     for stream in figures {
         let _ = writeln!(page, "{name}{{{}}} {}", labels(stream), seconds(stream.lag_ms));
     }
+    let name = "alluvium_stream_stuck";
+    family(page, name, "gauge", "1 when the last try of a batch or of a commit failed");
+    for stream in figures {
+        let _ = writeln!(page, "{name}{{{}}} {}", labels(stream), u8::from(stream.stuck));
+    }
+    let name = "alluvium_stream_active_partitions";
+    family(page, name, "gauge", "Partitions of the newest batch for an S3 destination");
+    for stream in figures {
+        let _ = writeln!(page, "{name}{{{}}} {}", labels(stream), stream.objects.partitions);
+    }
     let name = "alluvium_stream_waiting_bytes";
     family(page, name, "gauge", "Bytes in the log that no batch has yet");
     for stream in figures {
@@ -312,7 +343,7 @@ fn gauges(page: &mut String, figures: &[StreamFigures]) {
 
 fn put_to_visible(page: &mut String, figures: &[StreamFigures]) {
     let name = "alluvium_put_to_visible_seconds";
-    let meaning = "Time from a batch's oldest put until its rows were in the table";
+    let meaning = "Time from a batch's oldest put until its rows or objects were there";
     family(page, name, "histogram", meaning);
     for stream in figures {
         let labels = labels(stream);

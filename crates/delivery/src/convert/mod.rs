@@ -17,10 +17,11 @@ use crate::batch::{BatchDocument, Counts, LaneRange, PartDocument};
 use crate::data_files::BadDataFile;
 use crate::error_groups::ErrorWriters;
 use crate::error_object::{ErrorOutputError, Failure};
+use crate::figures::{ObjectFigures, Written};
 use crate::lane_log::{LaneLog, LaneReadError};
 use crate::processing::{Pipeline, Purpose};
 use crate::replay;
-use crate::s3::{self, BatchIdentity, S3Plan, S3Writer, SpoolDir};
+use crate::s3::{self, BatchIdentity, S3Counts, S3Plan, S3Writer, SpoolDir};
 use crate::stream::{Destination, StreamDocument, TableName};
 use alluvium_base::{ErrorKind, SequenceNumber, StreamIncarnation, kill_point};
 use alluvium_lake::Lake;
@@ -49,6 +50,8 @@ pub(crate) struct Converted {
     pub(crate) counts: Counts,
     /// Records in error objects, by their code.
     pub(crate) errors: BTreeMap<String, u64>,
+    /// What a bucket got; none of batches for tables.
+    pub(crate) objects: Option<ObjectFigures>,
 }
 
 /// What one table gets.
@@ -293,7 +296,8 @@ impl Converter {
             out.errors.remove_left_over(objects).await?;
         }
         kill_point("delivery-errors-written");
-        accounted(batch, work.body, out.in_objects)
+        let copies = work.backup_counts();
+        accounted(batch, work.body, copies, out.in_objects)
     }
 
     /// What a batch has of error objects.
@@ -425,6 +429,7 @@ struct Output {
 fn accounted(
     batch: &BatchDocument,
     body: Body,
+    copies: Option<S3Counts>,
     in_objects: u64,
 ) -> Result<Converted, ConvertError> {
     let Body { sink, errors, mut counts, .. } = body;
@@ -437,11 +442,20 @@ fn accounted(
             "the counts do not balance: {counts:?}, {in_objects} in objects"
         )));
     }
-    let parts = match sink {
-        Sink::Tables(tables) => tables.into_parts(batch)?,
-        Sink::Objects(_) | Sink::Refused(_) => Vec::new(),
-    };
-    Ok(Converted { parts, counts, errors: errors.into_counts() })
+    let (mut parts, mut objects) = (Vec::new(), None);
+    match sink {
+        Sink::Tables(tables) => parts = tables.into_parts(batch)?,
+        Sink::Objects(writer) => {
+            let records = writer.counts();
+            objects = Some(ObjectFigures {
+                delivered: Written::from(records),
+                backup: copies.map(Written::from).unwrap_or_default(),
+                partitions: records.partitions,
+            });
+        }
+        Sink::Refused(_) => {}
+    }
+    Ok(Converted { parts, counts, errors: errors.into_counts(), objects })
 }
 
 fn held(error: impl std::fmt::Display) -> ConvertError {

@@ -11,7 +11,7 @@ use crate::error_object::{Failure, LineSequence, Origin, Stage};
 use crate::kpl;
 use crate::processing::{Metadata, Pipeline, RecordFailure, Step, SubRecord};
 use crate::replay::ReplayedRecord;
-use crate::s3::{Finish, FinishedObject, PartitionValues, PushError, S3Writer};
+use crate::s3::{Finish, FinishedObject, PartitionValues, PushError, S3Counts, S3Writer};
 use alluvium_base::SequenceNumber;
 use alluvium_lake::decode::Frames;
 use alluvium_lake::write::PendingFile;
@@ -202,6 +202,11 @@ impl Work {
             done &= backup.finish().map_err(spool)? == Finish::Done;
         }
         Ok(done)
+    }
+
+    /// What the raw copies are.
+    pub(super) fn backup_counts(&self) -> Option<S3Counts> {
+        self.backup.as_ref().map(|backup| backup.counts())
     }
 
     pub(super) fn take_finished(&mut self) -> Finished {

@@ -167,7 +167,7 @@ impl Inner {
     /// Records that the files are durable; from now on they are what the batch is, a part for each
     /// table. Without parts the batch ends here.
     async fn prepare(&self, lane: LaneId, batch: &BatchDocument, converted: Converted) {
-        let Converted { parts, counts, errors } = converted;
+        let Converted { parts, counts, errors, objects } = converted;
         assert!(counts.balance(), "conversion answers only with counts that balance (I2)");
         let key = batch_key(batch.incarnation, batch.number);
         let mut operations = vec![Operation::Delete(key.clone())];
@@ -182,6 +182,11 @@ impl Inner {
             let mut states = self.states.lock();
             let Some(state) = states.get_mut(&lane) else { return };
             state.stream.counters.set_aside(&errors, &counts.dropped);
+            if let Some(objects) = objects {
+                let waited_ms = self.clock.now_ms() - batch.oldest_arrival_ms;
+                let waited_ms = u64::try_from(waited_ms).unwrap_or(0);
+                state.stream.counters.wrote(objects, waited_ms);
+            }
             state.batches.remove(&batch.number);
             for part in parts {
                 let queue = state.tables.entry(part.document.table).or_default();

@@ -273,6 +273,7 @@ impl Inner {
                 Some(behind) => StreamFigures {
                     lag_ms: behind.lag_ms.unsigned_abs(),
                     waiting_bytes: behind.waiting_bytes,
+                    stuck: behind.stuck.is_some(),
                     tables: behind.tables,
                     ..read
                 },

@@ -8,6 +8,7 @@
 use super::codec::Encoder;
 use super::plan::S3Plan;
 use super::spool::{Output, Piece, Spool, SpoolDir};
+use crate::figures::Written;
 use crate::prefix::{Prefix, RecordsIdentity};
 use crate::processing::PartitionKeys;
 use crate::stream::Compression;
@@ -95,6 +96,13 @@ pub struct S3Counts {
     pub partitions: u64,
     /// Records refused because of too many partitions.
     pub excess: u64,
+}
+
+impl From<S3Counts> for Written {
+    fn from(counts: S3Counts) -> Self {
+        let S3Counts { objects, records, bytes, partitions: _, excess: _ } = counts;
+        Self { objects, records, bytes }
+    }
 }
 
 /// An object that is whole and can be published.
