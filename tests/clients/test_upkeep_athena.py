@@ -152,3 +152,34 @@ def test_vacuum_keeps_what_is_young_and_what_a_tag_names(server, table):
     wait_until(vacuumed, what="the current snapshot and the tagged one")
     scan = pyiceberg_table(server, server.bucket, f"ns.{name}").scan(snapshot_id=first)
     assert scan.to_arrow().num_rows == 1
+
+
+def test_files_without_field_ids_keep_their_values_when_their_columns_are_renamed(server, table):
+    import io
+
+    import pyarrow
+    import pyarrow.parquet
+
+    name = table(regions=[])
+    loaded = pyiceberg_table(server, server.bucket, f"ns.{name}")
+    s3, locations = server.client("s3"), []
+    for number in range(6):
+        body = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.table({"id": [number], "region": ["eu"]}), body)
+        locations.append(f"{loaded.location()}/data/added-{number}.parquet")
+        bucket, key = locations[-1].removeprefix("s3://").split("/", 1)
+        s3.put_object(Bucket=bucket, Key=key, Body=body.getvalue())
+    loaded.add_files(locations)
+    with loaded.update_schema() as update:
+        update.rename_column("id", "number")
+
+    def seen():
+        found = pyiceberg_table(server, server.bucket, f"ns.{name}").scan().to_arrow().to_pylist()
+        athena_rows = run(server, f"SELECT number, region FROM ns.{name}")
+        assert sorted(athena_rows) == sorted([str(row["number"]), row["region"]] for row in found)
+        return sorted(row["number"] for row in found)
+
+    assert seen() == list(range(6))
+    assert execution(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK")["Status"]["State"] == "SUCCEEDED"
+    assert files(server, name) == {"region=eu": 1}
+    assert seen() == list(range(6))

@@ -23,6 +23,7 @@ pub mod evolve;
 pub mod lake;
 pub mod manifest_cache;
 pub mod metadata_cache;
+pub mod name_mapping;
 pub mod named_files;
 mod parquet_files;
 pub mod storage;

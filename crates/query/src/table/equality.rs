@@ -162,7 +162,12 @@ impl DeletedKeys {
                 });
                 let at = at.or_else(|| batch.schema().index_of(&column.name).ok());
                 let at = at.ok_or_else(|| storage(&format!("has no column {}", column.name)))?;
-                let array = conform(batch.column(at), &column.field_type, to)?;
+                let array = conform(
+                    batch.column(at),
+                    batch.column(at).data_type(),
+                    &column.field_type,
+                    to,
+                )?;
                 arrays.push(array);
             }
             let rows = self.converter.convert_columns(&arrays).map_err(|e| storage(&e))?;

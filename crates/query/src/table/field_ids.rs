@@ -1,10 +1,12 @@
 //! Columns of files matched by Iceberg field id: renamed columns are found, added ones have their
 //! initial default or null, promoted types are cast, dropped ones are not read.
 //!
-//! Files without field ids (written by others and added) are matched by name, without case.
+//! Files without field ids (written by others and added) are matched by the table's name mapping,
+//! or, without one, by name, without case.
 
 use super::columns::scalar;
 use crate::QueryError;
+use alluvium_lake::name_mapping::NameMapping;
 use arrow::array::cast::AsArray;
 use arrow::array::{
     Array, ArrayRef, ListArray, MapArray, RecordBatch, StructArray, new_null_array,
@@ -26,6 +28,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct FieldIds {
     pub(super) schema: Arc<IcebergSchema>,
+    /// Of files that have no field ids.
+    pub(super) names: Option<Arc<NameMapping>>,
 }
 
 impl PhysicalExprAdapterFactory for FieldIds {
@@ -34,6 +38,10 @@ impl PhysicalExprAdapterFactory for FieldIds {
         logical: SchemaRef,
         physical: SchemaRef,
     ) -> Result<Arc<dyn PhysicalExprAdapter>> {
+        let physical = match &self.names {
+            Some(names) => names.with_ids(&physical),
+            None => physical,
+        };
         Ok(Arc::new(Adapter { schema: Arc::clone(&self.schema), logical, physical }))
     }
 }
@@ -76,7 +84,8 @@ impl Adapter {
         if !to.is_nested() {
             return cast(found, &self.physical, to.clone()).map(Some);
         }
-        Ok(Some(Arc::new(Conform { input: found, wanted: Arc::clone(wanted), to: to.clone() })))
+        let (from, to) = (physical.data_type().clone(), to.clone());
+        Ok(Some(Arc::new(Conform { input: found, from, wanted: Arc::clone(wanted), to })))
     }
 }
 
@@ -125,6 +134,8 @@ impl PhysicalExprAdapter for Adapter {
 #[derive(Debug)]
 struct Conform {
     input: Arc<dyn PhysicalExpr>,
+    /// What the file has, with field ids.
+    from: DataType,
     wanted: NestedFieldRef,
     to: DataType,
 }
@@ -137,7 +148,10 @@ impl std::fmt::Display for Conform {
 
 impl PartialEq for Conform {
     fn eq(&self, other: &Self) -> bool {
-        self.input.eq(&other.input) && self.wanted == other.wanted && self.to == other.to
+        self.input.eq(&other.input)
+            && self.from == other.from
+            && self.wanted == other.wanted
+            && self.to == other.to
     }
 }
 impl Eq for Conform {}
@@ -160,7 +174,7 @@ impl PhysicalExpr for Conform {
     }
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let array = self.input.evaluate(batch)?.into_array(batch.num_rows())?;
-        Ok(ColumnarValue::Array(conform(&array, &self.wanted.field_type, &self.to)?))
+        Ok(ColumnarValue::Array(conform(&array, &self.from, &self.wanted.field_type, &self.to)?))
     }
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
         vec![&self.input]
@@ -170,46 +184,68 @@ impl PhysicalExpr for Conform {
         mut children: Vec<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
         let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
-        Ok(Arc::new(Self { input, wanted: Arc::clone(&self.wanted), to: self.to.clone() }))
+        let (from, to) = (self.from.clone(), self.to.clone());
+        Ok(Arc::new(Self { input, from, wanted: Arc::clone(&self.wanted), to }))
     }
     fn fmt_sql(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
     }
 }
 
-/// Rebuilds an array of a file as the type that the query sees.
-pub(super) fn conform(array: &ArrayRef, wanted: &Type, to: &DataType) -> Result<ArrayRef> {
+/// Rebuilds an array of a file as the type that the query sees. `from` is its type with field ids.
+pub(super) fn conform(
+    array: &ArrayRef,
+    from: &DataType,
+    wanted: &Type,
+    to: &DataType,
+) -> Result<ArrayRef> {
     if array.data_type() == to {
         return Ok(Arc::clone(array));
     }
-    match (wanted, array.data_type(), to) {
+    match (wanted, from, to) {
         (Type::Struct(wanted), DataType::Struct(from), DataType::Struct(to)) => {
             let input = array.as_struct();
             let mut columns = Vec::with_capacity(to.len());
             for (field, target) in wanted.fields().iter().zip(to) {
                 columns.push(match position(from, field) {
-                    Some(at) => conform(input.column(at), &field.field_type, target.data_type())?,
+                    Some(at) => conform(
+                        input.column(at),
+                        from[at].data_type(),
+                        &field.field_type,
+                        target.data_type(),
+                    )?,
                     None => missing(field, target, array.len())?,
                 });
             }
             let nulls = input.nulls().cloned();
             Ok(Arc::new(StructArray::try_new_with_length(to.clone(), columns, nulls, array.len())?))
         }
-        (Type::List(wanted), DataType::List(_), DataType::List(item)) => {
+        (Type::List(wanted), DataType::List(from), DataType::List(item)) => {
             let input = array.as_list::<i32>();
             let element = &wanted.element_field.field_type;
-            let values = conform(input.values(), element, item.data_type())?;
+            let values = conform(input.values(), from.data_type(), element, item.data_type())?;
             let (offsets, nulls) = (input.offsets().clone(), input.nulls().cloned());
             Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, nulls)?))
         }
-        (Type::Map(wanted), DataType::Map(..), DataType::Map(entries, sorted)) => {
+        (Type::Map(wanted), DataType::Map(pair, _), DataType::Map(entries, sorted)) => {
             let input = array.as_map();
-            let DataType::Struct(to) = entries.data_type() else {
+            let (DataType::Struct(from), DataType::Struct(to)) =
+                (pair.data_type(), entries.data_type())
+            else {
                 return Ok(arrow::compute::cast(array, to)?);
             };
-            let keys = conform(input.keys(), &wanted.key_field.field_type, to[0].data_type())?;
-            let values =
-                conform(input.values(), &wanted.value_field.field_type, to[1].data_type())?;
+            let keys = conform(
+                input.keys(),
+                from[0].data_type(),
+                &wanted.key_field.field_type,
+                to[0].data_type(),
+            )?;
+            let values = conform(
+                input.values(),
+                from[1].data_type(),
+                &wanted.value_field.field_type,
+                to[1].data_type(),
+            )?;
             let pairs = StructArray::try_new(to.clone(), vec![keys, values], None)?;
             let (offsets, nulls) = (input.offsets().clone(), input.nulls().cloned());
             let entries = Arc::clone(entries);

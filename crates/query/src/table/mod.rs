@@ -4,7 +4,7 @@
 //! - [`plan`]: which files a query needs, from the manifests; [`pruning`] leaves out manifests and
 //!   files by partition and statistics.
 //! - [`deletes`]: position and equality deletes (sequence rules of the Iceberg specification).
-//! - [`field_ids`]: files of older schemas, their columns matched by field id.
+//! - [`field_ids`]: files of older schemas, their columns matched by field id, or by the name mapping.
 //! - [`reader`]: bytes of Parquet files out of the lake's objects, footers cached.
 //! - [`provider`]: the table provider over all these; [`scanner`] reads chosen files for rewrites. [`metadata_tables`]: `"t$snapshots"` and others.
 //!

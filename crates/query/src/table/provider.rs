@@ -8,6 +8,7 @@ use super::plan::{LiveFile, ScanPlan, plan};
 use super::pruning::Pruner;
 use super::reader::{FileReaders, ScanFiles};
 use crate::QueryError;
+use alluvium_lake::name_mapping::NameMapping;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -30,7 +31,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
-use iceberg::spec::{Schema, SnapshotRef, TableMetadataRef};
+use iceberg::spec::{Schema, SnapshotRef, TableMetadata, TableMetadataRef};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(crate) struct IcebergTable {
     snapshot: Option<SnapshotRef>,
     schema: Arc<Schema>,
     arrow: SchemaRef,
+    names: Option<Arc<NameMapping>>,
 }
 
 impl IcebergTable {
@@ -66,7 +68,8 @@ impl IcebergTable {
             _ => metadata.current_schema().clone(),
         };
         let arrow = query_schema(&schema)?;
-        Ok(Self { readers, metadata, snapshot, schema, arrow })
+        let names = name_mapping(&metadata)?;
+        Ok(Self { readers, metadata, snapshot, schema, arrow, names })
     }
 
     /// The table by its schema of now, in the types that files are written in, whatever snapshot
@@ -77,7 +80,8 @@ impl IcebergTable {
     ) -> std::result::Result<Self, QueryError> {
         let schema = metadata.current_schema().clone();
         let arrow = stored_schema(&schema)?;
-        Ok(Self { readers, metadata, snapshot: None, schema, arrow })
+        let names = name_mapping(&metadata)?;
+        Ok(Self { readers, metadata, snapshot: None, schema, arrow, names })
     }
 
     /// Reads all columns of some files.
@@ -92,6 +96,15 @@ impl IcebergTable {
         let ask = Ask { projection, predicate: None, limit: None, partitions, memory };
         self.scan_plan(&ask, files, positions, Arc::clone(&self.arrow)).await
     }
+}
+
+/// What files without field ids are read by. One that cannot be read would put columns in the
+/// place of others.
+fn name_mapping(
+    metadata: &TableMetadata,
+) -> std::result::Result<Option<Arc<NameMapping>>, QueryError> {
+    let names = NameMapping::of(metadata).map_err(QueryError::Unsupported)?;
+    Ok(names.map(Arc::new))
 }
 
 /// What a scan was asked for.
@@ -290,7 +303,10 @@ impl IcebergTable {
             .with_statistics(total.statistics(self.arrow.fields().len()))
             .with_projection_indices(Some(columns.to_vec()))?
             .with_limit(limit)
-            .with_expr_adapter(Some(Arc::new(FieldIds { schema: Arc::clone(&self.schema) })))
+            .with_expr_adapter(Some(Arc::new(FieldIds {
+                schema: Arc::clone(&self.schema),
+                names: self.names.clone(),
+            })))
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }

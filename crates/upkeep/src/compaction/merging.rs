@@ -67,21 +67,25 @@ impl Run {
         let Some(first) = group.first() else { return Ok(()) };
         let (spec_id, partition) = first.partition();
         let within = contents.files.files.iter().filter(|f| f.partition() == (spec_id, partition));
-        let live: HashSet<&str> = within.map(|file| file.data().file_path()).collect();
+        let live: HashMap<&str, i64> =
+            within.map(|file| (file.data().file_path(), file.sequence)).collect();
         let all = contents.files.files.iter().map(|file| file.data().file_path());
         let all: HashSet<&str> = all.collect();
         let mut positions: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for delete in group {
             let gone = self.upkeep.scanner().positions(delete).await?;
-            if gone.keys().any(|path| all.contains(&**path) && !live.contains(&**path)) {
+            if gone.keys().any(|path| all.contains(&**path) && !live.contains_key(&**path)) {
                 // It names a file of another partition, to which it does not apply: left as it is.
                 return Ok(());
             }
-            for (path, list) in gone.iter().filter(|(path, _)| live.contains(path.as_str())) {
+            // A file that was added again since has all its rows.
+            let applies = |path: &str| live.get(path).is_some_and(|of| *of <= delete.sequence);
+            for (path, list) in gone.iter().filter(|(path, _)| applies(path)) {
                 positions.entry(path.clone()).or_default().extend(list);
             }
         }
-        let targets: HashSet<String> = positions.keys().cloned().collect();
+        let number = |path: &String| Some((path.clone(), *live.get(path.as_str())?));
+        let targets: HashMap<String, i64> = positions.keys().filter_map(number).collect();
         let mut added = Vec::new();
         if !positions.is_empty() {
             let name = format!("{}-{:05}", self.writing.file_prefix(), self.parts);

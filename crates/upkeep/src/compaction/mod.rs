@@ -262,7 +262,8 @@ impl Run {
             self.parts += copied.files.len();
             added.extend(copied.files);
             rewrite.moved.extend(copied.moved);
-            rewrite.removed.extend(paths(&part.files));
+            let read = |f: &LiveFile| (f.data().file_path().to_string(), f.sequence);
+            rewrite.removed.extend(part.files.iter().map(read));
             rewrite.applied.extend(paths(&part.position_deletes));
             rewrite.applied.extend(paths(&part.equality_deletes));
         }

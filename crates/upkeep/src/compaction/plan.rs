@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 const LEVEL_FACTOR: u64 = 4;
 /// The part of the target size below which files are of the lowest level.
 const FLOOR_PART: u64 = 256;
+/// Deleted rows of one group: a scan holds their positions.
+const GROUP_DELETED_ROWS: u64 = 10_000_000;
 
 /// What makes a file worth rewriting.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +70,8 @@ impl Candidate {
             || (self.deleted_rows > 0 && share)
             || self.delete_files + self.equality_files >= policy.delete_files_max
             || self.equality_files >= policy.equality_files_max
-            || self.size_bytes > policy.max_file_bytes
+            // One row cannot be split.
+            || (self.size_bytes > policy.max_file_bytes && self.rows > 1)
             || (policy.sort && large && !self.sorted)
     }
 }
@@ -139,20 +142,21 @@ pub(super) fn choose_levels(sizes: &[u64], floor: u64, min_count: usize) -> Vec<
     levels.range(..=best).flat_map(|(_, files)| files.iter().copied()).collect()
 }
 
-/// Neighbours together, up to so many bytes.
+/// Neighbours together, up to so many bytes and deleted rows.
 fn chunks(chosen: &[usize], files: &[Candidate], bytes_max: u64) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut deleted) = (0, 0);
     for at in chosen {
-        let size = files[*at].size_bytes;
+        let (size, gone) = (files[*at].size_bytes, files[*at].deleted_rows);
         match groups.last_mut() {
-            Some(group) if bytes + size <= bytes_max => {
+            Some(group) if bytes + size <= bytes_max && deleted + gone <= GROUP_DELETED_ROWS => {
                 group.push(*at);
                 bytes += size;
+                deleted += gone;
             }
             _ => {
                 groups.push(vec![*at]);
-                bytes = size;
+                (bytes, deleted) = (size, gone);
             }
         }
     }
@@ -187,6 +191,15 @@ mod tests {
 
     fn sizes(sizes: &[u64]) -> Vec<Candidate> {
         sizes.iter().enumerate().map(|(at, size)| file(*size, at as i64)).collect()
+    }
+
+    #[test]
+    fn one_row_is_never_split_and_many_deleted_rows_are_several_groups() {
+        let huge = Candidate { rows: 1, ..file(2_000 * MIB, 0) };
+        assert!(plan(&[huge], &policy()).is_empty());
+        let worn = |at| Candidate { rows: 9_000_000, deleted_rows: 6_000_000, ..file(MIB, at) };
+        let groups = plan(&[worn(0), worn(1), worn(2)], &policy());
+        assert_eq!(groups, [[0], [1], [2]]);
     }
 
     #[test]

@@ -103,8 +103,8 @@ impl Contents {
         lake: &Lake,
         rewrite: &Rewrite,
     ) -> Result<Replacement, CommitError> {
-        let removed: Vec<&Live> =
-            self.data.iter().filter(|live| rewrite.removed.contains(live.path())).collect();
+        let as_read = |live: &&Live| rewrite.removed.get(live.path()) == Some(&live.sequence);
+        let removed: Vec<&Live> = self.data.iter().filter(as_read).collect();
         if removed.len() != rewrite.removed.len() {
             return Err(conflict("a file that was rewritten is not in the table any more"));
         }
@@ -166,6 +166,13 @@ impl Contents {
                 if missed && delete.sequence <= rewrite.sequence_number {
                     return Err(conflict("older equality deletes came back into the table"));
                 }
+                // Those of a partition do not reach rows that went to another spec's.
+                let moved = rewrite.added.iter().any(|append| append.spec_id != delete.spec_id);
+                if missed && !global && moved {
+                    return Err(conflict(
+                        "rows were deleted by key while they went to another partition spec",
+                    ));
+                }
                 continue;
             }
             let within = by_partition.get(&delete.partition()).into_iter().flatten();
@@ -196,11 +203,16 @@ impl Contents {
         if merged.removed.iter().any(|path| !live.contains(path.as_str())) {
             return Err(conflict("a delete file that was merged is not in the table any more"));
         }
-        let data: HashSet<&str> = self.data.iter().map(Live::path).collect();
+        let data: HashMap<&str, i64> = self.data.iter().map(|f| (f.path(), f.sequence)).collect();
+        let is_now = |path: &str, then: i64| data.get(path).is_none_or(|now| *now == then);
+        if merged.targets.iter().any(|(path, then)| !is_now(path, *then)) {
+            return Err(conflict("a file whose deletes were merged was added again"));
+        }
         for delete in self.deletes.iter().filter(|d| merged.removed.contains(d.path())) {
             let gone = lake.position_deletes(delete.file()).await?;
+            let applies = |path: &str| data.get(path).is_some_and(|of| *of <= delete.sequence);
             let mut names = gone.keys();
-            if names.any(|path| data.contains(path.as_str()) && !merged.targets.contains(path)) {
+            if names.any(|path| applies(path) && !merged.targets.contains_key(path)) {
                 return Err(conflict("a file whose deletes were dropped came back"));
             }
         }
@@ -224,7 +236,7 @@ impl Contents {
         for (partition, path) in added {
             left.entry(partition).or_default().push((path, rewrite.sequence_number));
         }
-        for file in self.data.iter().filter(|f| !rewrite.removed.contains(f.path())) {
+        for file in self.data.iter().filter(|f| !rewrite.removed.contains_key(f.path())) {
             left.entry(file.partition()).or_default().push((file.path(), file.sequence));
         }
         let lowest = left.values().flatten().map(|(_, sequence)| *sequence).min();

@@ -29,7 +29,7 @@ use contents::Contents;
 use iceberg::spec::{FormatVersion, ManifestEntryRef, Snapshot};
 use manifests::{Numbers, write_manifests};
 pub use moved::{Moved, Origin};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Files that take the place of others.
@@ -37,8 +37,9 @@ use std::sync::Arc;
 pub struct Rewrite {
     /// The data sequence number of the added data files: that of the snapshot whose rows they have.
     pub sequence_number: i64,
-    /// Paths of data files that go.
-    pub removed: HashSet<String>,
+    /// Paths of data files that go, with the data sequence numbers by which they were read: a file
+    /// that was removed and added again has rows back that were deleted.
+    pub removed: HashMap<String, i64>,
     /// Paths of delete files that may have been applied to them in reading.
     pub applied: HashSet<String>,
     /// Data files that have their rows, less those that were deleted.
@@ -60,8 +61,9 @@ pub struct MergedDeletes {
     pub sequence_number: i64,
     /// Delete files that say the same of `targets`.
     pub added: Vec<Append>,
-    /// Data files of which they say what the others said.
-    pub targets: HashSet<String>,
+    /// Data files of which they say what the others said, with their data sequence numbers: a file
+    /// that was removed and added again is not what the others were about.
+    pub targets: HashMap<String, i64>,
 }
 
 /// What a rewrite comes to, by the table as it is now.

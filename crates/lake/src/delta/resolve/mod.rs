@@ -19,6 +19,7 @@ use super::position_deletes::{PositionCache, TableGone};
 use super::position_file::may_name;
 use crate::lake::{Lake, LoadError};
 use crate::manifest_cache::Manifests;
+use crate::name_mapping::NameMapping;
 use crate::parquet_files::ParquetFiles;
 use alluvium_base::TableId;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -219,10 +220,11 @@ pub(crate) async fn resolve(
         scans.push((target.clone(), candidates));
     }
     metrics::histogram!("alluvium_resolve_files").record(scans.len() as f64);
+    let names = NameMapping::of(metadata).map_err(ResolveError::Unsupported)?.map(Arc::new);
     let scans = scans.into_iter().map(|(target, candidates)| {
-        let (lake, keys) = (lake.clone(), Arc::clone(keys));
+        let (lake, keys, names) = (lake.clone(), Arc::clone(keys), names.clone());
         async move {
-            let positions = scan::scan(&lake, &target, keys, candidates).await?;
+            let positions = scan::scan(&lake, &target, keys, names, candidates).await?;
             Ok::<_, ResolveError>((target.file().file_path().to_string(), Arc::new(positions)))
         }
     });

@@ -4,6 +4,7 @@ use super::index::{KeyHasher, KeyIndex};
 use super::wanted::{Bounds, Candidates, WantedKeys, conform};
 use super::{ResolveError, Target};
 use crate::lake::{Lake, LoadError};
+use crate::name_mapping::NameMapping;
 use crate::parquet_files::{Chunks, ParquetFiles};
 use crate::write::nested::{column_at, path_to};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -31,6 +32,7 @@ pub(super) async fn scan(
     lake: &Lake,
     target: &Target,
     keys: Arc<WantedKeys>,
+    names: Option<Arc<NameMapping>>,
     candidates: Candidates,
 ) -> Result<Vec<u64>, ResolveError> {
     let (files, indexes) = (&lake.inner.parquet, &lake.inner.key_indexes);
@@ -44,7 +46,8 @@ pub(super) async fn scan(
         |e: &dyn std::fmt::Display| ResolveError::Load(LoadError::Corrupt(format!("{path}: {e}")));
     let metadata = ArrowReaderMetadata::try_new(footer.clone(), ArrowReaderOptions::new())
         .map_err(|e| corrupt(&e))?;
-    let Some(leaves) = leaves(footer.file_metadata().schema_descr(), &keys) else {
+    let Some(leaves) = leaves(footer.file_metadata().schema_descr(), &keys, names.as_deref())
+    else {
         // A column that was added later is null in all rows: no key.
         return Ok(Vec::new());
     };
@@ -72,8 +75,10 @@ pub(super) async fn scan(
     for (group, start) in groups {
         let chunks = files.columns(path, size_bytes, &footer, group, &leaves).await?;
         let (metadata, keys, leaves) = (metadata.clone(), Arc::clone(&keys), leaves.clone());
+        let names = names.clone();
         let read = tokio::task::spawn_blocking(move || {
-            read_group(metadata, chunks, group, &leaves, &keys, start, &mut seen).map(|()| seen)
+            let reading = Reading { keys: &keys, names: names.as_deref(), leaves: &leaves };
+            read_group(metadata, chunks, group, &reading, start, &mut seen).map(|()| seen)
         });
         let read = read.await.map_err(|e| ResolveError::Internal(e.to_string()))?;
         seen = read.map_err(|e| corrupt(&e))?;
@@ -118,8 +123,12 @@ fn group_starts(footer: &ParquetMetaData) -> Vec<(usize, u64)> {
     groups.collect()
 }
 
-/// The Parquet columns of the key, by field id, or by name in files without ids.
-fn leaves(schema: &SchemaDescriptor, keys: &WantedKeys) -> Option<Vec<usize>> {
+/// The Parquet columns of the key, by field id, or by the name mapping or name in files without ids.
+fn leaves(
+    schema: &SchemaDescriptor,
+    keys: &WantedKeys,
+    names: Option<&NameMapping>,
+) -> Option<Vec<usize>> {
     let id = |at: usize| {
         let column = schema.column(at);
         let info = column.self_type().get_basic_info();
@@ -130,9 +139,14 @@ fn leaves(schema: &SchemaDescriptor, keys: &WantedKeys) -> Option<Vec<usize>> {
         .columns
         .iter()
         .map(|key| {
-            (0..schema.num_columns()).find(|at| match has_ids {
-                true => id(*at) == Some(key.field.id),
-                false => schema.column(*at).path().string().eq_ignore_ascii_case(&key.field.name),
+            (0..schema.num_columns()).find(|at| match (has_ids, names) {
+                (true, _) => id(*at) == Some(key.field.id),
+                (false, Some(names)) => {
+                    names.id_at(schema.column(*at).path().parts()) == Some(key.field.id)
+                }
+                (false, None) => {
+                    schema.column(*at).path().string().eq_ignore_ascii_case(&key.field.name)
+                }
             })
         })
         .collect()
@@ -243,17 +257,24 @@ fn in_bloom(bloom: &Sbbf, of: PhysicalType, width: i32, values: &ArrayRef, at: u
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// What is read of a file, and how it is found.
+struct Reading<'a> {
+    keys: &'a WantedKeys,
+    names: Option<&'a NameMapping>,
+    leaves: &'a [usize],
+}
+
 /// Looks at the keys of a row group.
 fn read_group(
     metadata: ArrowReaderMetadata,
     chunks: Chunks,
     group: usize,
-    leaves: &[usize],
-    keys: &WantedKeys,
+    reading: &Reading<'_>,
     mut start: u64,
     seen: &mut Seen,
 ) -> Result<(), Failure> {
-    let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves.iter().copied());
+    let keys = reading.keys;
+    let mask = ProjectionMask::leaves(metadata.parquet_schema(), reading.leaves.iter().copied());
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata)
         .with_row_groups(vec![group])
         .with_projection(mask)
@@ -262,7 +283,7 @@ fn read_group(
     let converter = keys.columns.converter()?;
     for batch in reader {
         let batch = batch?;
-        let columns = key_values(&batch, keys)?;
+        let columns = key_values(&batch, keys, reading.names)?;
         let rows = converter.convert_columns(&columns)?;
         // A key with a null in it is in no set of keys.
         for (row, at) in rows.iter().zip(start..) {
@@ -278,8 +299,13 @@ fn read_group(
 }
 
 /// The key's columns of a batch that has these and no others.
-fn key_values(batch: &RecordBatch, keys: &WantedKeys) -> Result<Vec<ArrayRef>, Failure> {
+fn key_values(
+    batch: &RecordBatch,
+    keys: &WantedKeys,
+    names: Option<&NameMapping>,
+) -> Result<Vec<ArrayRef>, Failure> {
     let schema = batch.schema();
+    let schema = names.map_or_else(|| Arc::clone(&schema), |names| names.with_ids(&schema));
     let columns = keys.columns.columns.iter().zip(&keys.values).map(|(key, wanted)| {
         let path = path_to(&schema, key.field.id).or_else(|| {
             let named =

@@ -1,4 +1,5 @@
-//! Equality deletes, as other engines write them.
+//! What other engines write: equality deletes, and files that are added again. The library's reader
+//! reads neither as the specification has it.
 
 use super::*;
 use alluvium_base::Random as _;
@@ -7,9 +8,9 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataFile, DataFileBuilder, DataFileFormat, MAIN_BRANCH, ManifestListWriter,
-    ManifestWriterBuilder, Operation, Snapshot, SnapshotReference, SnapshotRetention, Struct,
-    Summary, UNASSIGNED_SEQUENCE_NUMBER,
+    DataFile, DataFileBuilder, DataFileFormat, MAIN_BRANCH, ManifestContentType, ManifestFile,
+    ManifestListWriter, ManifestWriterBuilder, Operation, Snapshot, SnapshotReference,
+    SnapshotRetention, Struct, Summary, UNASSIGNED_SEQUENCE_NUMBER,
 };
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 
@@ -20,7 +21,7 @@ impl Bench {
         objects.put_bytes(bucket, key, bytes.into(), PutOptions::default()).await.unwrap();
     }
 
-    async fn key_file(&self, ids: &[i64]) -> DataFile {
+    async fn key_file(&self, ids: &[i64], spec_id: i32, partition: Struct) -> DataFile {
         let id = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_string(), "1".to_string())]);
         let field = Field::new("id", DataType::Int64, true).with_metadata(id);
         let schema = Arc::new(ArrowSchema::new(vec![field]));
@@ -35,8 +36,8 @@ impl Bench {
             .content(DataContentType::EqualityDeletes)
             .file_path(path.clone())
             .file_format(DataFileFormat::Parquet)
-            .partition(Struct::empty())
-            .partition_spec_id(0)
+            .partition(partition)
+            .partition_spec_id(spec_id)
             .record_count(ids.len() as u64)
             .file_size_in_bytes(bytes.len() as u64)
             .equality_ids(Some(vec![1]))
@@ -48,8 +49,13 @@ impl Bench {
 
     /// Deletes by key, as a client that writes its own manifests.
     async fn delete_by_key(&self, ids: &[i64]) {
+        self.delete_by_key_in(0, Struct::empty(), ids).await;
+    }
+
+    /// The same, in one partition of a spec.
+    async fn delete_by_key_in(&self, spec_id: i32, partition: Struct, ids: &[i64]) {
         self.clock.advance(1_000);
-        let file = self.key_file(ids).await;
+        let file = self.key_file(ids, spec_id, partition).await;
         let loaded = self.lake.load(self.table.id).await.unwrap();
         let metadata = &loaded.metadata;
         let parent = metadata.current_snapshot().unwrap();
@@ -57,7 +63,7 @@ impl Bench {
         let memory = FileIO::new_with_memory();
         let home = format!("{}/metadata", self.table.warehouse_location());
         let place = format!("{home}/m-{}.avro", OsRandom.uuid());
-        let spec = metadata.default_partition_spec().as_ref().clone();
+        let spec = metadata.partition_spec_by_id(spec_id).unwrap().as_ref().clone();
         let output = memory.new_output(&place).unwrap();
         let builder =
             ManifestWriterBuilder::new(output, Some(id), metadata.current_schema().clone(), spec);
@@ -68,10 +74,20 @@ impl Bench {
         manifest.min_sequence_number = sequence;
         self.put(&place, memory.new_input(&place).unwrap().read().await.unwrap().to_vec()).await;
         let carried = self.lake.manifest_list(metadata, parent).await.unwrap();
-        let place = format!("{home}/snap-{}.avro", OsRandom.uuid());
+        self.commit_manifests(id, carried.iter().cloned().chain([manifest]).collect()).await;
+    }
+
+    /// Makes a snapshot of these manifests, as a client that writes its own.
+    async fn commit_manifests(&self, id: i64, manifests: Vec<ManifestFile>) {
+        let loaded = self.lake.load(self.table.id).await.unwrap();
+        let metadata = &loaded.metadata;
+        let parent = metadata.current_snapshot().unwrap();
+        let sequence = metadata.next_sequence_number();
+        let (memory, home) = (FileIO::new_with_memory(), self.table.warehouse_location());
+        let place = format!("{home}/metadata/snap-{}.avro", OsRandom.uuid());
         let output = memory.new_output(&place).unwrap().writer().await.unwrap();
         let mut list = ManifestListWriter::v2(output, id, Some(parent.snapshot_id()), sequence);
-        list.add_manifests(carried.iter().cloned().chain([manifest])).unwrap();
+        list.add_manifests(manifests.into_iter()).unwrap();
         list.close().await.unwrap();
         self.put(&place, memory.new_input(&place).unwrap().read().await.unwrap().to_vec()).await;
         let summary =
@@ -93,6 +109,45 @@ impl Bench {
         ];
         let change = TableChange::update(Vec::new(), updates);
         self.lake.commit(self.table.id, change).await.unwrap();
+    }
+
+    /// Takes a data file out of the table and adds it again: its deletes stay, and are older now.
+    async fn add_again(&self, path: &str) {
+        self.clock.advance(1_000);
+        let loaded = self.lake.load(self.table.id).await.unwrap();
+        let metadata = &loaded.metadata;
+        let parent = metadata.current_snapshot().unwrap();
+        let (id, sequence) = (parent.snapshot_id() / 2 + 1, metadata.next_sequence_number());
+        let (memory, home) = (FileIO::new_with_memory(), self.table.warehouse_location());
+        let place = format!("{home}/metadata/m-{}.avro", OsRandom.uuid());
+        let spec = metadata.default_partition_spec().as_ref().clone();
+        let output = memory.new_output(&place).unwrap();
+        let builder =
+            ManifestWriterBuilder::new(output, Some(id), metadata.current_schema().clone(), spec);
+        let mut writer = builder.build_v2_data();
+        let mut manifests = Vec::new();
+        for file in self.lake.manifest_list(metadata, parent).await.unwrap().iter() {
+            if file.content == ManifestContentType::Deletes {
+                manifests.push(file.clone());
+                continue;
+            }
+            let manifest = self.lake.manifests().manifest(file).await.unwrap();
+            for entry in manifest.entries().iter().filter(|entry| entry.is_alive()) {
+                let data = entry.data_file().clone();
+                if data.file_path() == path {
+                    writer.add_file(data, UNASSIGNED_SEQUENCE_NUMBER).unwrap();
+                    continue;
+                }
+                let of = entry.sequence_number().unwrap_or(file.sequence_number);
+                let snapshot = entry.snapshot_id().unwrap_or(file.added_snapshot_id);
+                writer.add_existing_file(data, snapshot, of, Some(of)).unwrap();
+            }
+        }
+        let mut manifest = writer.write_manifest_file().await.unwrap();
+        manifest.sequence_number = sequence;
+        self.put(&place, memory.new_input(&place).unwrap().read().await.unwrap().to_vec()).await;
+        manifests.push(manifest);
+        self.commit_manifests(id, manifests).await;
     }
 }
 
@@ -144,5 +199,64 @@ async fn a_position_delete_beside_applied_equality_deletes_drops_the_rewrite() {
     let rows = sorted(bench.read().await);
     assert!(matches!(pending.commit().await, Err(UpkeepError::Conflict(_))));
     bench.compact(&all()).await;
+    assert_eq!(sorted(bench.read().await), rows);
+}
+
+#[tokio::test]
+async fn equality_deletes_of_an_older_partition_drop_a_rewrite_into_the_newer_spec() {
+    let shape = Shape { partitions: vec![(2, Transform::Identity)], ..Shape::default() };
+    let mut bench = Bench::new(shape).await;
+    bench.insert(0..10).await;
+    bench.insert(10..20).await;
+    let spec = UnboundPartitionSpec::builder().build();
+    let updates = vec![
+        iceberg::TableUpdate::AddSpec { spec },
+        iceberg::TableUpdate::SetDefaultSpec { spec_id: -1 },
+    ];
+    let change = TableChange::update(Vec::new(), updates);
+    bench.lake.commit(bench.table.id, change).await.unwrap();
+    let pending = bench.copied(&all()).await;
+    let us = Struct::from_iter([Some(iceberg::spec::Literal::string("us"))]);
+    bench.delete_by_key_in(0, us, &[4, 11]).await;
+    let rows = sorted(bench.read().await);
+    assert_eq!(rows.len(), 18);
+    // What is deleted in the partition would not be deleted outside of it.
+    assert!(matches!(pending.commit().await, Err(UpkeepError::Conflict(_))));
+    assert_eq!(sorted(bench.read().await), rows);
+    bench.compact(&all()).await;
+    assert_eq!(sorted(bench.read().await), rows, "no row rises from the dead");
+    assert_eq!(bench.files().await.1, 0);
+}
+
+#[tokio::test]
+async fn a_file_that_was_added_again_meanwhile_has_its_rows_and_drops_the_rewrite() {
+    let mut bench = bench().await;
+    bench.apply(&[(RowOperation::Delete, row(3, 0))]).await;
+    let path = bench.files().await.0.iter().map(|f| f.data().file_path().to_string()).min();
+    let pending = bench.copied(&all()).await;
+    bench.add_again(&path.unwrap()).await;
+    let rows = sorted(bench.read().await);
+    assert_eq!(rows.len(), 20, "the delete is older than its file");
+    assert!(matches!(pending.commit().await, Err(UpkeepError::Conflict(_))));
+    assert_eq!(sorted(bench.read().await), rows);
+    bench.compact(&all()).await;
+    assert_eq!(sorted(bench.read().await), rows);
+}
+
+#[tokio::test]
+async fn merged_deletes_leave_a_file_alone_that_was_added_after_them() {
+    let mut bench = bench().await;
+    for id in 0..12 {
+        bench.apply(&[(RowOperation::Delete, row(id, 0))]).await;
+    }
+    let path = bench.files().await.0.iter().map(|f| f.data().file_path().to_string()).min();
+    bench.add_again(&path.unwrap()).await;
+    // A newer one: what is merged is as new as the newest of it.
+    bench.apply(&[(RowOperation::Delete, row(19, 0))]).await;
+    let rows = sorted(bench.read().await);
+    assert_eq!(rows.len(), 17, "its ten rows are back");
+    let only_deletes = Compaction { deleted_share_max: 2.0, ..Compaction::default() };
+    let report = bench.compact(&only_deletes).await;
+    assert_eq!((report.files_before, report.delete_files_before), (0, 13));
     assert_eq!(sorted(bench.read().await), rows);
 }
