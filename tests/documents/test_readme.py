@@ -28,6 +28,9 @@ def tour():
 
 
 def run(script, cwd):
+    # The README's commands call it by its name, which a shell must find.
+    found = pathlib.Path(binary())
+    assert found.name == "alluvium", f"the README's commands run `alluvium`; the binary under test is {found}: rename it"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "ALLUVIUM_"))}
     tools = [str(pathlib.Path(binary()).parent), str(pathlib.Path(sys.executable).parent)]
     env |= {"PATH": os.pathsep.join([*tools, env["PATH"]]), "AWS_PAGER": "", "HOME": str(cwd)}
