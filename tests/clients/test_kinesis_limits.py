@@ -1,10 +1,13 @@
 """Kinesis's limits, each at its edge and one past it; AWS's quotas of a shard when they are asked for."""
 
+import collections
+import itertools
 import time
 
 import pytest
 
 import alluvium_server
+from alluvium_server import wait_until
 from test_kinesis import SPACE, drain, kinesis, refused, shards_of, stream  # noqa: F401
 
 MIB = 1 << 20
@@ -119,3 +122,44 @@ def test_without_the_flag_there_are_no_quotas(kinesis, stream):  # noqa: F811
     iterator = kinesis.get_shard_iterator(StreamName=name, ShardId="shardId-000000000000", ShardIteratorType="LATEST")
     for _ in range(20):
         kinesis.get_records(ShardIterator=iterator["ShardIterator"])
+
+
+def test_an_on_demand_stream_grows_with_what_is_put_and_each_key_keeps_its_order(strict, unique):
+    kinesis, name = strict.client("kinesis"), unique("grows")
+    kinesis.create_stream(StreamName=name, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+    put = collections.defaultdict(list)
+
+    def grown():
+        """Puts as much as the shards take, until there are more of them."""
+        for _ in range(20):
+            records = [{"Data": b"%d" % next(numbers), "PartitionKey": str(n % 40)} for n in range(500)]
+            results = kinesis.put_records(StreamName=name, Records=records)["Records"]
+            for record, result in zip(records, results):
+                if "SequenceNumber" in result:
+                    put[record["PartitionKey"]].append(record["Data"])
+        return shard_count() > 4
+
+    def shard_count():
+        return kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["OpenShardCount"]
+
+    numbers = itertools.count()
+    assert shard_count() == 4
+    wait_until(grown, what="more shards")
+    assert shard_count() in (8, 16)
+    found = collections.defaultdict(list)
+    # In the order of their numbers, parents come before their children.
+    for shard in kinesis.list_shards(StreamName=name)["Shards"]:
+        iterator = kinesis.get_shard_iterator(
+            StreamName=name, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+        while iterator:
+            try:
+                page = kinesis.get_records(ShardIterator=iterator)
+            except kinesis.exceptions.ProvisionedThroughputExceededException:
+                time.sleep(0.2)
+                continue
+            for record in page["Records"]:
+                found[record["PartitionKey"]].append(record["Data"])
+            iterator = page.get("NextShardIterator")
+            if page["MillisBehindLatest"] == 0 and not page["Records"]:
+                break
+    assert found == put

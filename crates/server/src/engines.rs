@@ -117,6 +117,7 @@ impl Engines {
             open_data_streams(configuration, ground, &records, &journal, arrivals).await?;
         let stop = CancellationToken::new();
         tokio::spawn(data_streams.clone().reclaim_until(stop.clone()));
+        tokio::spawn(data_streams.clone().grow_until(stop.clone()));
         let log: Arc<dyn LaneLog> = Arc::new(JournalLog(journal.clone()));
         let account = ground.account.clone();
         let streams = Streams::open(records.clone(), clock.clone(), random.clone(), account);

@@ -36,7 +36,7 @@ pub const SHARD_LIMIT: u32 = 1000;
 pub const ON_DEMAND_LIMIT: u32 = 50;
 /// Bounds memory (I8); far above what the shard limit leaves room for.
 pub const STREAMS_MAX: usize = 10_000;
-/// Shards of a new on-demand stream.
+/// Shards of a new on-demand stream; `on_demand` says how it grows.
 pub const ON_DEMAND_SHARDS: u32 = 4;
 /// Lost races over the lane counter are tried again so often.
 pub(crate) const RACES_MAX: usize = 16;

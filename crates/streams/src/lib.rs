@@ -8,7 +8,7 @@
 //! - [`data_streams`]: the handle: streams by name, created, deleted, listed.
 //! - [`stream`], [`shard`], [`hash_key`]: what a stream is. `topology`: how reshards change it.
 //! - `puts`, `reads`, [`subscription`]: records in and out. [`record`]: a record in its lane.
-//! - `creation`, `resharding`, `settings`, `consumers`, `listing`: the rest of what a client asks for.
+//! - `creation`, `resharding`, `on_demand`, `settings`, `consumers`, `listing`: the rest of what a client asks for.
 //! - [`source`]: a stream as whoever delivers it sees it.
 //! - [`arrivals`]: who waits for a lane. [`lane_counter`]: lanes for all.
 //! - `md5_lanes`: where keys lie. [`sequence_text`], `tokens`: what clients hold for us. `quotas`: AWS's, when enforced.
@@ -31,6 +31,7 @@ mod creation;
 mod documents;
 mod listing;
 mod md5_lanes;
+mod on_demand;
 mod puts;
 mod quotas;
 mod reads;
@@ -74,6 +75,7 @@ pub mod limits {
     pub use crate::consumers::CONSUMERS_MAX;
     pub use crate::data_streams::{ON_DEMAND_LIMIT, ON_DEMAND_SHARDS, SHARD_LIMIT, STREAMS_MAX};
     pub use crate::listing::{PAGE_MAX, SHARDS_PAGE, STREAMS_PAGE};
+    pub use crate::on_demand::ON_DEMAND_SHARDS_MOST;
     pub use crate::puts::{CALL_BYTES_MAX, PARTITION_KEY_CHARS_MAX, RECORDS_MAX};
     pub use crate::reads::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX};
     pub use crate::resharding::SCALINGS_A_DAY;

@@ -216,6 +216,8 @@ impl DataStreams {
                 LaneAppend { lane: *lane, count, frames: Bytes::from(frames) }
             })
             .collect();
+        let records: u64 = lanes.iter().map(|lane| u64::from(lane.count)).sum();
+        let framed: u64 = lanes.iter().map(|lane| lane.frames.len() as u64).sum();
         let appended = if lanes.is_empty() {
             Appended { first: Vec::new(), repeated: false }
         } else {
@@ -231,6 +233,7 @@ impl DataStreams {
         if appended.repeated {
             return inner.known_outcome(&document, &routing, entries, &appended);
         }
+        stream.intake.add(records, framed - records * HEADER_BYTES as u64);
         Ok(inner.outcome(&document, &routing, &routes, &appended))
     }
 }

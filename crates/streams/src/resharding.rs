@@ -31,7 +31,7 @@ pub struct Scaling {
 }
 
 /// A reshard: the lanes it needs, and what it does with them.
-trait Reshard: Send + 'static {
+pub(crate) trait Reshard: Send + 'static {
     /// Checks, and says how many lanes it needs.
     fn lanes(&self, inner: &Inner, document: &StreamDocument) -> Result<usize, StreamError>;
     /// Does it; none if the checks before did not hold.
@@ -92,7 +92,7 @@ impl DataStreams {
         Ok(Scaling { current, target })
     }
 
-    async fn reshard(
+    pub(crate) async fn reshard(
         &self,
         stream: &Arc<Stream>,
         reshard: impl Reshard + Sync,

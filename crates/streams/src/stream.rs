@@ -4,6 +4,7 @@
 //! in memory. The *gate* orders puts and reshards: a put holds it shared until its block is
 //! durable, a reshard alone, so a closed shard never grows.
 
+use crate::on_demand::Intake;
 use crate::quotas::ShardQuotas;
 use crate::shard::{Routing, Shard, ShardId};
 use alluvium_base::{AccountId, Arn, LaneId, Region, StreamIncarnation};
@@ -220,6 +221,7 @@ pub struct Stream {
     /// Deleted: whoever still holds this is late.
     gone: AtomicBool,
     pub(crate) quotas: Mutex<HashMap<LaneId, ShardQuotas>>,
+    pub(crate) intake: Intake,
 }
 
 impl Stream {
@@ -231,6 +233,7 @@ impl Stream {
             uncertain: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             quotas: Mutex::default(),
+            intake: Intake::default(),
             state: RwLock::new(State::of(document, version)),
         }
     }

@@ -6,8 +6,8 @@ mod world;
 
 use alluvium_base::LaneId;
 use alluvium_streams::{
-    HashKey, PutEntry, PutResult, Resource, ShardFilter, StartAfter, StartingPosition, StreamError,
-    StreamMode,
+    HashKey, NewStream, PutEntry, PutResult, Resource, ShardFilter, StartAfter, StartingPosition,
+    StreamError, StreamMode,
 };
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -353,6 +353,42 @@ async fn shards_are_listed_by_every_filter_and_in_pages() {
     assert_eq!(page[0].name, "r");
     let (page, token) = streams.list(&region(), StartAfter::Token(token.unwrap()), None).unwrap();
     assert_eq!((page[0].name.as_str(), token), ("s", None));
+}
+
+#[tokio::test]
+async fn on_demand_streams_double_their_shards_when_much_is_put() {
+    let mut world = World::new();
+    let streams = world.open().await;
+    let on_demand =
+        NewStream { mode: StreamMode::OnDemand, shard_count: None, ..provisioned("grows", 0) };
+    let grows = streams.create(on_demand).await.unwrap();
+    let stays = streams.create(provisioned("stays", 4)).await.unwrap();
+    let data = [b'x'; 10];
+    let keys: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    let many: Vec<_> = keys.iter().map(|key| entry(key, &data)).collect();
+    streams.grow_on_demand().await;
+    for (seconds, calls, shards) in [(1, 4, 4), (1, 5, 8), (1, 8, 8), (4, 20, 8), (1, 9, 16)] {
+        for _ in 0..calls {
+            for stream in [&grows, &stays] {
+                assert_eq!(streams.put(stream, &many, None).await.unwrap().throttled(), 0);
+            }
+        }
+        world.clock.advance(seconds * 1000);
+        streams.grow_on_demand().await;
+        assert_eq!(grows.document().open_shards(), shards, "{calls} calls in {seconds} s");
+        assert_eq!(stays.document().open_shards(), 4);
+    }
+    assert!(grows.document().scalings_ms.is_empty(), "nobody called UpdateShardCount");
+    let arn = grows.document().arn();
+    let streams = world.kill().await;
+    let grows = streams.find_arn(&arn).unwrap();
+    assert_eq!(grows.document().open_shards(), 16);
+    let children = grows.document().shards.iter().filter(|shard| !shard.is_open()).count();
+    assert_eq!(children, 4 + 8, "those before are still read");
+    streams.grow_on_demand().await;
+    world.clock.advance(1000);
+    streams.grow_on_demand().await;
+    assert_eq!(grows.document().open_shards(), 16, "what is quiet does not grow");
 }
 
 #[tokio::test]
