@@ -111,10 +111,32 @@ def test_properties_say_from_how_many_files_on(server, table):
     name = table(", 'optimize_rewrite_data_file_threshold'='2'", regions=["eu"], each=4)
     run(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK")
     assert files(server, name) == {"region=eu": 1}
-    name = table(", 'optimize_rewrite_data_file_threshold'='few'", regions=["eu"], each=1)
+    # Another client may set what Athena would refuse.
+    few = {"optimize_rewrite_data_file_threshold": "few"}
+    name = table(regions=["eu"], each=1)
+    with pyiceberg_table(server, server.bucket, f"ns.{name}").transaction() as change:
+        change.set_properties(few)
     failed = execution(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK")
     assert failed["Status"]["State"] == "FAILED"
     assert "optimize_rewrite_data_file_threshold" in failed["Status"]["StateChangeReason"]
+
+
+def test_properties_are_set_and_unset_by_alter_table(server, table):
+    name = table(regions=["eu"], each=4)
+    done = execution(server, f"ALTER TABLE ns.{name} SET TBLPROPERTIES ('optimize_rewrite_data_file_threshold'='2', 'write_compression'='snappy')")
+    assert done["Status"]["State"] == "SUCCEEDED" and done["StatementType"] == "DDL", done
+    found = pyiceberg_table(server, server.bucket, f"ns.{name}").properties
+    assert found["optimize_rewrite_data_file_threshold"] == "2"
+    assert found["write.parquet.compression-codec"] == "snappy"
+    run(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK")
+    assert files(server, name) == {"region=eu": 1}, "what was set takes effect"
+    run(server, f"ALTER TABLE ns.{name} UNSET TBLPROPERTIES ('optimize_rewrite_data_file_threshold', 'write_compression')")
+    found = pyiceberg_table(server, server.bucket, f"ns.{name}").properties
+    assert not {"optimize_rewrite_data_file_threshold", "write.parquet.compression-codec"} & set(found)
+    refused = execution(server, f"ALTER TABLE ns.{name} SET TBLPROPERTIES ('optimize_rewrite_data_file_threshold'='few')")
+    assert refused["Status"]["State"] == "FAILED" and "few" in refused["Status"]["StateChangeReason"], refused
+    refused = execution(server, f"ALTER TABLE ns.{name} SET TBLPROPERTIES ('pony'='yes')")
+    assert refused["Status"]["State"] == "FAILED" and "pony" in refused["Status"]["StateChangeReason"], refused
 
 
 def test_vacuum_lets_go_of_old_snapshots_and_their_files(server, table):

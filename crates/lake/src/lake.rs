@@ -265,6 +265,12 @@ impl Lake {
         self.inner.metadata.held_under(&home, current)
     }
 
+    /// Whether somebody reads metadata that lies in a bucket of objects which is no table's any more.
+    pub fn is_read(&self, warehouse_bucket: &str) -> bool {
+        let home = format!("s3://{warehouse_bucket}/");
+        !self.inner.metadata.held_under(&home, "").is_empty()
+    }
+
     /// Keeps commits to a table waiting, those of every client, while what it returns lives. Whoever
     /// has it must not commit to the table.
     pub async fn hold_commits(&self, table: TableId) -> CommitsHeld {

@@ -9,6 +9,7 @@ use crate::dialect::{CreateTable, Name, PartitionTerm, TableProperty, parse_part
 use crate::engine::Session;
 use crate::insert::{self, Written};
 use crate::names::{CatalogName, Database, catalog_error};
+use crate::properties::{check, to_store};
 use alluvium_base::ErrorKind;
 use alluvium_lake::catalog::NewTable;
 use alluvium_lake::commit::{Append, CommitError, CreateError, TableDefinition};
@@ -28,9 +29,8 @@ pub(crate) fn commit_error(error: CommitError) -> QueryError {
         ErrorKind::Conflict => QueryError::Conflict(text),
         ErrorKind::Unsupported => QueryError::Unsupported(text),
         ErrorKind::Unknown => QueryError::Unknown(text),
-        ErrorKind::Unavailable | ErrorKind::Fenced | ErrorKind::Corrupt => {
-            QueryError::Storage(text)
-        }
+        ErrorKind::Unavailable | ErrorKind::Fenced => QueryError::Storage(text),
+        ErrorKind::Corrupt => QueryError::Damaged(text),
         ErrorKind::Denied | ErrorKind::Internal => QueryError::Internal(text),
     }
 }
@@ -170,33 +170,16 @@ fn build(fields: Vec<Arc<NestedField>>) -> Result<Schema, QueryError> {
 fn properties(
     given: &[TableProperty],
 ) -> Result<(HashMap<String, String>, Vec<PartitionTerm>), QueryError> {
-    let mut own = HashMap::new();
     let mut partitioning = Vec::new();
-    for TableProperty { key, value } in given {
-        let lower = value.to_lowercase();
-        match key.as_str() {
-            "table_type" if lower == "iceberg" => {}
-            "format" if lower == "parquet" => {}
-            "is_external" if lower == "false" => {}
-            "partitioning" => partitioning = parse_partition_terms(value)?,
-            "write_compression" | "parquet_compression" | "compression_level" => {
-                let key = match key.as_str() {
-                    "compression_level" => "write.parquet.compression-level",
-                    _ => "write.parquet.compression-codec",
-                };
-                let codec = if lower == "none" { "uncompressed".to_string() } else { lower };
-                own.insert(key.to_string(), codec);
-            }
-            k if k.starts_with("vacuum_") || k.starts_with("optimize_") => {
-                own.insert(key.clone(), value.clone());
-            }
-            _ => {
-                return Err(QueryError::Unsupported(format!(
-                    "the table property '{key}' = '{value}' is not supported"
-                )));
-            }
+    let mut rest = Vec::with_capacity(given.len());
+    for property in given {
+        match property.key.as_str() {
+            "partitioning" => partitioning = parse_partition_terms(&property.value)?,
+            _ => rest.push(property.clone()),
         }
     }
+    let own = to_store(&rest)?;
+    check(&own)?;
     Ok((own, partitioning))
 }
 

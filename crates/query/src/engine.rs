@@ -15,7 +15,7 @@ use crate::request::{EngineOptions, QueryRequest};
 use crate::table::{FileReaders, STORE_URL};
 use crate::unnest::UnnestPlanner;
 use crate::upkeep::{ByHand, TableUpkeep};
-use crate::{QueryError, create, functions, insert, meaning, show};
+use crate::{QueryError, alter, create, functions, insert, meaning, show};
 use alluvium_base::{Clock, Random, Region};
 use alluvium_lake::Lake;
 use arrow::record_batch::RecordBatch;
@@ -346,6 +346,11 @@ impl Work {
                 let written = create::create_table(&session, *table).await?;
                 let output = QueryOutput::new(kind, Vec::new(), None, scanned);
                 answer(if ctas { output.with_written(written) } else { output });
+                Ok(())
+            }
+            Statement::AlterTable(change) => {
+                alter::alter_table(&session, change).await?;
+                answer(QueryOutput::new(kind, Vec::new(), None, scanned));
                 Ok(())
             }
             Statement::CreateDatabase { name, if_not_exists } => {

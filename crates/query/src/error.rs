@@ -2,6 +2,7 @@
 
 use alluvium_base::ErrorKind;
 use datafusion::error::DataFusionError;
+use parquet::errors::ParquetError;
 
 /// Why a statement was not answered.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,7 +38,10 @@ pub enum QueryError {
     /// The caller stopped it.
     #[error("Query was cancelled")]
     Cancelled,
-    /// Stored data could not be read or written.
+    /// A file of the table is missing, or does not say what it should.
+    #[error("ICEBERG_BAD_DATA: {0}")]
+    Damaged(String),
+    /// Stored data could not be read or written now.
     #[error("STORAGE_ERROR: {0}")]
     Storage(String),
     /// A commit may or may not have happened (I9).
@@ -57,6 +61,7 @@ impl QueryError {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Exceeded(_) | Self::Storage(_) | Self::Cancelled => ErrorKind::Unavailable,
+            Self::Damaged(_) => ErrorKind::Corrupt,
             Self::Unknown(_) => ErrorKind::Unknown,
             Self::Internal(_) => ErrorKind::Internal,
         }
@@ -71,7 +76,7 @@ impl QueryError {
             | Self::Data { .. }
             | Self::Conflict(_)
             | Self::Exceeded(_) => 2,
-            Self::Storage(_) | Self::Unknown(_) | Self::Internal(_) => 1,
+            Self::Storage(_) | Self::Damaged(_) | Self::Unknown(_) | Self::Internal(_) => 1,
             Self::Cancelled => 3,
         }
     }
@@ -86,8 +91,28 @@ impl QueryError {
             Self::Conflict(_) => 1200,
             Self::Exceeded(_) => 5,
             Self::Cancelled => 401,
-            Self::Storage(_) => 100,
+            Self::Storage(_) | Self::Damaged(_) => 100,
             Self::Unknown(_) | Self::Internal(_) => 1,
+        }
+    }
+
+    /// Why a Parquet file was not read: the store's reason, or the file is not what it should be.
+    pub(crate) fn of_parquet(path: &str, error: &ParquetError) -> Self {
+        match error {
+            ParquetError::External(inner) => match inner.downcast_ref::<Self>() {
+                Some(own) => own.clone(),
+                None => Self::Storage(format!("{path}: {error}")),
+            },
+            _ => Self::Damaged(format!("{path}: {}", first_line(&error.to_string()))),
+        }
+    }
+
+    /// Why the store did not give the bytes of a table's file.
+    pub(crate) fn of_file(path: &str, kind: ErrorKind, reason: &dyn std::fmt::Display) -> Self {
+        let text = format!("{path}: {reason}");
+        match kind {
+            ErrorKind::NotFound | ErrorKind::Corrupt => Self::Damaged(text),
+            _ => Self::Storage(text),
         }
     }
 
@@ -114,7 +139,7 @@ impl From<DataFusionError> for QueryError {
             DataFusionError::SchemaError(..) | DataFusionError::Plan(_) => planning(text),
             DataFusionError::NotImplemented(_) => Self::Unsupported(text),
             DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Self::Storage(text),
-            DataFusionError::ParquetError(_) => Self::Storage(text),
+            DataFusionError::ParquetError(_) => Self::Damaged(text),
             DataFusionError::Execution(_) => execution(text),
             _ => Self::Internal(text),
         }
@@ -154,6 +179,8 @@ fn own_error(error: &DataFusionError) -> Option<QueryError> {
 fn from_arrow(arrow: &arrow::error::ArrowError, text: String) -> QueryError {
     use arrow::error::ArrowError;
     match arrow {
+        // What a Parquet file's pages are decoded to comes with this.
+        ArrowError::ParquetError(_) => QueryError::Damaged(text),
         ArrowError::DivideByZero => {
             QueryError::Data { code: "DIVISION_BY_ZERO", message: "Division by zero".into() }
         }

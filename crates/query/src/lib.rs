@@ -4,7 +4,7 @@
 //! - `dialect` reads a statement and says it in DataFusion's words; `functions` and `unnest` are what
 //!   Trino has and DataFusion has not, or means otherwise; [`render`] writes values as Athena does.
 //! - `names` finds tables in the lake's catalog; `table` reads them as Iceberg demands.
-//! - `create`, `insert`, `upkeep` and `show` are the other statements.
+//! - `create`, `alter`, `insert`, `upkeep` and `show` are the other statements.
 //! - `meaning` is where DataFusion's operators mean something else than Trino's.
 //! - `memory` bounds what a query holds where DataFusion does not.
 //!
@@ -15,6 +15,7 @@
 //! neither look-around nor back-references; values of type `json` are shown as `varchar`; `char` and `time`
 //! are not castable to; an overflow within `TRY` is an error still; lambda expressions are refused.
 
+mod alter;
 pub mod column_types;
 mod create;
 mod dialect;
@@ -28,6 +29,7 @@ mod meaning;
 mod memory;
 pub mod names;
 mod output;
+mod properties;
 pub mod render;
 mod request;
 mod show;

@@ -78,9 +78,8 @@ pub(crate) fn catalog_error(error: CatalogError) -> QueryError {
         ErrorKind::Unsupported => QueryError::Unsupported(text),
         ErrorKind::Conflict => QueryError::Conflict(text),
         ErrorKind::Unknown => QueryError::Unknown(text),
-        ErrorKind::Unavailable | ErrorKind::Fenced | ErrorKind::Corrupt => {
-            QueryError::Storage(text)
-        }
+        ErrorKind::Unavailable | ErrorKind::Fenced => QueryError::Storage(text),
+        ErrorKind::Corrupt => QueryError::Damaged(text),
         ErrorKind::Denied | ErrorKind::Internal => QueryError::Internal(text),
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::DropGuard;
 pub enum StatementKind {
     /// `SELECT`, `INSERT`, `OPTIMIZE`, `VACUUM`.
     Dml,
-    /// `CREATE`, `DROP`.
+    /// `CREATE`, `ALTER`, `DROP`.
     Ddl,
     /// `SHOW`, `DESCRIBE`, `EXPLAIN`.
     Utility,
@@ -30,6 +30,7 @@ impl StatementKind {
             | Statement::Optimize(_)
             | Statement::Vacuum { .. } => Self::Dml,
             Statement::CreateTable(_)
+            | Statement::AlterTable(_)
             | Statement::CreateDatabase { .. }
             | Statement::DropDatabase { .. }
             | Statement::DropTable { .. } => Self::Ddl,

@@ -6,6 +6,7 @@ use crate::dialect::{Name, Statement};
 use crate::engine::Session;
 use crate::names::{AWS_DATA_CATALOG, CatalogName, S3_TABLES_PREFIX};
 use crate::output::Column;
+use crate::properties::{as_given, stored_name};
 use alluvium_lake::LoadedTable;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -97,18 +98,8 @@ pub(crate) async fn show(session: &Session, statement: Statement) -> Result<Show
             let text = create_statement(&place.namespace, &loaded);
             one_column("createtab_stmt", text.lines())
         }
-        Statement::ShowTableProperties { table } => {
-            let (_, loaded) = names.find(&table).await?;
-            let mut found: Vec<[String; 2]> = loaded
-                .metadata
-                .properties()
-                .iter()
-                .filter(|(key, _)| !key.starts_with("alluvium."))
-                .map(|(key, value)| [key.clone(), value.clone()])
-                .collect();
-            found.push(["table_type".into(), "ICEBERG".into()]);
-            found.sort();
-            self::table(["prpt_name", "prpt_value"], &found)
+        Statement::ShowTableProperties { table, property } => {
+            show_properties(&names.find(&table).await?.1, property.as_deref())
         }
         Statement::ShowPartitions { table } => {
             names.find(&table).await?;
@@ -123,6 +114,26 @@ pub(crate) async fn show(session: &Session, statement: Statement) -> Result<Show
         }
         other => Err(QueryError::Internal(format!("{other:?} shows nothing"))),
     }
+}
+
+/// What a table says of itself: all of it, or one property under Athena's name or Iceberg's.
+fn show_properties(table: &LoadedTable, property: Option<&str>) -> Result<Shown, QueryError> {
+    let kind = ("table_type".to_string(), "ICEBERG".to_string());
+    let own = table.metadata.properties().iter();
+    let own = own.filter(|(key, _)| !key.starts_with("alluvium."));
+    let own = own.map(|(key, value)| (key.clone(), value.clone()));
+    let mut found: Vec<[String; 2]> = std::iter::once(kind).chain(own).map(Into::into).collect();
+    if let Some(name) = property {
+        let stored = stored_name(name).ok().flatten().unwrap_or(name);
+        found.retain(|[key, _]| key.to_lowercase() == stored.to_lowercase());
+        if found.is_empty() {
+            let (namespace, table) = (&table.record.namespace, &table.record.name);
+            let text = format!("Table {namespace}.{table} does not have property: {name}");
+            found.push([text, String::new()]);
+        }
+    }
+    found.sort();
+    self::table(["prpt_name", "prpt_value"], &found)
 }
 
 fn known_catalog(text: &str) -> Result<CatalogName, QueryError> {
@@ -194,6 +205,10 @@ fn create_statement(database: &str, table: &LoadedTable) -> String {
         text.push_str(&format!("PARTITIONED BY ({})\n", partitions.join(", ")));
     }
     text.push_str(&format!("LOCATION '{}'\n", table.metadata.location()));
-    text.push_str("TBLPROPERTIES (\n  'table_type'='iceberg')");
+    text.push_str("TBLPROPERTIES (\n  'table_type'='iceberg'");
+    for (name, value) in as_given(table.metadata.properties()) {
+        text.push_str(&format!(",\n  '{name}'='{}'", value.replace('\'', "''")));
+    }
+    text.push(')');
     text
 }

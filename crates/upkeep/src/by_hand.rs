@@ -84,9 +84,8 @@ fn told(error: UpkeepError) -> QueryError {
             QueryError::Data { code: "INVALID_TABLE_PROPERTY", message: text }
         }
         UpkeepError::Unsupported(_) => QueryError::Unsupported(text),
-        UpkeepError::Damaged(_) | UpkeepError::Unavailable(_) | UpkeepError::Fenced => {
-            QueryError::Storage(text)
-        }
+        UpkeepError::Damaged(_) => QueryError::Damaged(text),
+        UpkeepError::Unavailable(_) | UpkeepError::Fenced => QueryError::Storage(text),
         UpkeepError::Conflict(_) | UpkeepError::Busy(_) => QueryError::Conflict(text),
         UpkeepError::Unknown(_) => QueryError::Unknown(text),
         UpkeepError::Stopped => QueryError::Cancelled,

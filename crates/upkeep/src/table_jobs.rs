@@ -7,7 +7,7 @@ use crate::elapsed;
 use crate::job::{Amount, Ended};
 use crate::settings::{JobKind, Settings};
 use crate::snapshots::{Expiry, ExpiryReport, expire};
-use crate::unreferenced::{Removal, RemovalReport, remove_unreferenced};
+use crate::unreferenced::{Removal, RemovalReport, remove_dropped, remove_unreferenced};
 use crate::{Upkeep, UpkeepError};
 use alluvium_base::TableId;
 use alluvium_lake::catalog::{SettingsOf, TableRecord};
@@ -61,6 +61,11 @@ impl Jobs for TableJobs {
         // What ages does so by the time that was seen to pass: a gap counts as a jump of the clock.
         if let Err(error) = elapsed::look(&self.0).await {
             tracing::info!("upkeep could not note the time: {error}");
+        }
+        let work = self.0.clone();
+        match self.0.run(async move { remove_dropped(&work).await }).await {
+            Ok(_) | Err(UpkeepError::Stopped) => {}
+            Err(error) => tracing::info!("what dropped tables left was not looked at: {error}"),
         }
     }
 }

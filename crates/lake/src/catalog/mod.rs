@@ -30,6 +30,7 @@ mod namespace;
 mod records;
 mod settings;
 mod table;
+mod warehouse;
 
 pub use checkpoint::{Checkpoint, CheckpointMove};
 pub use error::CatalogError;
@@ -45,7 +46,8 @@ pub(crate) use checkpoint::checkpoint_key;
 pub(crate) use document::{Found, Settled, Witness, body_of, joined, parse};
 pub(crate) use namespace::namespace_key;
 pub(crate) use settings::first_settings;
-pub(crate) use table::{link_table, name_key, table_key, warehouse_key};
+pub(crate) use table::{link_table, name_key, table_key};
+pub(crate) use warehouse::warehouse_key;
 
 use crate::turns::Turns;
 use alluvium_base::{AccountId, Arn, Clock, Random, Region, TableId};

@@ -133,6 +133,8 @@ pub enum WarehouseState {
     Staged,
     /// The table was dropped; its files wait for removal, or for being registered again.
     Dropped,
+    /// Its files are being removed: no table gets it any more.
+    Removing,
 }
 
 /// A Glue database that stands for another one (`TargetDatabase`).

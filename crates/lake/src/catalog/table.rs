@@ -7,14 +7,13 @@ use super::namespace::namespace_key;
 use super::{
     ATTEMPTS_MAX, Catalog, CatalogError, Found, NamespaceRecord, Settled, TableBucketId,
     TableBucketRecord, TableRecord, Warehouse, WarehouseState, Witness, body_of, check_table_name,
-    joined, parse,
+    joined, parse, warehouse_key,
 };
 use alluvium_base::TableId;
 use alluvium_store::records::{Key, Operation, Precondition, Scan, Transaction};
 
 const TABLES: &str = "table";
 const NAMES: &str = "table-name";
-const WAREHOUSES: &str = "warehouse";
 
 /// Where a table is to be created.
 #[derive(Debug, Clone)]
@@ -44,10 +43,6 @@ pub(crate) fn table_key(id: TableId) -> Key {
 
 pub(crate) fn name_key(bucket: TableBucketId, namespace: &str, name: &str) -> Key {
     Key::new(NAMES, format!("{bucket}/{namespace}/{name}"))
-}
-
-pub(crate) fn warehouse_key(bucket: &str) -> Key {
-    Key::new(WAREHOUSES, bucket)
 }
 
 /// What brings a table into being: its documents, and its namespace rewritten.
@@ -232,7 +227,7 @@ impl Catalog {
         Err(CatalogError::Busy(format!("table '{id}'")))
     }
 
-    /// Drops a table. Its files stay until the removal of unreferenced files takes them; its
+    /// Drops a table. Its files stay until upkeep removes what dropped tables left; its
     /// checkpoints go with it. `token`, if given, must be current.
     pub async fn drop_table(&self, id: TableId, token: Option<&str>) -> Result<(), CatalogError> {
         self.drop_table_with(id, token, &Transaction::default()).await
@@ -306,11 +301,6 @@ impl Catalog {
             }
         }
         Err(CatalogError::Busy(format!("table '{id}'")).into())
-    }
-
-    /// Who may write into a bucket of objects that is a table's warehouse.
-    pub async fn warehouse(&self, bucket: &str) -> Result<Option<Warehouse>, CatalogError> {
-        Ok(self.read(&warehouse_key(bucket)).await?.map(|found| found.value))
     }
 }
 

@@ -271,9 +271,17 @@ impl Lake {
                     let reason = "another table took the same warehouse meanwhile";
                     return Err(CommitError::Conflict(reason.into()).into());
                 }
+                Some(found) if found.value.state == WarehouseState::Removing => {
+                    let reason = "what a dropped table left in this warehouse is being removed";
+                    return Err(CommitError::Conflict(reason.into()).into());
+                }
                 Some(found) => transaction
                     .preconditions
                     .push(Precondition::AtVersion(warehouse, found.version)),
+                None if record.warehouse_bucket != own_warehouse(record.id) => {
+                    let reason = "what a dropped table left in this warehouse was removed";
+                    return Err(CommitError::Conflict(reason.into()).into());
+                }
                 None => transaction.preconditions.push(Precondition::Absent(warehouse)),
             }
             let witness = Witness::Is(key.clone(), body.clone());
@@ -378,6 +386,11 @@ fn location_of(updates: &[TableUpdate]) -> Option<&str> {
     })
 }
 
+/// The warehouse that a table gets when it does not take over another's.
+fn own_warehouse(id: TableId) -> String {
+    format!("{id}--table-s3")
+}
+
 fn fresh_record(
     catalog: &Catalog,
     new: &NewTable,
@@ -392,7 +405,7 @@ fn fresh_record(
         namespace_id: namespace.value.id,
         namespace: new.namespace.clone(),
         name: new.name.clone(),
-        warehouse_bucket: format!("{id}--table-s3"),
+        warehouse_bucket: own_warehouse(id),
         metadata_location: None,
         previous_metadata_location: None,
         version_token: catalog.fresh_token(),

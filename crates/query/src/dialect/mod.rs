@@ -14,7 +14,7 @@ mod words;
 
 pub(crate) use calls::names as call_names;
 pub(crate) use statement::{
-    ColumnDefinition, CreateTable, Insert, Name, Optimize, PartitionTerm, Statement, TableProperty,
+    AlterTable, ColumnDefinition, CreateTable, Insert, Name, Optimize, PartitionTerm, PropertyChange, Statement, TableProperty,
     parse_partition_terms,
 };
 

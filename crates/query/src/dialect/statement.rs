@@ -5,6 +5,10 @@
 //!
 //! One grammar, one reader: the file is long because Athena's statements are many; each is a few lines.
 
+mod alter;
+
+pub(crate) use alter::{AlterTable, PropertyChange};
+
 use super::{AthenaDialect, NESTING_MAX, bind, parse_error, tokens};
 use crate::QueryError;
 use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr};
@@ -79,10 +83,12 @@ pub(crate) enum Statement {
     ShowColumns { table: Name },
     ShowCreateTable { table: Name },
     ShowPartitions { table: Name },
-    ShowTableProperties { table: Name },
+    /// All properties, or one.
+    ShowTableProperties { table: Name, property: Option<String> },
     ShowFunctions { like: Option<String> },
     Describe { table: Name },
     CreateTable(Box<CreateTable>),
+    AlterTable(AlterTable),
     CreateDatabase { name: Name, if_not_exists: bool },
     DropDatabase { name: Name, if_exists: bool },
     DropTable { name: Name, if_exists: bool },
@@ -118,7 +124,6 @@ const REFUSED: &[&str] = &[
     "MERGE",
     "UPDATE",
     "DELETE",
-    "ALTER",
     "MSCK",
     "UNLOAD",
     "PREPARE",
@@ -269,6 +274,7 @@ impl Reader {
             "EXPLAIN" => self.explain(),
             "SHOW" => self.show(),
             "DESCRIBE" | "DESC" => self.describe(),
+            "ALTER" => self.alter(),
             "CREATE" => self.create(),
             "DROP" => self.drop(),
             "INSERT" => self.insert(),
@@ -278,8 +284,8 @@ impl Reader {
                 Err(QueryError::Unsupported(format!("the statement {other} is not supported")))
             }
             _ => self.wrong(
-                "'CREATE', 'DESCRIBE', 'DROP', 'EXPLAIN', 'INSERT', 'OPTIMIZE', 'SELECT', 'SHOW', \
-                 'VACUUM', 'VALUES', 'WITH'",
+                "'ALTER', 'CREATE', 'DESCRIBE', 'DROP', 'EXPLAIN', 'INSERT', 'OPTIMIZE', 'SELECT', \
+                 'SHOW', 'VACUUM', 'VALUES', 'WITH'",
             ),
         }
     }
@@ -326,7 +332,7 @@ impl Reader {
         }
         match self.peek() {
             Some(Token::Word(w))
-                if ["CREATE", "DROP", "INSERT", "OPTIMIZE", "VACUUM", "SHOW", "DESCRIBE"]
+                if ["ALTER", "CREATE", "DROP", "INSERT", "OPTIMIZE", "VACUUM", "SHOW", "DESCRIBE"]
                     .contains(&w.value.to_ascii_uppercase().as_str()) =>
             {
                 let word = w.value.to_ascii_uppercase();
@@ -406,13 +412,23 @@ impl Reader {
                 Ok(Statement::ShowCreateTable { table: self.name()? })
             }
             "partitions" => Ok(Statement::ShowPartitions { table: self.name()? }),
-            "tblproperties" => Ok(Statement::ShowTableProperties { table: self.name()? }),
+            "tblproperties" => self.show_properties(),
             "functions" => Ok(Statement::ShowFunctions { like: self.like()? }),
             other => Err(QueryError::Unsupported(format!(
                 "the statement SHOW {} is not supported",
                 other.to_uppercase()
             ))),
         }
+    }
+
+    fn show_properties(&mut self) -> Result<Statement, QueryError> {
+        let table = self.name()?;
+        let one = self.accept_token(&Token::LParen);
+        let property = if one { Some(self.property_name()?) } else { None };
+        if one {
+            self.expect_token(&Token::RParen)?;
+        }
+        Ok(Statement::ShowTableProperties { table, property })
     }
 
     fn describe(&mut self) -> Result<Statement, QueryError> {
@@ -692,18 +708,23 @@ impl Reader {
         self.expect_token(&Token::LParen)?;
         let mut properties = Vec::new();
         loop {
-            let key = match self.peek() {
-                Some(Token::SingleQuotedString(_)) => self.text()?,
-                _ => self.identifier()?,
-            };
+            let key = self.property_name()?;
             self.expect_token(&Token::Eq)?;
             let value = self.property_value()?;
-            properties.push(TableProperty { key: key.to_lowercase(), value });
+            properties.push(TableProperty { key, value });
             if !self.accept_token(&Token::Comma) {
                 self.expect_token(&Token::RParen)?;
                 return Ok(properties);
             }
         }
+    }
+
+    fn property_name(&mut self) -> Result<String, QueryError> {
+        let name = match self.peek() {
+            Some(Token::SingleQuotedString(_)) => self.text()?,
+            _ => self.identifier()?,
+        };
+        Ok(name.to_lowercase())
     }
 
     /// A string, a number, a word, or `ARRAY['a', 'b']` (joined by newlines).

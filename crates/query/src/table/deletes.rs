@@ -88,7 +88,7 @@ impl PositionDeletes {
         let footer = reader
             .get_metadata(None)
             .await
-            .map_err(|e| QueryError::Storage(format!("{path}: {e}")))?;
+            .map_err(|e| QueryError::of_parquet(path, &e))?;
         let mut start = 0u64;
         let groups = footer.row_groups().iter().map(|group| {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0);

@@ -142,13 +142,14 @@ impl DeletedKeys {
         count: &mut usize,
     ) -> Result<(), QueryError> {
         let path = delete.data().file_path();
-        let storage = |e: &dyn std::fmt::Display| QueryError::Storage(format!("{path}: {e}"));
+        let unread = |error| QueryError::of_parquet(path, &error);
+        let damaged = |e: &dyn std::fmt::Display| QueryError::Damaged(format!("{path}: {e}"));
         let reader = readers.open(path, delete.data().file_size_in_bytes())?;
         let builder =
-            ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| storage(&e))?;
-        let mut batches = builder.build().map_err(|e| storage(&e))?;
+            ParquetRecordBatchStreamBuilder::new(reader).await.map_err(unread)?;
+        let mut batches = builder.build().map_err(unread)?;
         self.sequences.push(delete.sequence);
-        while let Some(batch) = batches.try_next().await.map_err(|e| storage(&e))? {
+        while let Some(batch) = batches.try_next().await.map_err(unread)? {
             *count += batch.num_rows();
             if *count > KEYS_MAX {
                 return Err(QueryError::Exceeded(format!(
@@ -161,7 +162,7 @@ impl DeletedKeys {
                     f.metadata().get(PARQUET_FIELD_ID_META_KEY) == Some(&column.id.to_string())
                 });
                 let at = at.or_else(|| batch.schema().index_of(&column.name).ok());
-                let at = at.ok_or_else(|| storage(&format!("has no column {}", column.name)))?;
+                let at = at.ok_or_else(|| damaged(&format!("has no column {}", column.name)))?;
                 let array = conform(
                     batch.column(at),
                     batch.column(at).data_type(),
@@ -170,7 +171,7 @@ impl DeletedKeys {
                 )?;
                 arrays.push(array);
             }
-            let rows = self.converter.convert_columns(&arrays).map_err(|e| storage(&e))?;
+            let rows = self.converter.convert_columns(&arrays).map_err(|e| damaged(&e))?;
             // Keys of rows in a table that may be twice as large.
             self.held.try_grow(rows.size() + batch.num_rows() * 2 * KEY_BYTES)?;
             for row in &rows {

@@ -101,7 +101,7 @@ fn absent(wanted: &NestedFieldRef, to: &DataType) -> Result<Arc<dyn PhysicalExpr
         return Ok(lit(value.cast_to(to)?));
     }
     if wanted.required {
-        return Err(QueryError::Storage(format!(
+        return Err(QueryError::Damaged(format!(
             "a data file lacks the required column '{}'",
             wanted.name
         ))

@@ -54,7 +54,8 @@ pub(crate) fn load_error(error: LoadError) -> QueryError {
             QueryError::NotFound { code: "TABLE_HAS_NO_SCHEMA", message: error.to_string() }
         }
         LoadError::Catalog(error) => crate::names::catalog_error(error),
-        LoadError::Unavailable(_) | LoadError::Corrupt(_) => QueryError::Storage(error.to_string()),
+        LoadError::Unavailable(_) => QueryError::Storage(error.to_string()),
+        LoadError::Corrupt(_) => QueryError::Damaged(error.to_string()),
     }
 }
 

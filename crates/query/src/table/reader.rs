@@ -61,7 +61,7 @@ impl FileReaders {
         let footer = reader
             .get_metadata(None)
             .await
-            .map_err(|e| QueryError::Storage(format!("{path}: {e}")))?;
+            .map_err(|e| QueryError::of_parquet(path, &e))?;
         for group in footer.row_groups() {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
             let bytes = u64::try_from(group.total_byte_size()).unwrap_or(0);
@@ -113,8 +113,7 @@ impl FileReader {
         let asked: u64 = ranges.iter().map(|r| r.end.saturating_sub(r.start)).sum();
         self.readers.scanned_bytes.fetch_add(asked, Ordering::Relaxed);
         objects.get_ranges(&self.bucket, &self.key, ranges).await.map_err(|error| {
-            let error = QueryError::Storage(format!("{}: {error}", self.path));
-            ParquetError::External(Box::new(error))
+            ParquetError::External(Box::new(QueryError::of_file(&self.path, error.kind(), &error)))
         })
     }
 }

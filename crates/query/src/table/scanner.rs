@@ -146,7 +146,7 @@ impl TableScanner {
         let footer = reader
             .get_metadata(None)
             .await
-            .map_err(|e| QueryError::Storage(format!("{path}: {e}")))?;
+            .map_err(|e| QueryError::of_parquet(path, &e))?;
         let mut found = HashSet::new();
         for column in footer.row_groups().iter().flat_map(|group| group.columns()) {
             let info = column.column_descr().self_type().get_basic_info();

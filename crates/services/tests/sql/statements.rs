@@ -151,6 +151,58 @@ async fn tables_are_created_filled_shown_and_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn properties_of_a_table_are_changed_and_shown() {
+    let bench = Bench::new().await;
+    bench.sensors().await;
+    let set = "ALTER TABLE ns.`sensors` SET TBLPROPERTIES ('format'='parquet', \
+               'write_compression'='snappy', 'optimize_rewrite_delete_file_threshold'='10')";
+    bench.one(set).await;
+    let snapshots = "SELECT count(*) FROM \"sensors$snapshots\"";
+    assert_eq!(bench.one(snapshots).await, "2", "a property is no snapshot");
+    assert_eq!(
+        bench.rows("SHOW TBLPROPERTIES sensors").await,
+        [
+            "optimize_rewrite_delete_file_threshold|10",
+            "table_type|ICEBERG",
+            "write.parquet.compression-codec|snappy"
+        ]
+    );
+    let one = "SHOW TBLPROPERTIES sensors ('write_compression')";
+    assert_eq!(bench.rows(one).await, ["write.parquet.compression-codec|snappy"]);
+    let shown = bench.one("SHOW CREATE TABLE sensors").await;
+    assert!(shown.contains("'write_compression'='snappy'"), "{shown}");
+    bench.one("INSERT INTO sensors SELECT * FROM sensors").await;
+    assert_eq!(bench.one("SELECT count(*) FROM sensors").await, "8");
+
+    bench.one("ALTER TABLE sensors UNSET TBLPROPERTIES ('write_compression')").await;
+    // It is gone already.
+    bench.one("ALTER TABLE sensors UNSET TBLPROPERTIES ('write_compression')").await;
+    let absent = bench.one(one).await;
+    assert!(absent.contains("does not have property: write_compression"), "{absent}");
+    for (sql, parts) in [
+        ("SET TBLPROPERTIES ('pony'='yes')", &["NOT_SUPPORTED", "pony"][..]),
+        ("SET TBLPROPERTIES ('alluvium.x'='1')", &["NOT_SUPPORTED", "alluvium.x"]),
+        ("SET TBLPROPERTIES ('format'='orc')", &["NOT_SUPPORTED", "format", "orc"]),
+        ("SET TBLPROPERTIES ('vacuum_min_snapshots_to_keep'='0')", &["INVALID_TABLE_PROPERTY"]),
+        ("UNSET TBLPROPERTIES ('pony')", &["NOT_SUPPORTED", "pony"]),
+        ("UNSET TBLPROPERTIES ('table_type')", &["NOT_SUPPORTED", "table_type"]),
+        ("SET TBLPROPERTIES ()", &["SYNTAX_ERROR"]),
+        ("SET LOCATION 's3://b/'", &["NOT_SUPPORTED", "SET LOCATION"]),
+        ("ADD COLUMNS (a int)", &["NOT_SUPPORTED", "ALTER TABLE … ADD"]),
+        ("RENAME TO x", &["NOT_SUPPORTED", "RENAME"]),
+    ] {
+        let error = bench.error(&format!("ALTER TABLE sensors {sql}")).await;
+        for part in parts {
+            assert!(error.contains(part), "{sql}: {error}");
+        }
+    }
+    let error = bench.error("ALTER TABLE nope SET TBLPROPERTIES ('format'='parquet')").await;
+    assert!(error.starts_with("TABLE_NOT_FOUND"), "{error}");
+    let error = bench.error("ALTER DATABASE ns SET DBPROPERTIES ('a'='b')").await;
+    assert!(error.contains("ALTER DATABASE"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn time_travel_and_metadata_tables_see_every_snapshot() {
     let bench = Bench::new().await;
     bench.sensors().await;

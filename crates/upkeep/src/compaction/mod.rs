@@ -32,10 +32,12 @@ use alluvium_base::{TableId, kill_point};
 use alluvium_lake::TableChange;
 use alluvium_lake::commit::{Append, Rewrite};
 use alluvium_lake::storage::split_location;
-use alluvium_query::{LiveFile, ScanPlan};
+use alluvium_query::{LiveFile, QueryError, ScanPlan};
 use alluvium_store::objects::ObjectsError;
 use contents::Contents;
 use copying::Copying;
+use datafusion::physical_plan::execute_stream;
+use futures::TryStreamExt as _;
 use plan::Policy;
 use request::Layout;
 pub use request::{Compaction, Strategy};
@@ -235,6 +237,9 @@ impl Run {
             Err(error @ UpkeepError::Unavailable(_)) => {
                 Err(missing(&self.upkeep, &parts).await.unwrap_or(error))
             }
+            Err(error @ UpkeepError::Damaged(_)) => {
+                Err(damaged(&self.upkeep, &contents, &parts).await.unwrap_or(error))
+            }
             Err(error) => Err(error),
         }
     }
@@ -322,6 +327,30 @@ fn summary() -> BTreeMap<String, String> {
 
 fn paths(files: &[LiveFile]) -> impl Iterator<Item = String> {
     files.iter().map(|file| file.data().file_path().to_string())
+}
+
+/// The first file whose rows cannot be read: what goes wrong within a scan does not say where.
+async fn damaged(upkeep: &Upkeep, contents: &Contents, parts: &[ScanPlan]) -> Option<UpkeepError> {
+    for file in parts.iter().flat_map(|part| &part.files) {
+        let alone = ScanPlan { files: vec![file.clone()], ..ScanPlan::default() };
+        let read = async {
+            let scan = upkeep.scanner().scan(&contents.table.metadata, &alone, 1).await?;
+            let stream = execute_stream(scan.plan, scan.context).map_err(QueryError::from)?;
+            stream.try_for_each(|_| async { Ok(()) }).await.map_err(QueryError::from)
+        };
+        let path = file.data().file_path();
+        match read.await {
+            Ok(()) => {}
+            Err(QueryError::Damaged(reason)) if reason.contains(path) => {
+                return Some(UpkeepError::Damaged(reason));
+            }
+            Err(QueryError::Damaged(reason)) => {
+                return Some(UpkeepError::Damaged(format!("'{path}': {reason}")));
+            }
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 /// The first file that is missing or of another size than its manifest says.

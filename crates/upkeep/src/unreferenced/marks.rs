@@ -4,10 +4,12 @@
 //! |---|---|---|
 //! | `noncurrent-file` | warehouse/key | [`Mark`] |
 //! | `file-removal` | warehouse | [`FileRemoval`] |
+//! | `dropped-warehouse` | warehouse | [`Left`] |
 //!
 //! Marks sort as the objects of a warehouse do, so that both are gone through side by side.
 
 use super::RemovalReport;
+use super::dropped::Left;
 use crate::{Upkeep, UpkeepError};
 use alluvium_base::TableId;
 use alluvium_store::records::{Key, Operation, Outcome, ReadError, Records, Scan, Transaction};
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 const MARKS: &str = "noncurrent-file";
 const REMOVALS: &str = "file-removal";
+const LEFT: &str = "dropped-warehouse";
 
 /// Marks that are read at a time.
 const PAGE: usize = 1_000;
@@ -105,6 +108,22 @@ impl Marks {
     pub(super) async fn put_removal(&self, removal: &FileRemoval) -> Result<(), UpkeepError> {
         let key = Key::new(REMOVALS, &*self.bucket);
         self.transact(vec![Operation::Put(key, encode(removal)?)]).await
+    }
+
+    /// What was found of a warehouse that no table has.
+    pub(super) async fn left(&self) -> Result<Option<Left>, UpkeepError> {
+        let key = Key::new(LEFT, &*self.bucket);
+        let found = self.records.get(&key).await.map_err(unreadable)?;
+        found.map(|found| decode(&key, &found.body)).transpose()
+    }
+
+    pub(super) async fn put_left(&self, left: &Left) -> Result<(), UpkeepError> {
+        self.transact(vec![Operation::Put(Key::new(LEFT, &*self.bucket), encode(left)?)]).await
+    }
+
+    /// What forgets the warehouse itself, once its marks are gone.
+    pub(super) fn forget_all(&self) -> Vec<Operation> {
+        [REMOVALS, LEFT].map(|kind| Operation::Delete(Key::new(kind, &*self.bucket))).into()
     }
 
     /// Does all of the operations. Each of them may be done twice.

@@ -27,10 +27,13 @@
 //! Days are those that upkeep has seen pass ([`elapsed`](crate::elapsed)), so that no clock deletes
 //! anything by jumping.
 //!
+//! What dropped tables left is [removed](remove_dropped) as a whole, after as many days.
+//!
 //! Memory is bounded: names are kept as hashes of 8 bytes, at most [`Removal::names_max`] at a time;
 //! a table with more is gone through in as many passes. Two names with one hash keep a file too many,
 //! never one too few. A run may end anywhere: marks and deletions are each for themselves.
 
+mod dropped;
 mod live;
 mod marks;
 mod run;
@@ -41,6 +44,7 @@ use alluvium_base::TableId;
 #[cfg(doc)]
 use alluvium_lake::named_files::NamedFiles;
 use iceberg::spec::SnapshotRef;
+pub use dropped::{Left, LeftReport, remove_dropped};
 pub use marks::FileRemoval;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -200,7 +200,7 @@ async fn released(
     Ok(keys)
 }
 
-fn of_claims(error: ClaimsError) -> UpkeepError {
+pub(super) fn of_claims(error: ClaimsError) -> UpkeepError {
     match error {
         ClaimsError::Read(error) => UpkeepError::Unavailable(error.to_string()),
         ClaimsError::Damaged(reason) => UpkeepError::Damaged(reason),
