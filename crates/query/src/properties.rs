@@ -148,8 +148,10 @@ mod tests {
     use alluvium_base::ErrorKind;
 
     fn stored(given: &[(&str, &str)]) -> Result<HashMap<String, String>, QueryError> {
-        let property =
-            |(key, value): &(&str, &str)| TableProperty { key: (*key).into(), value: (*value).into() };
+        let property = |(key, value): &(&str, &str)| TableProperty {
+            key: (*key).into(),
+            value: (*value).into(),
+        };
         let stored = to_store(&given.iter().map(property).collect::<Vec<_>>())?;
         check(&stored)?;
         Ok(stored)
@@ -164,11 +166,8 @@ mod tests {
             ("write_target_data_file_size_bytes", "1048576"),
             ("vacuum_min_snapshots_to_keep", " 7 "),
         ]);
-        let expected = [
-            (CODEC, "uncompressed"),
-            (TARGET, "1048576"),
-            ("vacuum_min_snapshots_to_keep", "7"),
-        ];
+        let expected =
+            [(CODEC, "uncompressed"), (TARGET, "1048576"), ("vacuum_min_snapshots_to_keep", "7")];
         let expected = expected.map(|(key, value)| (key.to_string(), value.to_string()));
         let found = found.unwrap();
         assert_eq!(found, HashMap::from(expected));

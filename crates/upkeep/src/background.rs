@@ -2,7 +2,9 @@
 //!
 //! - A table that was committed to is looked at once its first commit since the last look is
 //!   [`BackgroundOptions::interval_ms`] old, so that a busy table is looked at that often and a test's
-//!   table of a few seconds not at all. The commit path only counts ([`alluvium_lake::activity`]).
+//!   table of a few seconds not at all; and sooner when [`BackgroundOptions::commits_max`] commits came,
+//!   so that a table which commits as fast as it can does not wait with thousands of files. The commit path
+//!   only counts ([`alluvium_lake::activity`]).
 //! - Every table is looked at once in [`BackgroundOptions::sweep_ms`], and soon after a start: what nobody
 //!   writes to ages, too, and after a start nothing is known of commits before it.
 //! - A look runs each kind of upkeep that the settings enable now and that is due. How a run ended is
@@ -36,11 +38,24 @@ const FIRST_SWEEP: i64 = 5;
 /// Tables whose figures are kept for metrics (I8).
 const FIGURES_MAX: usize = 10_000;
 
+/// Commits after which a table is looked at before its time: at the least time between commits, 250 ms,
+/// they take twice the default interval, so that only who asks for more commits is looked at sooner.
+const COMMITS_MAX: u64 = 500;
+
+/// Commits to a table since it was looked at last.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    since_ms: i64,
+    commits: u64,
+}
+
 /// How often upkeep looks.
 #[derive(Debug, Clone)]
 pub struct BackgroundOptions {
     /// The least time between looks at a table that is committed to.
     pub interval_ms: i64,
+    /// A table that was committed to so often since the last look is looked at before its time.
+    pub commits_max: u64,
     /// Every table is looked at this often.
     pub sweep_ms: i64,
     /// The least time between runs of snapshot management, which commits thin besides.
@@ -64,6 +79,7 @@ impl BackgroundOptions {
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
         Self {
             interval_ms,
+            commits_max: COMMITS_MAX,
             sweep_ms: interval_ms.saturating_mul(60),
             snapshots_ms: interval_ms.saturating_mul(10),
             removal_ms: interval_ms.saturating_mul(720),
@@ -123,8 +139,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     jobs: Arc<dyn Jobs>,
     options: BackgroundOptions,
-    /// Since when tables wait for a look because of commits.
-    waiting: Mutex<HashMap<TableId, i64>>,
+    /// Tables that wait for a look because of commits.
+    waiting: Mutex<HashMap<TableId, Waiting>>,
     /// When the last sweep began.
     swept_ms: Mutex<i64>,
     figures: Mutex<HashMap<TableId, UpkeepFigures>>,
@@ -184,17 +200,21 @@ impl Background {
         all
     }
 
-    /// Tables whose oldest unseen commit is old enough, the longest waiting first.
+    /// Tables whose oldest unseen commit is old enough, or that have very many, the longest waiting
+    /// first.
     fn due(&self, now_ms: i64) -> Vec<TableId> {
         let mut waiting = self.inner.waiting.lock();
-        for table in self.inner.lake.activity().take().into_keys() {
-            waiting.entry(table).or_insert(now_ms);
+        for (table, commits) in self.inner.lake.activity().take() {
+            let fresh = Waiting { since_ms: now_ms, commits: 0 };
+            waiting.entry(table).or_insert(fresh).commits += commits;
         }
-        let interval_ms = self.inner.options.interval_ms;
+        let BackgroundOptions { interval_ms, commits_max, .. } = self.inner.options;
         let mut due: Vec<(i64, TableId)> = waiting
             .iter()
-            .filter(|(_, since)| passed(**since, interval_ms, now_ms))
-            .map(|(table, since)| (*since, *table))
+            .filter(|(_, waits)| {
+                waits.commits >= commits_max || passed(waits.since_ms, interval_ms, now_ms)
+            })
+            .map(|(table, waits)| (waits.since_ms, *table))
             .collect();
         due.sort_unstable();
         for (_, table) in &due {

@@ -4,7 +4,8 @@
 //! on ([`WarehouseState::Removing`]) nobody gets it, so that its files can go one by one.
 
 use super::{
-    ATTEMPTS_MAX, Catalog, CatalogError, Settled, Warehouse, WarehouseState, Witness, body_of, parse,
+    ATTEMPTS_MAX, Catalog, CatalogError, Settled, Warehouse, WarehouseState, Witness, body_of,
+    parse,
 };
 use alluvium_store::records::{Key, Operation, Precondition, Scan, Transaction};
 

@@ -89,7 +89,8 @@ pub(crate) fn metadata_bytes(
 ) -> Result<Bytes, CommitError> {
     let internal = |e: String| CommitError::Internal(e);
     if !location.ends_with(".gz.metadata.json") {
-        let bytes = serde_json::to_vec(metadata).map_err(|e| internal(e.to_string()))?;
+        let mut bytes = Vec::with_capacity(json_bytes(metadata));
+        serde_json::to_writer(&mut bytes, metadata).map_err(|e| internal(e.to_string()))?;
         return Ok(Bytes::from(bytes));
     }
     let memory = FileIO::new_with_memory();
@@ -99,6 +100,16 @@ pub(crate) fn metadata_bytes(
         memory.new_input(parsed.to_string())?.read().await
     };
     block_on(written).map_err(|e| internal(e.to_string()))
+}
+
+/// About as many bytes as the JSON will have, and rather more: to grow to the size of a table with
+/// many snapshots by doubling would copy it several times, each time into memory that is fresh.
+fn json_bytes(metadata: &TableMetadata) -> usize {
+    const REST: usize = 16 << 10;
+    const SNAPSHOT: usize = 1_300;
+    const LOG_ENTRY: usize = 256;
+    let logged = metadata.history().len() + metadata.metadata_log().len();
+    REST + metadata.snapshots().len() * SNAPSHOT + logged * LOG_ENTRY
 }
 
 /// The library stamps metadata without a new snapshot with the system's time: gives it ours. For

@@ -14,8 +14,8 @@ mod words;
 
 pub(crate) use calls::names as call_names;
 pub(crate) use statement::{
-    AlterTable, ColumnDefinition, CreateTable, Insert, Name, Optimize, PartitionTerm, PropertyChange, Statement, TableProperty,
-    parse_partition_terms,
+    AlterTable, ColumnDefinition, CreateTable, Insert, Name, Optimize, PartitionTerm,
+    PropertyChange, Statement, TableProperty, parse_partition_terms,
 };
 
 use crate::QueryError;

@@ -76,25 +76,60 @@ pub(crate) struct Insert {
 #[derive(Debug)]
 pub(crate) enum Statement {
     Query(Box<Query>),
-    Explain { analyze: bool, query: Box<Query> },
-    ShowCatalogs { like: Option<String> },
-    ShowDatabases { catalog: Option<String>, like: Option<String> },
-    ShowTables { database: Option<Name>, like: Option<String> },
-    ShowColumns { table: Name },
-    ShowCreateTable { table: Name },
-    ShowPartitions { table: Name },
+    Explain {
+        analyze: bool,
+        query: Box<Query>,
+    },
+    ShowCatalogs {
+        like: Option<String>,
+    },
+    ShowDatabases {
+        catalog: Option<String>,
+        like: Option<String>,
+    },
+    ShowTables {
+        database: Option<Name>,
+        like: Option<String>,
+    },
+    ShowColumns {
+        table: Name,
+    },
+    ShowCreateTable {
+        table: Name,
+    },
+    ShowPartitions {
+        table: Name,
+    },
     /// All properties, or one.
-    ShowTableProperties { table: Name, property: Option<String> },
-    ShowFunctions { like: Option<String> },
-    Describe { table: Name },
+    ShowTableProperties {
+        table: Name,
+        property: Option<String>,
+    },
+    ShowFunctions {
+        like: Option<String>,
+    },
+    Describe {
+        table: Name,
+    },
     CreateTable(Box<CreateTable>),
     AlterTable(AlterTable),
-    CreateDatabase { name: Name, if_not_exists: bool },
-    DropDatabase { name: Name, if_exists: bool },
-    DropTable { name: Name, if_exists: bool },
+    CreateDatabase {
+        name: Name,
+        if_not_exists: bool,
+    },
+    DropDatabase {
+        name: Name,
+        if_exists: bool,
+    },
+    DropTable {
+        name: Name,
+        if_exists: bool,
+    },
     Insert(Insert),
     Optimize(Optimize),
-    Vacuum { table: Name },
+    Vacuum {
+        table: Name,
+    },
 }
 
 /// `OPTIMIZE … REWRITE DATA USING BIN_PACK`.
@@ -332,8 +367,10 @@ impl Reader {
         }
         match self.peek() {
             Some(Token::Word(w))
-                if ["ALTER", "CREATE", "DROP", "INSERT", "OPTIMIZE", "VACUUM", "SHOW", "DESCRIBE"]
-                    .contains(&w.value.to_ascii_uppercase().as_str()) =>
+                if [
+                    "ALTER", "CREATE", "DROP", "INSERT", "OPTIMIZE", "VACUUM", "SHOW", "DESCRIBE",
+                ]
+                .contains(&w.value.to_ascii_uppercase().as_str()) =>
             {
                 let word = w.value.to_ascii_uppercase();
                 Err(QueryError::Unsupported(format!("EXPLAIN {word} is not supported")))

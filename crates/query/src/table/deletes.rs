@@ -85,10 +85,8 @@ impl PositionDeletes {
         }
         let path = file.data().file_path();
         let mut reader = readers.open(path, file.data().file_size_in_bytes())?;
-        let footer = reader
-            .get_metadata(None)
-            .await
-            .map_err(|e| QueryError::of_parquet(path, &e))?;
+        let footer =
+            reader.get_metadata(None).await.map_err(|e| QueryError::of_parquet(path, &e))?;
         let mut start = 0u64;
         let groups = footer.row_groups().iter().map(|group| {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0);

@@ -145,8 +145,7 @@ impl DeletedKeys {
         let unread = |error| QueryError::of_parquet(path, &error);
         let damaged = |e: &dyn std::fmt::Display| QueryError::Damaged(format!("{path}: {e}"));
         let reader = readers.open(path, delete.data().file_size_in_bytes())?;
-        let builder =
-            ParquetRecordBatchStreamBuilder::new(reader).await.map_err(unread)?;
+        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(unread)?;
         let mut batches = builder.build().map_err(unread)?;
         self.sequences.push(delete.sequence);
         while let Some(batch) = batches.try_next().await.map_err(unread)? {

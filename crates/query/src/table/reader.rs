@@ -58,10 +58,8 @@ impl FileReaders {
     /// Looks how wide the rows of a file are.
     pub(super) async fn measure(&self, path: &str, size_bytes: u64) -> Result<(), QueryError> {
         let mut reader = self.open(path, size_bytes)?;
-        let footer = reader
-            .get_metadata(None)
-            .await
-            .map_err(|e| QueryError::of_parquet(path, &e))?;
+        let footer =
+            reader.get_metadata(None).await.map_err(|e| QueryError::of_parquet(path, &e))?;
         for group in footer.row_groups() {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
             let bytes = u64::try_from(group.total_byte_size()).unwrap_or(0);

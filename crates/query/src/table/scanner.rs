@@ -143,10 +143,8 @@ impl TableScanner {
     pub async fn bloom_columns(&self, file: &LiveFile) -> Result<Vec<i32>, QueryError> {
         let (path, size_bytes) = (file.data().file_path(), file.data().file_size_in_bytes());
         let mut reader = self.readers.open(path, size_bytes)?;
-        let footer = reader
-            .get_metadata(None)
-            .await
-            .map_err(|e| QueryError::of_parquet(path, &e))?;
+        let footer =
+            reader.get_metadata(None).await.map_err(|e| QueryError::of_parquet(path, &e))?;
         let mut found = HashSet::new();
         for column in footer.row_groups().iter().flat_map(|group| group.columns()) {
             let info = column.column_descr().self_type().get_basic_info();

@@ -44,12 +44,18 @@ struct Ground {
 
 impl Ground {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut BackgroundOptions)) -> Self {
+        let mut options = BackgroundOptions::default();
+        change(&mut options);
         let (bench, jobs) = (Bench::new().await, Arc::new(Noted::default()));
         let background = Background::new(
             bench.lake.clone(),
             Arc::new(bench.clock.clone()),
             jobs.clone(),
-            BackgroundOptions::default(),
+            options,
             CancellationToken::new(),
         );
         Self { bench, jobs, background }
@@ -83,6 +89,24 @@ async fn a_table_is_looked_at_an_interval_after_its_first_commit_and_not_before(
     ground.bench.insert(6..9).await;
     assert_eq!(ground.turn_after(0).await, []);
     assert_eq!(ground.turn_after(MINUTE_MS).await, [COMPACTION]);
+}
+
+#[tokio::test]
+async fn a_table_of_very_many_commits_is_looked_at_before_its_time() {
+    let ground = Ground::with(|options| options.commits_max = 5).await;
+    ground.bench.insert(0..3).await;
+    ground.bench.insert(3..6).await;
+    assert_eq!(ground.turn_after(1).await, []);
+    for n in 2..5 {
+        ground.bench.insert(3 * n..3 * n + 3).await;
+    }
+    assert_eq!(
+        ground.turn_after(1).await,
+        [COMPACTION],
+        "commits of two turns are counted together"
+    );
+    ground.bench.insert(15..18).await;
+    assert_eq!(ground.turn_after(1).await, [], "they are counted from the last look on");
 }
 
 #[tokio::test]

@@ -188,9 +188,11 @@ impl Visit<'_> {
             };
             let sizes = page.iter().map(|object| object.size_bytes).sum::<u64>();
             let count = page.len();
-            futures::stream::iter(page.into_iter().map(|object| async move {
-                objects.delete(bucket, &object.key).await.map(drop)
-            }))
+            futures::stream::iter(
+                page.into_iter().map(|object| async move {
+                    objects.delete(bucket, &object.key).await.map(drop)
+                }),
+            )
             .buffer_unordered(DELETES)
             .try_collect::<()>()
             .await?;

@@ -43,8 +43,8 @@ use crate::{Upkeep, UpkeepError};
 use alluvium_base::TableId;
 #[cfg(doc)]
 use alluvium_lake::named_files::NamedFiles;
-use iceberg::spec::SnapshotRef;
 pub use dropped::{Left, LeftReport, remove_dropped};
+use iceberg::spec::SnapshotRef;
 pub use marks::FileRemoval;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

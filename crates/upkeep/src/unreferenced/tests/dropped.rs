@@ -5,8 +5,8 @@ use super::bench::{Bench, definition};
 use crate::UpkeepError;
 use alluvium_lake::catalog::{NewTable, SettingsOf};
 use alluvium_lake::commit::TableDefinition;
-use alluvium_store::objects::{Objects, ObjectsError};
 use alluvium_store::objects::faulty::{Call, Fault};
+use alluvium_store::objects::{Objects, ObjectsError};
 use serde_json::json;
 
 async fn sweep(bench: &Bench) -> LeftReport {
