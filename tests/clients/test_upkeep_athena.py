@@ -93,6 +93,35 @@ def test_a_where_chooses_partitions(server, table):
     assert files(server, name) == {"region=eu": 1, "region=us": 1}
 
 
+@pytest.mark.parametrize("kind", ["timestamp", "timestamptz"])
+def test_a_where_on_times_chooses_their_days(server, unique, kind):
+    import datetime
+
+    import pyarrow
+    from pyiceberg.partitioning import PartitionField, PartitionSpec
+    from pyiceberg.schema import Schema
+    from pyiceberg.transforms import DayTransform
+    from pyiceberg.types import NestedField, TimestampType, TimestamptzType
+    from test_iceberg_rest import signed_catalog
+
+    name, zone = unique("t").replace("-", "_"), datetime.timezone.utc if kind == "timestamptz" else None
+    schema = Schema(NestedField(1, "ts", TimestamptzType() if zone else TimestampType()))
+    spec = PartitionSpec(PartitionField(1, 1000, DayTransform(), "ts_day"))
+    loaded = signed_catalog(server, server.bucket).create_table(f"ns.{name}", schema, partition_spec=spec)
+    days = [{"ts": datetime.datetime(2024, 1, day, 5, tzinfo=zone)} for day in (1, 2, 3)]
+    for _ in range(5):
+        loaded.append(pyarrow.Table.from_pylist(days, schema=schema.as_arrow()))
+    for where, left in [
+        ("ts >= timestamp '2024-01-04 00:00:00'", 15),
+        ("ts >= timestamp '2024-01-03 00:00:00'", 11),
+        ("ts BETWEEN timestamp '2024-01-02 00:00:00' AND timestamp '2024-01-02 23:59:59'", 7),
+        ("date(ts) < date '2024-01-02'", 3),
+    ]:
+        done = execution(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK WHERE {where}")
+        assert done["Status"]["State"] == "SUCCEEDED", done["Status"]
+        assert sum(files(server, name).values()) == left, where
+
+
 def test_a_where_on_other_columns_fails_as_on_athena(server, table):
     name = table(each=1)
     failed = execution(server, f"OPTIMIZE ns.{name} REWRITE DATA USING BIN_PACK WHERE id = 1")

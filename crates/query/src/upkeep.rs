@@ -11,8 +11,10 @@ use alluvium_lake::LoadedTable;
 use async_trait::async_trait;
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::Query;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -68,12 +70,17 @@ async fn filter_of(
     let mut predicates = Vec::new();
     plan.apply(|node| {
         if let LogicalPlan::Filter(filter) = node {
-            predicates.push(filter.predicate.clone());
+            // Bounds are compared with constants, and not with a column that is cast to their type.
+            let schema = Arc::clone(filter.input.schema());
+            let simplifier = ExprSimplifier::new(SimplifyContext::default().with_schema(schema));
+            predicates
+                .push((filter.predicate.clone(), simplifier.simplify(filter.predicate.clone())?));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let predicate = conjunction(predicates)
-        .ok_or_else(|| QueryError::Internal("the statement's WHERE was lost".into()))?;
+    let (predicates, simple): (Vec<Expr>, Vec<Expr>) = predicates.into_iter().unzip();
+    let lost = || QueryError::Internal("the statement's WHERE was lost".into());
+    let predicate = conjunction(predicates).ok_or_else(lost)?;
     let partitioned = partition_columns(table);
     let mut columns = BTreeSet::new();
     predicate.apply(|expr| {
@@ -99,7 +106,7 @@ async fn filter_of(
             "only partition columns are allowed in the WHERE of OPTIMIZE; '{other}' is none: the table {by}"
         )));
     }
-    let bare = predicate.transform(|expr| {
+    let bare = conjunction(simple).ok_or_else(lost)?.transform(|expr| {
         Ok(match expr {
             Expr::Column(column) => {
                 Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))

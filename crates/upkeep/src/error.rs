@@ -165,6 +165,8 @@ impl From<QueryError> for UpkeepError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Cancelled => Self::Stopped,
+            // Without the code that a query's answer begins with.
+            QueryError::Unsupported(reason) => Self::Unsupported(reason),
             other => Self::of(other.kind(), other.to_string()),
         }
     }

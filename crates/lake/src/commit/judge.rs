@@ -224,6 +224,7 @@ impl Judge<'_> {
         if file.sequence_number != known.sequence_number
             || file.added_snapshot_id != known.added_snapshot_id
             || file.content != known.content
+            || file.partition_spec_id != known.partition_spec_id
             || (known.first_row_id.is_some() && file.first_row_id != known.first_row_id)
         {
             return Err(self.invalid(format!("'{path}' is not as in its parent snapshot")));
@@ -260,6 +261,13 @@ impl Judge<'_> {
         self.readable(path).await?;
         let manifest = self.lake.manifests().manifest(file).await;
         let manifest = manifest.map_err(|e| self.unreadable(e))?;
+        let (stated, spec) =
+            (manifest.metadata().partition_spec().spec_id(), file.partition_spec_id);
+        if stated != spec {
+            // Its partitions would be written anew with fields that they do not have.
+            let reason = format!("'{path}' is of partition spec {stated}, and listed as of {spec}");
+            return Err(self.invalid(reason));
+        }
         let mut checks: Vec<BoxFuture<'_, Result<u64, CommitError>>> = Vec::new();
         for entry in manifest.entries().iter().filter(|entry| entry.is_alive()) {
             in_warehouse(entry.file_path(), self.record)?;

@@ -35,7 +35,7 @@ pub use decoder::{ChangeDecoder, Changes};
 pub use keys::{KeyColumns, KeyError};
 pub(crate) use position_deletes::{Gone, PositionCache};
 pub(crate) use position_file::write as write_positions;
-pub use position_file::{may_name, position_delete_file};
+pub use position_file::{may_name, only_target, position_delete_file};
 pub use reducer::{OperationCounts, STAGE_BYTES};
 pub use writer::DeltaWriter;
 

@@ -109,17 +109,33 @@ pub fn position_delete_file(
     write((bucket, key), spec_id, partition, positions)
 }
 
+/// The data file that a position delete file is about, when it says that there is but one. Then it
+/// applies to that, in whatever partition it is listed: so do other engines, and DuckDB lists the deletes
+/// of an older spec's files under the spec of now.
+pub fn only_target(delete: &iceberg::spec::DataFile) -> Option<String> {
+    delete.referenced_data_file().or_else(|| {
+        let (low, high) = path_bounds(delete);
+        low.filter(|low| high == Some(low)).map(str::to_string)
+    })
+}
+
+fn path_bounds(delete: &iceberg::spec::DataFile) -> (Option<&str>, Option<&str>) {
+    fn text(bounds: &HashMap<i32, Datum>) -> Option<&str> {
+        match bounds.get(&PATH_ID)?.literal() {
+            iceberg::spec::PrimitiveLiteral::String(text) => Some(text),
+            _ => None,
+        }
+    }
+    (text(delete.lower_bounds()), text(delete.upper_bounds()))
+}
+
 /// Whether a position delete file may name a data file.
 pub fn may_name(delete: &iceberg::spec::DataFile, path: &str) -> bool {
     if let Some(only) = delete.referenced_data_file() {
         return only == path;
     }
-    let text = |bounds: &HashMap<i32, Datum>| match bounds.get(&PATH_ID)?.literal() {
-        iceberg::spec::PrimitiveLiteral::String(text) => Some(text.clone()),
-        _ => None,
-    };
-    text(delete.lower_bounds()).is_none_or(|low| *low <= *path)
-        && text(delete.upper_bounds()).is_none_or(|high| *path <= *high)
+    let (low, high) = path_bounds(delete);
+    low.is_none_or(|low| low <= path) && high.is_none_or(|high| path <= high)
 }
 
 #[cfg(test)]
@@ -135,11 +151,13 @@ mod tests {
     fn a_file_of_one_data_file_says_so_and_others_are_bounded_by_whole_paths() {
         let one = file(&["s3://b/data/a-long-common-beginning-of-a-path-1"]).data_file;
         assert!(one.referenced_data_file().is_some());
+        assert_eq!(only_target(&one), one.referenced_data_file());
         assert!(may_name(&one, "s3://b/data/a-long-common-beginning-of-a-path-1"));
         assert!(!may_name(&one, "s3://b/data/a-long-common-beginning-of-a-path-2"));
         let long = "s3://b/data/a-long-common-beginning-of-a-path";
         let two = file(&[&format!("{long}-2"), &format!("{long}-5")]).data_file;
         assert_eq!((two.record_count(), two.referenced_data_file()), (4, None));
+        assert_eq!(only_target(&two), None);
         for (path, may) in [("-1", false), ("-2", true), ("-3", true), ("-5", true), ("-6", false)]
         {
             assert_eq!(may_name(&two, &format!("{long}{path}")), may, "{path}");

@@ -3,7 +3,7 @@
 use super::plan::{LiveFile, ScanPlan, load_error};
 use super::reader::FileReaders;
 use crate::QueryError;
-use alluvium_lake::delta::may_name;
+use alluvium_lake::delta::{may_name, only_target};
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use iceberg::spec::Struct;
@@ -33,16 +33,23 @@ impl PositionDeletes {
         let held = MemoryConsumer::new("position deletes").register(memory);
         let mut found = Self { by_path: HashMap::new(), held };
         let mut files: HashMap<(i32, &Struct), Vec<&LiveFile>> = HashMap::new();
+        let mut paths: HashMap<&str, &LiveFile> = HashMap::new();
         for file in &plan.files {
             files.entry(file.partition()).or_default().push(file);
+            paths.insert(file.data().file_path(), file);
         }
         let mut count = 0;
         for delete in &plan.position_deletes {
             let applies = |file: &&&LiveFile| {
                 delete.sequence >= file.sequence && may_name(delete.data(), file.data().file_path())
             };
-            let within = files.get(&delete.partition()).into_iter().flatten();
-            let named: Vec<&LiveFile> = within.filter(applies).copied().collect();
+            let named: Vec<&LiveFile> = match only_target(delete.data()) {
+                Some(path) => paths.get(&*path).into_iter().filter(applies).copied().collect(),
+                None => {
+                    let within = files.get(&delete.partition()).into_iter().flatten();
+                    within.filter(applies).copied().collect()
+                }
+            };
             if named.is_empty() {
                 continue;
             }

@@ -4,7 +4,7 @@ use super::plan::Candidate;
 use crate::{Upkeep, UpkeepError};
 use alluvium_base::TableId;
 use alluvium_lake::LoadedTable;
-use alluvium_lake::delta::may_name;
+use alluvium_lake::delta::{may_name, only_target};
 use alluvium_query::{LiveFile, ScanPlan};
 use datafusion::logical_expr::Expr;
 use iceberg::spec::{FormatVersion, Struct, TableMetadata};
@@ -67,11 +67,17 @@ impl Contents {
         candidates: &mut [Candidate],
     ) -> Result<(), UpkeepError> {
         let mut places: HashMap<(i32, &Struct), Vec<usize>> = HashMap::new();
+        let mut paths: HashMap<&str, usize> = HashMap::new();
         for (at, file) in self.files.files.iter().enumerate() {
             places.entry(file.partition()).or_default().push(at);
+            paths.insert(file.data().file_path(), at);
         }
         for delete in &self.files.position_deletes {
-            let within = places.get(&delete.partition()).map(Vec::as_slice).unwrap_or_default();
+            let only = only_target(delete.data()).map(|path| paths.get(&*path).copied());
+            let within = match &only {
+                Some(only) => only.as_slice(),
+                None => places.get(&delete.partition()).map(Vec::as_slice).unwrap_or_default(),
+            };
             let named: Vec<usize> = within
                 .iter()
                 .copied()
@@ -146,9 +152,9 @@ impl Contents {
 
 /// Whether a position delete file may apply to a data file.
 pub(super) fn may_apply(delete: &LiveFile, file: &LiveFile) -> bool {
-    delete.partition() == file.partition()
-        && delete.sequence >= file.sequence
+    delete.sequence >= file.sequence
         && may_name(delete.data(), file.data().file_path())
+        && (delete.partition() == file.partition() || only_target(delete.data()).is_some())
 }
 
 fn check_rewritable(metadata: &TableMetadata) -> Result<(), UpkeepError> {

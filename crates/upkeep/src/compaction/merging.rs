@@ -7,7 +7,7 @@ use super::{Run, summary};
 use crate::UpkeepError;
 use alluvium_base::kill_point;
 use alluvium_lake::commit::{Append, MergedDeletes, Rewrite};
-use alluvium_lake::delta::position_delete_file;
+use alluvium_lake::delta::{only_target, position_delete_file};
 use alluvium_lake::write::publish;
 use alluvium_query::LiveFile;
 use iceberg::spec::Struct;
@@ -23,8 +23,14 @@ const FLOOR_POSITIONS: u64 = 10_000;
 /// Delete files that are worth merging, each group of one partition.
 pub(super) fn plan(contents: &Contents) -> Vec<Vec<&LiveFile>> {
     let mut partitions: HashMap<(i32, &Struct), Vec<&LiveFile>> = HashMap::new();
+    let places = contents.files.files.iter().map(|f| (f.data().file_path(), f.partition()));
+    let places: HashMap<&str, (i32, &Struct)> = places.collect();
     for delete in &contents.files.position_deletes {
-        partitions.entry(delete.partition()).or_default().push(delete);
+        let target = only_target(delete.data()).and_then(|path| places.get(&*path).copied());
+        // What is listed in another partition than its target's is no company for others.
+        if target.is_none_or(|partition| partition == delete.partition()) {
+            partitions.entry(delete.partition()).or_default().push(delete);
+        }
     }
     let mut groups: Vec<Vec<&LiveFile>> = Vec::new();
     for deletes in partitions.into_values() {

@@ -3,7 +3,7 @@
 use super::{MergedDeletes, Moved, Replacement, Rewrite};
 use crate::commit::CommitError;
 use crate::commit::groups::PartitionDeletes;
-use crate::delta::may_name;
+use crate::delta::{may_name, only_target};
 use crate::lake::Lake;
 use crate::manifest_cache::Manifests;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -151,8 +151,10 @@ impl Contents {
         removed: &[&Live],
     ) -> Result<Vec<PartitionDeletes>, CommitError> {
         let mut by_partition: HashMap<(i32, &Struct), Vec<&Live>> = HashMap::new();
+        let mut by_path: HashMap<&str, &Live> = HashMap::new();
         for live in removed {
             by_partition.entry(live.partition()).or_default().push(live);
+            by_path.insert(live.path(), live);
         }
         let mut aimed = Aimed::new(rewrite);
         for delete in self.deletes.iter().filter(|d| !rewrite.applied.contains(d.path())) {
@@ -175,11 +177,16 @@ impl Contents {
                 }
                 continue;
             }
-            let within = by_partition.get(&delete.partition()).into_iter().flatten();
             let may = |file: &&&Live| {
                 delete.sequence >= file.sequence && may_name(delete.file(), file.path())
             };
-            let files: Vec<&Live> = within.filter(may).copied().collect();
+            let files: Vec<&Live> = match only_target(delete.file()) {
+                Some(path) => by_path.get(&*path).into_iter().filter(may).copied().collect(),
+                None => {
+                    let within = by_partition.get(&delete.partition()).into_iter().flatten();
+                    within.filter(may).copied().collect()
+                }
+            };
             if files.is_empty() {
                 continue;
             }
@@ -228,6 +235,7 @@ impl Contents {
         removed: &[&Live],
     ) -> Result<Vec<&Live>, CommitError> {
         let touched: HashSet<(i32, &Struct)> = removed.iter().map(|f| f.partition()).collect();
+        let gone: HashSet<&str> = removed.iter().map(|file| file.path()).collect();
         // (path, sequence number) by partition, and the lowest number of the whole table.
         let mut left: HashMap<(i32, &Struct), Vec<(&str, i64)>> = HashMap::new();
         let added = rewrite.added.iter().flat_map(|append| {
@@ -239,6 +247,7 @@ impl Contents {
         for file in self.data.iter().filter(|f| !rewrite.removed.contains_key(f.path())) {
             left.entry(file.partition()).or_default().push((file.path(), file.sequence));
         }
+        let paths: HashMap<&str, i64> = left.values().flatten().copied().collect();
         let lowest = left.values().flatten().map(|(_, sequence)| *sequence).min();
         let mut useless = Vec::new();
         for delete in &self.deletes {
@@ -250,6 +259,15 @@ impl Contents {
             let global = delete.is_equality() && self.unpartitioned.contains(&delete.spec_id);
             if global {
                 if lowest.is_none_or(|lowest| lowest >= delete.sequence) {
+                    useless.push(delete);
+                }
+                continue;
+            }
+            if let Some(path) = only_target(delete.file()).filter(|_| !delete.is_equality()) {
+                let of = paths.get(&*path);
+                let applies = of.is_some_and(|of| *of <= delete.sequence);
+                let touched = gone.contains(&*path) || touched.contains(&delete.partition());
+                if touched && !applies {
                     useless.push(delete);
                 }
                 continue;

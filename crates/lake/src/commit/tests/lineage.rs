@@ -237,6 +237,22 @@ async fn an_upgraded_table_gives_its_rows_ids_with_the_next_snapshot() {
 }
 
 #[tokio::test]
+async fn a_manifest_is_of_the_spec_that_it_is_listed_by() {
+    let client = Client::new(FormatVersion::V2).await;
+    let carried = client.first().await;
+    let spec = UnboundPartitionSpec::builder();
+    let spec = spec.add_partition_field(1, "p", Transform::Identity).unwrap().build();
+    let change = TableChange::update(Vec::new(), vec![TableUpdate::AddSpec { spec }]);
+    client.bench.lake.commit(client.table.id, change).await.unwrap();
+    for forged in [0, 1] {
+        let mut wanted = client.second(carried.clone()).await;
+        wanted.manifests[forged].partition_spec_id = 1;
+        invalid(client.commit(wanted).await);
+    }
+    client.commit(client.second(carried).await).await.unwrap();
+}
+
+#[tokio::test]
 async fn sequence_numbers_never_go_back_nor_to_the_end() {
     let client = Client::new(FormatVersion::V2).await;
     let carried = client.first().await;
