@@ -139,6 +139,11 @@ pub(crate) struct ServeOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upkeep_memory: Option<ByteSize>,
 
+    /// Bytes a second that upkeep's rewrites read and write while clients put data; alone they go as fast as they can [default: 64MiB]
+    #[arg(long, env = "ALLUVIUM_UPKEEP_IO", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upkeep_io: Option<ByteSize>,
+
     /// Most connections at once; more wait to be accepted [default: 4096]
     #[arg(long, env = "ALLUVIUM_MAX_CONNECTIONS", value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,6 +208,7 @@ pub(crate) struct Configuration {
     pub(crate) upkeep: bool,
     pub(crate) upkeep_interval: Duration,
     pub(crate) upkeep_memory_bytes: u64,
+    pub(crate) upkeep_io_bytes: u64,
     pub(crate) max_connections: u32,
     pub(crate) max_requests: u32,
     pub(crate) head_timeout: Duration,
@@ -317,6 +323,7 @@ impl Configuration {
             upkeep: options.upkeep != Some(Switch::Off),
             upkeep_interval: wait("upkeep-interval-ms", options.upkeep_interval_ms, 60_000)?,
             upkeep_memory_bytes: size("upkeep-memory", options.upkeep_memory, 512, 64 * MIB)?,
+            upkeep_io_bytes: size("upkeep-io", options.upkeep_io, 64, MIB)?,
             max_connections: at_least_1("max-connections", options.max_connections, 4096)?,
             max_requests: at_least_1("max-requests", options.max_requests, 1024)?,
             head_timeout: wait("head-timeout-ms", options.head_timeout_ms, 30_000)?,
@@ -433,6 +440,7 @@ mod tests {
             "head-timeout-ms = 0",
             "upkeep-interval-ms = 0",
             "upkeep-memory = \"1MiB\"",
+            "upkeep-io = \"1KiB\"",
             "upkeep = \"maybe\"",
             "body-timeout-ms = 0",
             "s3-domain = \"http://x\"",

@@ -132,7 +132,7 @@ impl Engines {
             options: delivery_options(configuration)?,
         };
         let delivery = Engine::start(parts).await.map_err(text)?;
-        let upkeep = TableUpkeep::start(configuration, &lake)?;
+        let upkeep = TableUpkeep::start(configuration, &lake, put_bytes(&journal))?;
         let engine = query_engine(configuration, &lake, ground)?;
         engine.upkeep_by(Arc::new(upkeep.handle.clone()));
         let athena = open_athena(engine, &records, &client_objects, ground).await?;
@@ -395,6 +395,12 @@ async fn open_data_streams(
 }
 
 /// Opens the log above everything that the documents say was handed out.
+/// What clients have put so far, for whoever yields to them.
+fn put_bytes(journal: &Journal) -> alluvium_upkeep::pacing::Arrivals {
+    let journal = journal.clone();
+    alluvium_upkeep::pacing::Arrivals::new(move || journal.durable().offset)
+}
+
 async fn open_journal(
     configuration: &Configuration,
     records: &Arc<dyn Records>,

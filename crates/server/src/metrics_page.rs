@@ -66,6 +66,11 @@ const COUNTERS: &[(&str, &str)] = &[
     ("alluvium_unreferenced_marked_total", "Files that nothing names and that were marked"),
     ("alluvium_unreferenced_removed_total", "Marked files that were deleted"),
     ("alluvium_unreferenced_removed_bytes_total", "Their bytes"),
+    ("alluvium_upkeep_paced_bytes_total", "Bytes that rewrites read and wrote"),
+    (
+        "alluvium_upkeep_rested_milliseconds_total",
+        "Time that rewrites rested, because clients put data",
+    ),
     ("alluvium_snapshots_expired_total", "Snapshots that were let go of by age"),
     ("alluvium_records_refused_total", "Transactions of records refused for want of room"),
 ];

@@ -17,6 +17,7 @@ use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
 use alluvium_upkeep::Upkeep;
 use alluvium_upkeep::check::CheckReport;
 use alluvium_upkeep::inspect::InspectReport;
+use alluvium_upkeep::pacing::Arrivals;
 use alluvium_wire::client::{ClientError, Connection, refusal};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -185,7 +186,7 @@ async fn stopped(server: &StoppedServer, request: &Request) -> Result<Value, Str
         .map_err(|error| error.to_string())?;
     let catalog = Catalog::new(records, objects, clock, random, account);
     let lake = Lake::new(catalog, LakeOptions::default());
-    let made = match crate::upkeep::open(&configuration, &lake) {
+    let made = match crate::upkeep::open(&configuration, &lake, Arrivals::default()) {
         Ok(upkeep) => make(&upkeep, request).await.map_err(|(_, message)| message),
         Err(error) => Err(error),
     };

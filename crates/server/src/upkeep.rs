@@ -3,6 +3,7 @@
 use crate::configuration::Configuration;
 use alluvium_lake::Lake;
 use alluvium_upkeep::background::{Background, BackgroundOptions, UpkeepFigures};
+use alluvium_upkeep::pacing::Arrivals;
 use alluvium_upkeep::table_jobs::TableJobs;
 use alluvium_upkeep::{Upkeep, UpkeepOptions};
 use parking_lot::Mutex;
@@ -18,17 +19,27 @@ pub(crate) struct TableUpkeep {
 }
 
 /// Upkeep over a lake; its spill directory is its own.
-pub(crate) fn open(configuration: &Configuration, lake: &Lake) -> Result<Upkeep, String> {
+pub(crate) fn open(
+    configuration: &Configuration,
+    lake: &Lake,
+    arrivals: Arrivals,
+) -> Result<Upkeep, String> {
     let mut options = UpkeepOptions::new(configuration.data_dir.join("spill").join("upkeep"));
     options.memory_limit_bytes =
         usize::try_from(configuration.upkeep_memory_bytes).unwrap_or(usize::MAX);
+    options.io_bytes_per_s = configuration.upkeep_io_bytes;
+    options.arrivals = arrivals;
     Upkeep::new(lake.clone(), options).map_err(|error| error.to_string())
 }
 
 impl TableUpkeep {
     /// Starts it.
-    pub(crate) fn start(configuration: &Configuration, lake: &Lake) -> Result<Self, String> {
-        let handle = open(configuration, lake)?;
+    pub(crate) fn start(
+        configuration: &Configuration,
+        lake: &Lake,
+        arrivals: Arrivals,
+    ) -> Result<Self, String> {
+        let handle = open(configuration, lake, arrivals)?;
         if !configuration.upkeep {
             return Ok(Self { handle, background: None, task: Mutex::new(None) });
         }

@@ -87,6 +87,9 @@ pub struct PutOptions {
     pub expected_size_bytes: Option<u64>,
     /// Refuse unless the MD5 is this.
     pub expected_md5: Option<[u8; 16]>,
+    /// Write a long body to the disk after every so many bytes, so that the syncs of others never wait
+    /// behind all of it.
+    pub sync_every_bytes: Option<u64>,
 }
 
 /// An object that is at hand.

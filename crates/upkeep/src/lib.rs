@@ -5,7 +5,7 @@
 //! removes what no table names ([`unreferenced`]), runs all three in the background by each
 //! table's settings ([`background`], [`table_jobs`]) or by hand (`by_hand`), remembers what each run
 //! did ([`job`]), and shows and verifies a table ([`inspect`], [`check`]). [`elapsed`] is the time by
-//! which things grow old. [`Upkeep`] is what they all work with.
+//! which things grow old, [`pacing`] how fast files are read and written. [`Upkeep`] is what they all work with.
 //!
 //! Invariants: every change of a table goes through the lake's one commit path (I3, I5); a rewrite
 //! keeps each row once and revives none; a file is removed only when no snapshot, running query,
@@ -20,6 +20,7 @@ pub mod elapsed;
 mod error;
 pub mod inspect;
 pub mod job;
+pub mod pacing;
 pub mod settings;
 pub mod snapshots;
 pub mod table_jobs;

@@ -5,6 +5,7 @@
 //! it runs on the server's own threads ([`Upkeep::commit`]).
 
 use crate::UpkeepError;
+use crate::pacing::{Arrivals, Pacing};
 use alluvium_base::{Clock, Random, TableId};
 use alluvium_lake::{Committed, Lake, TableChange};
 use alluvium_query::{ScannerOptions, TableScanner};
@@ -29,10 +30,15 @@ pub struct UpkeepOptions {
     pub threads: usize,
     /// Rewrites that run at a time.
     pub rewrites: usize,
+    /// Bytes a second that rewrites read and write while data arrives.
+    pub io_bytes_per_s: u64,
+    /// What tells that data arrives.
+    pub arrivals: Arrivals,
 }
 
 impl UpkeepOptions {
-    /// Usual bounds: 512 MiB of memory, 10 GiB of spill, half of the cores, one rewrite at a time.
+    /// Usual bounds: 512 MiB of memory, 10 GiB of spill, half of the cores, one rewrite at a time,
+    /// and, once somebody says when data arrives, 64 MiB a second meanwhile.
     pub fn new(spill_dir: PathBuf) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
@@ -41,6 +47,8 @@ impl UpkeepOptions {
             memory_limit_bytes: 512 << 20,
             threads: cores.div_ceil(2),
             rewrites: 1,
+            io_bytes_per_s: 64 << 20,
+            arrivals: Arrivals::default(),
         }
     }
 }
@@ -58,6 +66,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     options: UpkeepOptions,
+    pacing: Arc<Pacing>,
     in_flight: InFlight,
     rewrites: Arc<Semaphore>,
     stop: CancellationToken,
@@ -121,12 +130,16 @@ impl Upkeep {
             .enable_all()
             .build()
             .map_err(|e| UpkeepError::Unavailable(format!("threads of upkeep: {e}")))?;
+        let clock = Arc::clone(lake.catalog().clock());
+        let pacing = Pacing::new(options.io_bytes_per_s, options.arrivals.clone(), clock);
+        let pacing = Arc::new(pacing);
         let inner = Inner {
             clock: Arc::clone(lake.catalog().clock()),
             random: Arc::clone(lake.catalog().random()),
             scanner: TableScanner::new(lake.clone(), scanner)?,
             lake,
             rewrites: Arc::new(Semaphore::new(options.rewrites.max(1))),
+            pacing,
             options,
             in_flight: InFlight::default(),
             stop: CancellationToken::new(),
@@ -159,6 +172,11 @@ impl Upkeep {
     /// Its bounds.
     pub fn options(&self) -> &UpkeepOptions {
         &self.inner.options
+    }
+
+    /// How fast rewrites may read and write.
+    pub(crate) fn pacing(&self) -> &Arc<Pacing> {
+        &self.inner.pacing
     }
 
     /// Files that are being written and that no snapshot names yet.

@@ -44,7 +44,7 @@ mod tests;
 pub use file::PendingFile;
 pub use order_keys::OrderKeys;
 pub(crate) use properties::data_location;
-pub use publish::{PublishError, publish};
+pub use publish::{Pace, PublishError, publish, publish_paced};
 pub use spool::Spooled;
 
 use alluvium_base::ErrorKind;

@@ -2,8 +2,10 @@
 
 use super::PendingFile;
 use alluvium_base::ErrorKind;
-use alluvium_store::objects::{Objects, ObjectsError, PutCondition, PutOptions};
+use alluvium_store::objects::{Body, Objects, ObjectsError, PutCondition, PutOptions};
 use futures::{StreamExt as _, TryStreamExt as _};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Why files could not be published. Those that were stay: their names make a retry find them.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -54,28 +56,77 @@ impl PublishError {
     }
 }
 
+/// How fast files are put by those who must not disturb others.
+pub trait Pace: Send + Sync + std::fmt::Debug {
+    /// How long to rest after so many bytes were moved.
+    fn rest(&self, bytes: u64) -> Duration;
+    /// After how many bytes a file is written to the disk.
+    fn sync_bytes(&self) -> u64;
+}
+
 /// Puts files, `parallel` at a time. `Ok` means that every one is durable under its name.
 pub async fn publish(
     objects: &dyn Objects,
     files: &[PendingFile],
     parallel: usize,
 ) -> Result<(), PublishError> {
+    put_all(objects, files, parallel, None).await
+}
+
+/// The same at a pace.
+pub async fn publish_paced(
+    objects: &dyn Objects,
+    files: &[PendingFile],
+    parallel: usize,
+    pace: &Arc<dyn Pace>,
+) -> Result<(), PublishError> {
+    put_all(objects, files, parallel, Some(pace)).await
+}
+
+async fn put_all(
+    objects: &dyn Objects,
+    files: &[PendingFile],
+    parallel: usize,
+    pace: Option<&Arc<dyn Pace>>,
+) -> Result<(), PublishError> {
     // Collected first: a stream over the closure itself is not `Send` for every lifetime.
-    let puts: Vec<_> = files.iter().map(|file| publish_one(objects, file)).collect();
+    let puts: Vec<_> = files.iter().map(|file| publish_one(objects, file, pace)).collect();
     futures::stream::iter(puts).buffer_unordered(parallel.max(1)).try_collect().await
 }
 
-async fn publish_one(objects: &dyn Objects, file: &PendingFile) -> Result<(), PublishError> {
+/// A body whose pieces come at a pace.
+fn paced(body: Body, pace: Option<&Arc<dyn Pace>>) -> Body {
+    let Some(pace) = pace.map(Arc::clone) else { return body };
+    let rested = body.then(move |piece| {
+        let pace = Arc::clone(&pace);
+        async move {
+            let rest = piece.as_ref().map_or(Duration::ZERO, |piece| pace.rest(piece.len() as u64));
+            if !rest.is_zero() {
+                tokio::time::sleep(rest).await;
+            }
+            piece
+        }
+    });
+    rested.boxed()
+}
+
+async fn publish_one(
+    objects: &dyn Objects,
+    file: &PendingFile,
+    pace: Option<&Arc<dyn Pace>>,
+) -> Result<(), PublishError> {
     let options = PutOptions {
         condition: PutCondition::IfAbsent,
         expected_size_bytes: Some(file.size_bytes()),
         expected_md5: Some(file.md5),
+        sync_every_bytes: pace.map(|pace| pace.sync_bytes()),
         ..PutOptions::default()
     };
     let put = match &file.spooled {
         Some(spooled) => {
             let finish = Box::new(|_: &mut _| Ok(()));
-            objects.put(&file.bucket, &file.key, spooled.body(), options, finish).await
+            let body = paced(spooled.body(), pace);
+            objects.put(&file.bucket, &file.key, body, options, finish).await
         }
         None => objects.put_bytes(&file.bucket, &file.key, file.bytes.clone(), options).await,
     };
@@ -117,7 +168,6 @@ mod tests {
     use alluvium_store::objects::faulty::{Call, Fault, FaultyObjects};
     use alluvium_store::objects::local::LocalObjects;
     use alluvium_store::records::memory::MemoryRecords;
-    use std::sync::Arc;
 
     async fn objects(directory: &std::path::Path) -> FaultyObjects {
         let records = Arc::new(MemoryRecords::new());

@@ -171,7 +171,7 @@ impl Operations {
             condition,
             attributes: kept,
             expected_size_bytes: size_bytes,
-            expected_md5: None,
+            ..PutOptions::default()
         };
         let put = self.objects.put(&input.bucket, &input.key, body, options, finish).await;
         let meta = put.map_err(|error| copy_error(&intake, error, &source.meta.key))?;

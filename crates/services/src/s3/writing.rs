@@ -84,7 +84,7 @@ impl Operations {
             condition,
             attributes: kept,
             expected_size_bytes: Some(size_bytes),
-            expected_md5: None,
+            ..PutOptions::default()
         };
         let put = self.objects.put(&input.bucket, &input.key, body, options, finish).await;
         let meta = match put {

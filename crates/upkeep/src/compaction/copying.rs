@@ -6,7 +6,9 @@ use super::sorting::sorted;
 use crate::{Upkeep, UpkeepError};
 use alluvium_base::kill_point;
 use alluvium_lake::commit::{Moved, Origin};
-use alluvium_lake::write::{FileOrder, PendingFile, TableWriter, WriteOptions, publish};
+use alluvium_lake::write::{
+    FileOrder, Pace, PendingFile, TableWriter, WriteOptions, publish_paced,
+};
 use alluvium_query::{QueryError, ScanPlan, TableScan};
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::UInt32Type;
@@ -62,9 +64,11 @@ impl Copying<'_> {
         let columns: Vec<usize> = (0..scan.plan.schema().fields().len()).collect();
         let mut batches = self.read(&scan)?;
         let mut order = (sorts && tracked).then(|| Order::new(expected));
-        let (mut files, mut count) = (Vec::new(), 0u64);
+        let (mut files, mut count, mut read_bytes) = (Vec::new(), 0u64, 0u64);
         while let Some(batch) = batches.recv().await {
             let batch = batch?;
+            let before_bytes = std::mem::replace(&mut read_bytes, scan.scanned_bytes());
+            self.upkeep.pacing().moved(read_bytes - before_bytes).await;
             count += batch.num_rows() as u64;
             if let Some(order) = &mut order {
                 order.take(&batch);
@@ -151,7 +155,9 @@ impl Copying<'_> {
         if pending.is_empty() {
             return Ok(());
         }
-        publish(self.upkeep.lake().objects().as_ref(), &pending, PUBLISHED_AT_ONCE).await?;
+        let pace: Arc<dyn Pace> = self.upkeep.pacing().clone();
+        let objects = self.upkeep.lake().objects().as_ref();
+        publish_paced(objects, &pending, PUBLISHED_AT_ONCE, &pace).await?;
         kill_point("compaction-file-written");
         files.extend(pending.into_iter().map(|file| file.data_file));
         Ok(())

@@ -13,7 +13,7 @@ use super::marks::Marks;
 use crate::elapsed::look;
 use crate::settings::JobKind;
 use crate::{Upkeep, UpkeepError};
-use alluvium_base::{TableId, kill_point};
+use alluvium_base::TableId;
 use alluvium_lake::catalog::{SettingsOf, Warehouse, WarehouseState};
 use alluvium_store::objects::{ListRequest, Objects, ObjectsError};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -56,8 +56,7 @@ pub struct LeftReport {
     pub bytes: u64,
 }
 
-/// Goes through all warehouses. One that fails does not keep the others waiting; the last failure is
-/// told.
+/// Goes through all warehouses. One that fails keeps no other waiting; the last failure is told.
 pub async fn remove_dropped(upkeep: &Upkeep) -> Result<LeftReport, UpkeepError> {
     let elapsed = look(upkeep).await?;
     if elapsed.unsettled.is_some() {
@@ -102,15 +101,12 @@ impl Visit<'_> {
             if waited_ms < wait_ms || self.is_needed().await? {
                 return Ok(());
             }
-            kill_point("dropped-before-close");
             if !self.upkeep.lake().catalog().close_warehouse(&self.warehouse).await? {
                 // It was registered again.
                 return Ok(());
             }
-            kill_point("dropped-closed");
         }
         self.empty(report).await?;
-        kill_point("dropped-emptied");
         self.forget(&marks).await?;
         report.removed += 1;
         Ok(())
@@ -151,7 +147,6 @@ impl Visit<'_> {
             bytes,
         };
         marks.put_left(&left).await?;
-        kill_point("dropped-reported");
         tracing::info!(
             table = %left.table,
             bucket = self.warehouse.bucket,
@@ -196,7 +191,6 @@ impl Visit<'_> {
             .buffer_unordered(DELETES)
             .try_collect::<()>()
             .await?;
-            kill_point("dropped-page-removed");
             report.objects += count as u64;
             report.bytes += sizes;
             metrics::counter!("alluvium_unreferenced_removed_total").increment(count as u64);
@@ -234,7 +228,6 @@ impl Visit<'_> {
             }
             Err(error) => return Err(error.into()),
         }
-        kill_point("dropped-bucket-removed");
         let mut pages = marks.all();
         loop {
             let rest = pages.rest().await?;

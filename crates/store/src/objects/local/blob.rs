@@ -199,6 +199,7 @@ pub(super) struct Incoming {
     pub(super) blob: Option<NewBlob>,
     md5: Md5,
     pub(super) size_bytes: u64,
+    synced_bytes: u64,
 }
 
 impl Incoming {
@@ -215,6 +216,18 @@ impl Incoming {
         blob.write(chunks)?;
         self.size_bytes += added;
         chunks.iter().for_each(|chunk| self.md5.update(chunk));
+        Ok(())
+    }
+
+    /// Syncs the bytes when so many came since they were synced.
+    pub(super) fn sync_now_and_then(&mut self, every_bytes: u64) -> io::Result<()> {
+        if self.size_bytes - self.synced_bytes < every_bytes {
+            return Ok(());
+        }
+        if let Some(blob) = &self.blob {
+            blob.sync_bytes()?;
+        }
+        self.synced_bytes = self.size_bytes;
         Ok(())
     }
 

@@ -64,6 +64,7 @@ impl Shared {
         options: PutOptions,
         finish: FinishBody,
     ) -> Result<Received, ObjectsError> {
+        let sync_every_bytes = options.sync_every_bytes.unwrap_or(u64::MAX);
         let promise = Promise { options, finish };
         let mut incoming = Incoming::default();
         let mut piece: Vec<Bytes> = Vec::new();
@@ -80,6 +81,7 @@ impl Shared {
                 incoming = self
                     .blocking(move || {
                         incoming.write(&root, id, &chunks).map_err(|e| io_error(&e))?;
+                        incoming.sync_now_and_then(sync_every_bytes).map_err(|e| io_error(&e))?;
                         Ok(incoming)
                     })
                     .await?;

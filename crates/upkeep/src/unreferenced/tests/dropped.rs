@@ -7,6 +7,8 @@ use alluvium_lake::catalog::{NewTable, SettingsOf};
 use alluvium_lake::commit::TableDefinition;
 use alluvium_store::objects::faulty::{Call, Fault};
 use alluvium_store::objects::{Objects, ObjectsError};
+use alluvium_store::records::Outcome;
+use alluvium_store::records::faulty::Fault as RecordsFault;
 use serde_json::json;
 
 async fn sweep(bench: &Bench) -> LeftReport {
@@ -147,6 +149,45 @@ async fn a_removal_that_fails_half_way_is_closed_to_tables_and_goes_on() {
     assert!(!register(&bench, &location).await);
     assert_eq!(sweep(&bench).await.removed, 1);
     assert!(!is_there(&bench).await);
+}
+
+#[tokio::test]
+async fn whatever_store_fails_in_between_the_next_sweep_ends_it() {
+    let lost = || ObjectsError::Unknown("lost".into());
+    let down = || ObjectsError::Unavailable("down".into());
+    for fault in [Fault::Before(down()), Fault::Before(lost()), Fault::After(lost())] {
+        for call in [Call::List, Call::Delete, Call::Bucket, Call::Upload] {
+            let bench = dropped().await;
+            bench.pass(13).await;
+            bench.objects.arm(call, "", fault.clone(), 1);
+            let _ = remove_dropped(&bench.upkeep).await;
+            bench.objects.disarm();
+            let _ = sweep(&bench).await;
+            assert!(!is_there(&bench).await, "{call:?} {fault:?}");
+            assert_eq!(sweep(&bench).await, LeftReport::default(), "{call:?} {fault:?}");
+        }
+    }
+    for fault in [
+        RecordsFault::DoThenUnknown,
+        RecordsFault::SkipThenUnknown,
+        RecordsFault::Answer(Outcome::Unavailable("down".into())),
+    ] {
+        let bench = Bench::new().await;
+        bench.append(&["a"]).await;
+        bench.lake.catalog().drop_table(bench.table.id, None).await.unwrap();
+        bench.records.arm(Some("dropped-warehouse"), fault.clone(), 1);
+        let _ = remove_dropped(&bench.upkeep).await;
+        sweep(&bench).await;
+        bench.pass(13).await;
+        for times in 1..=2 {
+            bench.records.arm(Some("warehouse"), fault.clone(), times);
+            let _ = remove_dropped(&bench.upkeep).await;
+            bench.records.disarm();
+        }
+        let _ = sweep(&bench).await;
+        assert!(!is_there(&bench).await, "{fault:?}");
+        assert_eq!(sweep(&bench).await, LeftReport::default(), "{fault:?}");
+    }
 }
 
 #[tokio::test]
