@@ -11,6 +11,7 @@ use alluvium_base::Clock;
 use alluvium_lake::write::Pace;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Data that arrived so recently still counts as arriving.
@@ -92,6 +93,7 @@ impl Budget {
 #[derive(Debug)]
 pub struct Pacing {
     budget: Mutex<Budget>,
+    moved_bytes: AtomicU64,
     arrivals: Arrivals,
     clock: Arc<dyn Clock>,
 }
@@ -100,7 +102,12 @@ impl Pacing {
     /// At most so many bytes a second while data arrives.
     pub fn new(bytes_per_s: u64, arrivals: Arrivals, clock: Arc<dyn Clock>) -> Self {
         let budget = Mutex::new(Budget::new(bytes_per_s, arrivals.0()));
-        Self { budget, arrivals, clock }
+        Self { budget, moved_bytes: AtomicU64::new(0), arrivals, clock }
+    }
+
+    /// Bytes that were read and written so far.
+    pub fn moved_bytes(&self) -> u64 {
+        self.moved_bytes.load(Ordering::Relaxed)
     }
 
     /// Rests after bytes were read.
@@ -114,6 +121,7 @@ impl Pacing {
 
 impl Pace for Pacing {
     fn rest(&self, bytes: u64) -> Duration {
+        self.moved_bytes.fetch_add(bytes, Ordering::Relaxed);
         let arrived = self.arrivals.0();
         let rest_ms = self.budget.lock().take(bytes, arrived, self.clock.now_ms());
         let rest = Duration::from_millis(u64::try_from(rest_ms).unwrap_or(0));

@@ -3,6 +3,18 @@
 use super::*;
 
 #[tokio::test]
+async fn all_that_a_rewrite_reads_and_writes_counts_for_its_pace() {
+    let mut bench = Bench::new(Shape::default()).await;
+    for batch in 0..6 {
+        bench.insert(batch * 1_000..batch * 1_000 + 1_000).await;
+    }
+    let report = bench.compact(&all()).await;
+    let moved = bench.upkeep.pacing().moved_bytes();
+    // Of six files at least a footer and a page each are read beside what is written.
+    assert!(moved > report.bytes_after + report.bytes_before / 2, "{moved} bytes: {report:?}");
+}
+
+#[tokio::test]
 async fn small_files_become_one_and_the_summary_counts_them() {
     let mut bench = Bench::new(Shape::default()).await;
     for at in 0..6 {
