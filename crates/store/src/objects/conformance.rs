@@ -141,8 +141,11 @@ async fn streams_are_put_as_they_arrive(objects: &dyn Objects) {
     for length in [0, 1, (1 << 20) - 1, 1 << 20, (3 << 20) + 17] {
         let bytes = pattern(length);
         let chunks = bytes.chunks(70_001).map(Bytes::copy_from_slice).collect();
-        let options =
-            PutOptions { expected_size_bytes: Some(length as u64), ..PutOptions::default() };
+        let options = PutOptions {
+            expected_size_bytes: Some(length as u64),
+            sync_every_bytes: (length % 2 == 1).then_some(1),
+            ..PutOptions::default()
+        };
         let put = objects.put(BUCKET, "stream", body(chunks), options, no_finish()).await;
         let streamed = put.expect("the put succeeds");
         assert_eq!(streamed.size_bytes, length as u64);
