@@ -3,6 +3,7 @@
 import datetime
 import pathlib
 import re
+import threading
 
 import pytest
 
@@ -189,6 +190,54 @@ def test_a_table_with_damaged_bytes_is_left_alone_and_the_status_names_the_file(
     # Who puts the bytes back has a sound table again.
     path.write_bytes(whole)
     assert report(quick, "check")[0] == 0
+
+
+class Putting(threading.Thread):
+    """A client that puts records all the time."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.kinesis, self.stopping, self.error = server.client("kinesis"), threading.Event(), None
+        self.kinesis.create_stream(StreamName="busy", ShardCount=1)
+        self.kinesis.get_waiter("stream_exists").wait(StreamName="busy")
+
+    def run(self):
+        try:
+            while not self.stopping.is_set():
+                self.kinesis.put_record(StreamName="busy", Data=b"x" * 100, PartitionKey="k")
+        except Exception as error:
+            self.error = error
+
+
+def test_a_rewrite_rests_while_clients_put_and_only_then(tmp_path):
+    server = start(tmp_path, "--upkeep", "off", "--upkeep-io", "1MiB")
+    try:
+        make_table(server)
+        # Each run takes up every file: none may be as large as a byte.
+        change = "ALTER TABLE ns.t SET TBLPROPERTIES ('optimize_rewrite_max_data_file_size_bytes'='1')"
+        athena(server, change, CATALOG, "ns")
+        fill = "INSERT INTO ns.t SELECT n, to_hex(md5(to_utf8(CAST(n AS varchar)))) FROM UNNEST(sequence(1, 9999)) AS s(n)"
+        for _ in range(5):
+            athena(server, fill, CATALOG, "ns")
+        rested = "alluvium_upkeep_rested_milliseconds_total"
+        optimize = "OPTIMIZE ns.t REWRITE DATA USING BIN_PACK"
+        athena(server, optimize, CATALOG, "ns")
+        assert metric(server, "alluvium_upkeep_paced_bytes_total") > 1_000_000
+        assert not metric(server, rested)
+        putting = Putting(server)
+        putting.start()
+
+        def rests():
+            assert putting.error is None, putting.error
+            athena(server, optimize, CATALOG, "ns")
+            return metric(server, rested)
+
+        wait_until(rests, what="a rewrite that rests")
+        putting.stopping.set()
+        putting.join()
+        assert athena(server, "SELECT count(*) FROM ns.t", CATALOG, "ns")[1] == [["49995"]]
+    finally:
+        server.kill()
 
 
 def test_the_removal_of_unreferenced_files_is_set_by_bucket_and_stays_set(quick):
