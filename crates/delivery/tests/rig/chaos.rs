@@ -94,6 +94,12 @@ pub(crate) trait Case {
     /// Makes what the world has not: it has a bucket for errors, table `ns.t` and stream `s`.
     async fn begin(&mut self, run: &Run);
 
+    /// The process has started, for the first time or again.
+    async fn started(&mut self, _run: &Run) {}
+
+    /// The process is about to end.
+    async fn ended(&mut self) {}
+
     /// What the next call puts: every record another one, and known by its bytes.
     fn records(&mut self, dice: &mut Dice) -> Vec<Vec<u8>>;
 
@@ -215,6 +221,7 @@ async fn under_faults<C: Case>(
     dice: &mut Dice,
 ) -> MemoryDevice {
     let mut gates = Vec::new();
+    client.case.started(&run).await;
     arm_disk(disk, dice);
     for _ in 0..dice.below(4) {
         arm_records(&run, dice, &mut gates);
@@ -251,6 +258,7 @@ async fn under_faults<C: Case>(
         disk.faults(|faults| *faults = Faults::default());
         run.settle().await;
     }
+    client.case.ended().await;
     run.end().await;
     let left = if dice.one_in(2) { disk.power_cut(dice.roll()) } else { disk.kill() };
     disk.faults(|faults| *faults = Faults::default());
@@ -273,6 +281,7 @@ async fn live<C: Case>(case: C, seed: u64) {
         world.disk = Some(disk.clone());
         run = world.start().await;
     }
+    client.case.started(&run).await;
     for call in std::mem::take(&mut client.open) {
         assert!(client.make(&run, call, &[]).await, "seed {seed}: nothing fails any more");
     }
@@ -281,6 +290,7 @@ async fn live<C: Case>(case: C, seed: u64) {
     client.case.compare(&run, seed).await;
     let left = run.documents(BATCHES).await + run.documents(PARTS).await;
     assert_eq!(left, 0, "seed {seed}: no batch is left over");
+    client.case.ended().await;
     run.crash().await;
 }
 

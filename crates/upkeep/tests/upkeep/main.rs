@@ -5,4 +5,5 @@
 
 mod hour;
 mod model;
+mod steps;
 mod world;

@@ -4,9 +4,12 @@
 //!
 //! `ALLUVIUM_MODEL_CASES` runs more interleavings than the few that are run by default.
 
+use crate::steps::{Changes, Step, Work, step};
+use crate::world::foreign::Foreign;
 use crate::world::life::{Life, Place, StoreCall};
 use crate::world::rows::{Row, row};
 use crate::world::{DAY_MS, World, column};
+use alluvium_base::{Clock as _, ErrorKind};
 use alluvium_lake::delta::RowOperation;
 use alluvium_upkeep::UpkeepError;
 use alluvium_upkeep::compaction::{Compaction, Strategy as Layout, compact};
@@ -17,89 +20,6 @@ use iceberg::spec::*;
 use proptest::prelude::*;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
-
-/// Changes of rows: an operation, a key and a value.
-type Changes = Vec<(RowOperation, i64, i32)>;
-
-/// What reads and writes files and may be killed in the middle.
-#[derive(Debug, Clone)]
-enum Work {
-    Change(Changes),
-    Compact(Layout),
-    Expire { age_days: u8, least: u8, by_hand: bool },
-    Remove { unreferenced_days: u8, noncurrent_days: u8 },
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Do(Work),
-    Kill(Work, Place),
-    /// A compaction begins, and stays before its first file until it is let go on.
-    Begin(Layout),
-    GoOn,
-    AddColumn {
-        text: bool,
-    },
-    DropColumn(u8),
-    RenameColumn(u8),
-    WidenColumn,
-    Partition(u8),
-    Order(u8),
-    RollBack(u8),
-    Tag(u8),
-    Untag,
-    Days(u8),
-}
-
-fn changes() -> impl Strategy<Value = Changes> {
-    let operation = prop_oneof![
-        3 => Just(RowOperation::Insert),
-        4 => Just(RowOperation::Update),
-        2 => Just(RowOperation::Delete),
-    ];
-    proptest::collection::vec((operation, 0..12i64, 0..100i32), 1..8)
-}
-
-fn layout() -> impl Strategy<Value = Layout> {
-    prop_oneof![Just(Layout::Auto), Just(Layout::Binpack), Just(Layout::Sort), Just(Layout::ZOrder),]
-}
-
-fn work() -> impl Strategy<Value = Work> {
-    prop_oneof![
-        8 => changes().prop_map(Work::Change),
-        3 => layout().prop_map(Work::Compact),
-        2 => (0..4u8, 1..4u8, any::<bool>()).prop_map(|(age_days, least, by_hand)| {
-            Work::Expire { age_days, least, by_hand }
-        }),
-        3 => (0..3u8, 0..3u8).prop_map(|(unreferenced_days, noncurrent_days)| {
-            Work::Remove { unreferenced_days, noncurrent_days }
-        }),
-    ]
-}
-
-fn place() -> impl Strategy<Value = Place> {
-    let call = proptest::sample::select(&StoreCall::ALL[..]);
-    (call, any::<bool>()).prop_map(|(call, done)| Place { call, done })
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        12 => work().prop_map(Step::Do),
-        4 => (work(), place()).prop_map(|(work, place)| Step::Kill(work, place)),
-        2 => layout().prop_map(Step::Begin),
-        2 => Just(Step::GoOn),
-        1 => any::<bool>().prop_map(|text| Step::AddColumn { text }),
-        1 => any::<u8>().prop_map(Step::DropColumn),
-        1 => any::<u8>().prop_map(Step::RenameColumn),
-        1 => Just(Step::WidenColumn),
-        2 => (0..4u8).prop_map(Step::Partition),
-        1 => (0..3u8).prop_map(Step::Order),
-        1 => any::<u8>().prop_map(Step::RollBack),
-        1 => any::<u8>().prop_map(Step::Tag),
-        1 => Just(Step::Untag),
-        2 => (1..4u8).prop_map(Step::Days),
-    ]
-}
 
 /// What a table may refuse: another order than it has, a race, or tags that keep its snapshots.
 fn allowed(outcome: Result<(), UpkeepError>) {
@@ -121,11 +41,21 @@ fn request(strategy: Layout) -> Compaction {
     }
 }
 
+/// Only delete files are many enough.
+fn request_of_deletes() -> Compaction {
+    Compaction {
+        min_input_files: usize::MAX,
+        deleted_share_max: 2.0,
+        equality_files_max: usize::MAX,
+        ..Compaction::default()
+    }
+}
+
 /// Work, ready to be run by a process.
 #[derive(Debug, Clone)]
 enum Ready {
     Change(u32, Vec<(RowOperation, serde_json::Value)>),
-    Compact(Layout),
+    Compact(Box<Compaction>),
     Expire(Expiry),
     Remove(Removal),
 }
@@ -133,8 +63,8 @@ enum Ready {
 async fn perform(life: Life, table: alluvium_base::TableId, ready: Ready) {
     match ready {
         Ready::Change(batch, records) => life.change(table, batch, &records).await,
-        Ready::Compact(strategy) => {
-            allowed(compact(&life.upkeep, table, &request(strategy)).await.map(drop));
+        Ready::Compact(request) => {
+            allowed(compact(&life.upkeep, table, &request).await.map(drop));
         }
         Ready::Expire(expiry) => allowed(expire(&life.upkeep, table, &expiry).await.map(drop)),
         Ready::Remove(removal) => {
@@ -183,7 +113,8 @@ impl Run {
                 let rows = apply(world, &metadata, &changes);
                 (Ready::Change(world.next_batch(), records), rows)
             }
-            Work::Compact(layout) => (Ready::Compact(layout), rows),
+            Work::Compact(layout) => (Ready::Compact(Box::new(request(layout))), rows),
+            Work::MergeDeletes => (Ready::Compact(Box::new(request_of_deletes())), rows),
             Work::Expire { age_days, least, by_hand } => {
                 let expiry = Expiry {
                     max_age_ms: i64::from(age_days) * DAY_MS,
@@ -205,8 +136,54 @@ impl Run {
 
     async fn act(&mut self, work: Work) {
         let (ready, rows) = self.ready(work).await;
+        let kept = match &ready {
+            Ready::Expire(expiry) => self.to_be_kept(expiry).await,
+            _ => Vec::new(),
+        };
         perform(self.world.life.clone(), self.world.table, ready).await;
         self.world.rows = rows;
+        let metadata = self.world.metadata().await;
+        for id in kept {
+            assert!(metadata.snapshot_by_id(id).is_some(), "snapshot {id} was to be kept");
+        }
+    }
+
+    /// What an expiry must leave: what is young, and the newest of the table's line. (What tags name
+    /// is looked at after every step.)
+    async fn to_be_kept(&self, expiry: &Expiry) -> Vec<i64> {
+        let metadata = self.world.metadata().await;
+        let oldest_ms = self.world.clock.now_ms() - expiry.max_age_ms;
+        let young = metadata.snapshots().filter(|s| s.timestamp_ms() >= oldest_ms);
+        let mut kept: Vec<i64> = young.map(|s| s.snapshot_id()).collect();
+        let mut at = metadata.current_snapshot();
+        for _ in 0..expiry.min_to_keep {
+            let Some(snapshot) = at else { break };
+            kept.push(snapshot.snapshot_id());
+            at = snapshot.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
+        }
+        kept
+    }
+
+    /// Another engine reads the table and commits; where a compaction was faster, it is refused and
+    /// tries again on what is there then.
+    async fn other(&mut self, foreign: &Foreign, race: Option<Layout>) {
+        let Some(pending) = self.world.prepare(foreign).await else { return };
+        let base = pending.base;
+        if let Some(layout) = race {
+            self.act(Work::Compact(layout)).await;
+        }
+        let now = self.world.metadata().await.current_snapshot_id();
+        match self.world.commit(pending).await {
+            Ok(()) => assert_eq!(now, Some(base), "it read something else"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                assert_ne!(now, Some(base), "nobody was faster: {error}");
+                // What the compaction made is among the snapshots that read as they were made.
+                self.world.remember().await;
+                let Some(pending) = self.world.prepare(foreign).await else { return };
+                self.world.commit(pending).await.unwrap();
+            }
+        }
     }
 
     /// Does work until it gets to a place, and kills the process there; the table has the rows of
@@ -242,7 +219,8 @@ impl Run {
         let place = Place { call: StoreCall::DataFile, done: false };
         let release = self.world.life.stop_at(place);
         let (life, table) = (self.world.life.clone(), self.world.table);
-        let mut running = tokio::spawn(perform(life, table, Ready::Compact(layout)));
+        let mut running =
+            tokio::spawn(perform(life, table, Ready::Compact(Box::new(request(layout)))));
         tokio::select! {
             // It had nothing to write.
             ended = &mut running => {
@@ -323,6 +301,16 @@ impl Run {
             }
             Step::Begin(layout) => self.begin(layout).await,
             Step::GoOn => self.go_on().await,
+            Step::Burst(changes) => {
+                for change in changes {
+                    self.world.clock.advance(1);
+                    self.act(Work::Change(vec![change])).await;
+                    self.world.remember().await;
+                }
+            }
+            Step::Foreign(foreign, race) => self.other(&foreign, race).await,
+            Step::BeginReading => self.world.begin_reading().await,
+            Step::EndReading => self.world.end_reading().await,
             Step::RollBack(n) => {
                 let Some(id) = one(n) else { return };
                 self.refer(MAIN_BRANCH, id, SnapshotRetention::branch(None, None, None)).await;
@@ -331,13 +319,16 @@ impl Run {
             Step::Tag(n) => {
                 let Some(id) = one(n) else { return };
                 let tag = SnapshotRetention::Tag { max_ref_age_ms: None };
-                self.refer(&format!("tag{}", n % 2), id, tag).await;
+                let name = format!("tag{}", n % 2);
+                self.refer(&name, id, tag).await;
+                self.world.tags.insert(name, id);
             }
             Step::Untag => {
                 for name in ["tag0", "tag1"] {
                     let ref_name = name.to_string();
                     self.world.update(vec![TableUpdate::RemoveSnapshotRef { ref_name }]).await;
                 }
+                self.world.tags.clear();
             }
             Step::Partition(to) => self.partition(to).await,
             Step::Order(to) => self.order(to).await,
@@ -390,6 +381,7 @@ impl Run {
     async fn verify(&mut self, all: bool) {
         self.world.remember().await;
         self.world.verify_rows().await;
+        self.world.verify_tags().await;
         if all {
             self.world.verify_snapshots().await;
         }
@@ -399,7 +391,15 @@ impl Run {
 
 /// Whether a step may touch what older snapshots need.
 fn is_deep(step: &Step) -> bool {
-    !matches!(step, Step::Do(Work::Change(_)) | Step::Begin(_) | Step::Tag(_) | Step::Days(_))
+    !matches!(
+        step,
+        Step::Do(Work::Change(_))
+            | Step::Begin(_)
+            | Step::Tag(_)
+            | Step::Days(_)
+            | Step::BeginReading
+            | Step::EndReading
+    )
 }
 
 async fn run(steps: Vec<Step>) {
@@ -411,6 +411,9 @@ async fn run(steps: Vec<Step>) {
         run.verify(deep).await;
     }
     run.go_on().await;
+    while !run.world.readers.is_empty() {
+        run.world.end_reading().await;
+    }
     run.world.reopen();
     run.verify(true).await;
 }

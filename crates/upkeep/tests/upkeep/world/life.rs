@@ -9,6 +9,7 @@ use alluvium_lake::commit::Append;
 use alluvium_lake::delta::{ChangeDecoder, DeltaWriter, KeyColumns, RowOperation};
 use alluvium_lake::write::{WriteOptions, publish};
 use alluvium_lake::{Lake, LakeOptions, TableChange};
+use alluvium_query::ScanPlan;
 use alluvium_store::objects::ObjectsError;
 use alluvium_store::objects::faulty::{Call, Fault as ObjectsFault, FaultyObjects};
 use alluvium_store::objects::memory::MemoryObjects;
@@ -147,10 +148,21 @@ impl Life {
         let loaded = self.lake.load(table).await.unwrap();
         let metadata = loaded.metadata.clone();
         drop(loaded);
+        let append = self.write(&metadata, &format!("batch-{batch:04}"), records).await;
+        let change = TableChange::append_all(vec![append], BTreeMap::new());
+        self.lake.commit(table, change).await.unwrap();
+    }
+
+    /// Writes the files of changes.
+    pub(crate) async fn write(
+        &self,
+        metadata: &TableMetadataRef,
+        name: &str,
+        records: &[(RowOperation, Value)],
+    ) -> Append {
         let keys = KeyColumns::of(metadata.current_schema(), &["id".to_string()]).unwrap();
         let mut decoder = ChangeDecoder::new(metadata.current_schema(), keys.as_ref()).unwrap();
-        let options = WriteOptions::new(format!("batch-{batch:04}"));
-        let mut writer = DeltaWriter::new(&metadata, keys, options).unwrap();
+        let mut writer = DeltaWriter::new(metadata, keys, WriteOptions::new(name)).unwrap();
         for (operation, record) in records {
             decoder.push(record.to_string().as_bytes(), *operation).unwrap();
         }
@@ -158,16 +170,18 @@ impl Life {
         let (files, _) = writer.finish().unwrap();
         publish(self.lake.objects().as_ref(), &files, 4).await.unwrap();
         let files = files.into_iter().map(|file| file.data_file).collect();
-        let append = Append { spec_id: metadata.default_partition_spec_id(), files };
-        let change = TableChange::append_all(vec![append], BTreeMap::new());
-        self.lake.commit(table, change).await.unwrap();
+        Append { spec_id: metadata.default_partition_spec_id(), files }
     }
 
     /// The rows of a snapshot by our reader, in the columns that the table has now.
     pub(crate) async fn rows(&self, metadata: &TableMetadataRef, snapshot: &Snapshot) -> Vec<Row> {
-        let scanner = self.upkeep.scanner();
-        let files = scanner.files(metadata, snapshot, None).await.unwrap();
-        let scan = scanner.scan(metadata, &files, 1).await.unwrap();
+        let files = self.upkeep.scanner().files(metadata, snapshot, None).await.unwrap();
+        self.read(metadata, &files).await
+    }
+
+    /// The rows of some files.
+    pub(crate) async fn read(&self, metadata: &TableMetadataRef, files: &ScanPlan) -> Vec<Row> {
+        let scan = self.upkeep.scanner().scan(metadata, files, 1).await.unwrap();
         let stream = execute_stream(scan.plan, scan.context).unwrap();
         rows_of(metadata, &stream.try_collect::<Vec<_>>().await.unwrap())
     }

@@ -1,13 +1,14 @@
 //! A table whose stores outlive the process: processes that are killed in the middle of a step, and
 //! what every snapshot's rows are to be.
 
+pub(crate) mod foreign;
 pub(crate) mod life;
 pub(crate) mod rows;
 
 use alluvium_base::{ManualClock, TableId};
-use alluvium_lake::TableChange;
 use alluvium_lake::catalog::NewTable;
-use alluvium_lake::commit::TableDefinition;
+use alluvium_lake::commit::{TableDefinition, references};
+use alluvium_lake::{LoadedTable, TableChange};
 use alluvium_store::objects::memory::MemoryObjects;
 use alluvium_store::records::memory::MemoryRecords;
 use iceberg::TableUpdate;
@@ -35,6 +36,10 @@ pub(crate) struct World {
     pub(crate) rows: Vec<Row>,
     /// The rows that each snapshot had when it was made.
     pub(crate) history: BTreeMap<i64, Vec<Row>>,
+    /// Tags, and the snapshots that they name.
+    pub(crate) tags: BTreeMap<String, i64>,
+    /// Readers that began, with the rows that they are to see.
+    pub(crate) readers: Vec<(Arc<LoadedTable>, Vec<Row>)>,
     batches: u32,
 }
 
@@ -67,8 +72,21 @@ impl World {
         let new = NewTable { bucket, namespace: "ns".into(), name: "t".into() };
         let table = life.lake.create_table(&new, definition).await.unwrap().record.id;
         alluvium_upkeep::elapsed::look(&life.upkeep).await.unwrap();
-        let (rows, history) = (Vec::new(), BTreeMap::new());
-        Self { objects, records, clock, life, table, directory, rows, history, batches: 0 }
+        let (rows, history, tags) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let (readers, batches) = (Vec::new(), 0);
+        Self {
+            objects,
+            records,
+            clock,
+            life,
+            table,
+            directory,
+            rows,
+            history,
+            tags,
+            readers,
+            batches,
+        }
     }
 
     /// A number that no batch has had.
@@ -84,6 +102,7 @@ impl World {
     /// The process dies, and another begins with what is stored.
     pub(crate) fn reopen(&mut self) {
         self.life.kill();
+        self.readers.clear();
         self.life = Life::begin(&self.objects, &self.records, &self.clock, &self.directory);
     }
 
@@ -127,15 +146,52 @@ impl World {
         assert_eq!(found, rows::seen_by(&metadata, &self.rows), "the table's rows");
     }
 
-    /// Every snapshot that can be reached reads as it did when it was made.
+    /// Every snapshot that can be reached reads as it did when it was made, in the columns that it had
+    /// then and in those that the table has now; and what a tag names can be reached.
     pub(crate) async fn verify_snapshots(&self) {
         let metadata = self.metadata().await;
         for snapshot in metadata.snapshots() {
             let id = snapshot.snapshot_id();
-            let expected = rows::seen_by(&metadata, &self.history[&id]);
-            let found = self.life.rows(&metadata, snapshot).await;
-            assert_eq!(found, expected, "snapshot {id} as it was made");
+            let mut seen_as = vec![metadata.clone()];
+            let own = snapshot.schema_id().unwrap();
+            if own != metadata.current_schema_id() {
+                let builder = metadata.as_ref().clone().into_builder(None);
+                let of_then = builder.set_current_schema(own).unwrap().build().unwrap();
+                seen_as.push(Arc::new(of_then.metadata));
+            }
+            for metadata in seen_as {
+                let expected = rows::seen_by(&metadata, &self.history[&id]);
+                let found = self.life.rows(&metadata, snapshot).await;
+                assert_eq!(found, expected, "snapshot {id} as it was made");
+            }
         }
+    }
+
+    /// Every tag names what it did.
+    pub(crate) async fn verify_tags(&self) {
+        let metadata = self.metadata().await;
+        let found = references(&metadata).unwrap();
+        for (name, id) in &self.tags {
+            assert_eq!(found.get(name).map(|found| found.snapshot_id), Some(*id), "{name}");
+            assert!(metadata.snapshot_by_id(*id).is_some(), "{name} names a snapshot");
+        }
+    }
+
+    /// Somebody begins to read the table.
+    pub(crate) async fn begin_reading(&mut self) {
+        let loaded = self.life.lake.load(self.table).await.unwrap();
+        self.readers.push((loaded, self.rows.clone()));
+    }
+
+    /// Who began first reads what the table was then, whatever went meanwhile.
+    pub(crate) async fn end_reading(&mut self) {
+        if self.readers.is_empty() {
+            return;
+        }
+        let (loaded, rows) = self.readers.remove(0);
+        let Some(snapshot) = loaded.metadata.current_snapshot() else { return };
+        let found = self.life.rows(&loaded.metadata, snapshot).await;
+        assert_eq!(found, rows::seen_by(&loaded.metadata, &rows), "rows of a running query");
     }
 
     /// Nothing is wrong with any file of any snapshot.

@@ -29,6 +29,13 @@ pub(crate) fn row(metadata: &TableMetadata, id: i64, value: i32) -> (Row, Value)
     (row, Value::Object(record))
 }
 
+/// The record that says a row.
+pub(crate) fn record(metadata: &TableMetadata, row: &Row) -> Value {
+    let fields = metadata.current_schema().as_struct().fields().iter();
+    let named = fields.filter_map(|field| Some((field.name.clone(), row.get(&field.id)?.clone())));
+    Value::Object(named.collect())
+}
+
 /// Rows as one sees them who reads the columns that the table has now, sorted.
 pub(crate) fn seen_by(metadata: &TableMetadata, rows: &[Row]) -> Vec<Row> {
     let columns: Vec<i32> =
