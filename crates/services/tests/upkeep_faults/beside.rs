@@ -1,7 +1,7 @@
 //! A case with upkeep beside it: every start of the process has its own, which ends with it.
 
 use super::rig::Run;
-use super::rig::chaos::{Answer, Call, Case, Dice};
+use super::rig::chaos::{Answer, Call, Case, Dice, survives};
 use alluvium_base::TableId;
 use alluvium_delivery::claims::DeliveryClaims;
 use alluvium_store::objects::ObjectsError;
@@ -14,17 +14,27 @@ use alluvium_upkeep::unreferenced::{Removal, remove_unreferenced};
 use alluvium_upkeep::{Upkeep, UpkeepError, UpkeepOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Faults that upkeep meets besides those that delivery meets, too.
-const FAULTS_MAX: u64 = 4;
+/// Between so many calls upkeep meets a fault of its own, besides those that delivery meets, too.
+const FAULT_CALLS: u64 = 4;
+/// After so many calls the next one waits until upkeep has been through all tables.
+const TURN_CALLS: u64 = 3;
+
+/// A case under the faults of each seed, with its tables kept up.
+pub(crate) async fn survives_kept_up<C: Case>(case: impl Fn() -> C) {
+    let done = Arc::new(AtomicU64::new(0));
+    survives(|seed| Upkept::new(case(), seed, done.clone())).await;
+    assert!(done.load(Ordering::Relaxed) > 0, "upkeep had nothing to do");
+}
 
 /// A case whose tables are kept up.
-pub(crate) struct Upkept<C> {
+struct Upkept<C> {
     case: C,
     seed: u64,
     directory: tempfile::TempDir,
-    /// Work that was done, of all starts.
+    /// Snapshots made, snapshots let go of and files removed, of all seeds.
     done: Arc<AtomicU64>,
     beside: Option<Beside>,
 }
@@ -32,13 +42,15 @@ pub(crate) struct Upkept<C> {
 /// Upkeep of one start.
 struct Beside {
     upkeep: Upkeep,
+    /// How often it went through all tables.
+    turns: watch::Receiver<u64>,
     turning: JoinHandle<()>,
 }
 
 impl<C> Upkept<C> {
-    pub(crate) fn new(case: C, seed: u64) -> Self {
+    fn new(case: C, seed: u64, done: Arc<AtomicU64>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { case, seed, directory, done: Arc::default(), beside: None }
+        Self { case, seed, directory, done, beside: None }
     }
 }
 
@@ -81,7 +93,7 @@ async fn keep_up(upkeep: &Upkeep, table: TableId) -> Result<u64, UpkeepError> {
     Ok(done)
 }
 
-async fn turn(upkeep: Upkeep, done: Arc<AtomicU64>) {
+async fn turn(upkeep: Upkeep, done: Arc<AtomicU64>, turns: watch::Sender<u64>) {
     loop {
         // None when the process is gone, or by a fault.
         let tables = upkeep.lake().catalog().all_tables(None, 100).await.unwrap_or_default();
@@ -93,6 +105,7 @@ async fn turn(upkeep: Upkeep, done: Arc<AtomicU64>) {
                 Err(error) => assert!(explained(&error), "{error:?}"),
             }
         }
+        turns.send_modify(|turns| *turns += 1);
         tokio::task::yield_now().await;
     }
 }
@@ -112,8 +125,9 @@ impl<C: Case> Case for Upkept<C> {
             ..UpkeepOptions::new(self.directory.path().join(format!("{}", self.seed)))
         };
         let upkeep = Upkeep::new(run.lake.clone(), options).unwrap();
-        let turning = tokio::spawn(turn(upkeep.clone(), self.done.clone()));
-        self.beside = Some(Beside { upkeep, turning });
+        let (sender, turns) = watch::channel(0);
+        let turning = tokio::spawn(turn(upkeep.clone(), self.done.clone(), sender));
+        self.beside = Some(Beside { upkeep, turns, turning });
     }
 
     async fn ended(&mut self) {
@@ -141,7 +155,13 @@ impl<C: Case> Case for Upkept<C> {
         self.case.beside(run, dice).await;
         // What was just written is not young any more.
         run.clock.advance(1);
-        if dice.one_in(FAULTS_MAX) {
+        if dice.one_in(TURN_CALLS) {
+            let mut turns = self.beside.as_ref().unwrap().turns.clone();
+            let next = *turns.borrow() + 1;
+            // One that met what no fault explains turns no more: its end tells.
+            let _ = turns.wait_for(|turns| *turns >= next).await;
+        }
+        if dice.one_in(FAULT_CALLS) {
             let call = dice.of(&[ObjectCall::Delete, ObjectCall::List, ObjectCall::Put]);
             let key = if matches!(call, ObjectCall::Put) { "rewrite-" } else { "" };
             let fault = match dice.below(3) {
@@ -151,7 +171,7 @@ impl<C: Case> Case for Upkept<C> {
             };
             run.objects.arm(call, key, fault, 1 + dice.below(2));
         }
-        if dice.one_in(FAULTS_MAX) {
+        if dice.one_in(FAULT_CALLS) {
             let fault = match dice.below(3) {
                 0 => Fault::Answer(Outcome::Unavailable("busy".into())),
                 1 => Fault::DoThenUnknown,
@@ -182,6 +202,5 @@ impl<C: Case> Case for Upkept<C> {
             assert_eq!(report.findings, [], "seed {seed}");
         }
         self.case.compare(run, seed).await;
-        assert!(self.done.load(Ordering::Relaxed) > 0, "seed {seed}: upkeep had nothing to do");
     }
 }

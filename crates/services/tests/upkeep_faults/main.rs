@@ -17,30 +17,29 @@ mod rows;
 
 mod beside;
 
-use beside::Upkept;
-use rig::chaos::survives;
+use beside::survives_kept_up;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_into_a_table_are_neither_lost_nor_doubled_while_it_is_kept_up() {
-    survives(|seed| Upkept::new(rows::Rows::direct(), seed)).await;
+    survives_kept_up(rows::Rows::direct).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_into_many_tables_are_neither_lost_nor_doubled_while_they_are_kept_up() {
-    survives(|seed| Upkept::new(rows::Rows::routed(), seed)).await;
+    survives_kept_up(rows::Rows::routed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_a_data_stream_are_neither_lost_nor_doubled_while_its_table_is_kept_up() {
-    survives(|seed| Upkept::new(rows::Rows::from_shards(), seed)).await;
+    survives_kept_up(rows::Rows::from_shards).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_key_ends_as_its_last_change_says_while_the_table_is_kept_up() {
-    survives(|seed| Upkept::new(changes::Changes::direct(), seed)).await;
+    survives_kept_up(changes::Changes::direct).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_key_ends_as_its_last_change_says_over_reshards_while_the_table_is_kept_up() {
-    survives(|seed| Upkept::new(changes::Changes::from_shards(), seed)).await;
+    survives_kept_up(changes::Changes::from_shards).await;
 }

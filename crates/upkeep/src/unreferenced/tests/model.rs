@@ -1,8 +1,12 @@
 //! Random commits, rollbacks, tags, expiries and removals, with readers in between: whatever a
 //! reachable snapshot or a reader names is there.
 
+use super::super::Removal;
 use super::bench::{Bench, days};
+use crate::UpkeepError;
+use crate::elapsed::look;
 use crate::snapshots::{Expiry, expire};
+use alluvium_base::Clock as _;
 use alluvium_lake::LoadedTable;
 use alluvium_lake::commit::references;
 use alluvium_lake::named_files::NamedFiles;
@@ -45,7 +49,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (1..4u8).prop_map(Step::Append),
-        1 => Just(Step::Write),
+        2 => Just(Step::Write),
         2 => Just(Step::CommitWritten),
         2 => any::<u8>().prop_map(Step::RollBack),
         1 => any::<u8>().prop_map(Step::Tag),
@@ -78,11 +82,19 @@ async fn check(bench: &Bench, metadata: &TableMetadata, who: &str) {
     }
 }
 
+/// A file that a client wrote and has not committed.
+struct Written {
+    name: String,
+    at_ms: i64,
+    /// The time that was seen to pass before the first removal after it: it was not marked before.
+    marked_ms: Option<i64>,
+}
+
 #[derive(Default)]
 struct World {
     /// Names of files, and how many.
     files: usize,
-    written: Vec<String>,
+    written: Vec<Written>,
     readers: Vec<Arc<LoadedTable>>,
 }
 
@@ -90,6 +102,30 @@ impl World {
     fn name(&mut self) -> String {
         self.files += 1;
         format!("f{:05}", self.files)
+    }
+
+    /// Removes files; what a client wrote and has not committed stays for both times.
+    async fn remove(&mut self, bench: &Bench, request: &Removal) -> Result<(), UpkeepError> {
+        let mut there = Vec::new();
+        for file in &self.written {
+            there.push(bench.has(&file.name).await);
+        }
+        let outcome = bench.run(request).await;
+        let (now_ms, passed_ms) =
+            (bench.clock.now_ms(), look(&bench.upkeep).await.unwrap().passed_ms);
+        for (file, was_there) in self.written.iter_mut().zip(there) {
+            let marked_ms = *file.marked_ms.get_or_insert(passed_ms);
+            if was_there && !bench.has(&file.name).await {
+                let (age_ms, noncurrent_ms) = (now_ms - file.at_ms, passed_ms - marked_ms);
+                assert!(age_ms >= request.unreferenced_ms, "{} was {age_ms} ms old", file.name);
+                assert!(
+                    noncurrent_ms >= request.noncurrent_ms,
+                    "{} was noncurrent for {noncurrent_ms} ms",
+                    file.name
+                );
+            }
+        }
+        outcome.map(drop)
     }
 
     async fn take(&mut self, bench: &Bench, step: Step) {
@@ -108,10 +144,10 @@ impl World {
             Step::Write => {
                 let name = self.name();
                 bench.write(&name).await;
-                self.written.push(name);
+                self.written.push(Written { name, at_ms: bench.clock.now_ms(), marked_ms: None });
             }
             Step::CommitWritten => {
-                let Some(name) = self.written.pop() else { return };
+                let Some(Written { name, .. }) = self.written.pop() else { return };
                 // A client whose files are gone is refused; one whose files are there is not.
                 if bench.has(&name).await {
                     bench.commit(&[&name]).await;
@@ -143,12 +179,12 @@ impl World {
             Step::Remove { unreferenced_days, noncurrent_days, names } => {
                 let mut request = days(i64::from(unreferenced_days), i64::from(noncurrent_days));
                 request.names_max = u64::from(names);
-                bench.run(&request).await.unwrap();
+                self.remove(bench, &request).await.unwrap();
             }
             Step::RemoveAndFail(after) => {
                 let failure = ObjectsError::Unavailable("for a test".into());
                 bench.objects.arm(Call::Delete, "", Fault::After(failure), u64::from(after) + 1);
-                let _ = bench.run(&days(1, 0)).await;
+                let _ = self.remove(bench, &days(1, 0)).await;
                 bench.objects.disarm();
             }
             Step::Read => self.readers.push(bench.lake.load(bench.table.id).await.unwrap()),
