@@ -93,35 +93,35 @@ class Reader(threading.Thread):
 
 
 class PyIceberg(Reader):
-    def __init__(self, server, rows):
+    def __init__(self, server, rows, table="ns.t"):
         super().__init__(rows)
-        self.server = server
+        self.server, self.table = server, table
 
     def opened(self):
         return contextlib.nullcontext(lambda: [
             (row["id"], row["region"])
-            for row in pyiceberg_table(self.server, self.server.bucket, "ns.t").scan().to_arrow().to_pylist()
+            for row in pyiceberg_table(self.server, self.server.bucket, self.table).scan().to_arrow().to_pylist()
         ])
 
 
 class DuckDb(Reader):
-    def __init__(self, server, rows):
+    def __init__(self, server, rows, table="ns.t"):
         super().__init__(rows)
-        self.server = server
+        self.server, self.table = server, table
 
     def opened(self):
-        return Attached(self.server)
+        return Attached(self.server, self.table)
 
 
 class Attached:
     """A connection that looks the table up anew in each reading, as its transactions do."""
 
-    def __init__(self, server):
-        self.lake = duckdb_lake(server, server.bucket)
+    def __init__(self, server, table):
+        self.lake, self.table = duckdb_lake(server, server.bucket), table
 
     def __enter__(self):
         connection = self.lake.__enter__()
-        return lambda: connection.execute("SELECT id, region FROM lake.ns.t").fetchall()
+        return lambda: connection.execute(f"SELECT id, region FROM lake.{self.table}").fetchall()
 
     def __exit__(self, *problem):
         return self.lake.__exit__(*problem)
@@ -147,8 +147,8 @@ def busy(tmp_path):
     server.kill()
 
 
-def readers(server, rows):
-    found = [PyIceberg(server, rows), DuckDb(server, rows)]
+def readers(server, rows, table="ns.t", kinds=(PyIceberg, DuckDb)):
+    found = [kind(server, rows, table) for kind in kinds]
     for reader in found:
         reader.start()
     for reader in found:

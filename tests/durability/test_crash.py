@@ -30,7 +30,7 @@ def kill_points():
 
 @pytest.fixture
 def lake(tmp_path):
-    server = Server(tmp_path / "data", "--table-commit-interval-ms", "0")
+    server = Server(tmp_path / "data", *pipeline.FLAGS)
     yield server
     server.kill()
 
@@ -66,6 +66,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(lake):
         if turn % 10 == 9:
             settle(lake, ledger)
     settle(lake, ledger)
+    pipeline.sound(lake, pipeline.TABLE)
     assert lake.stop() == 0
 
 
@@ -96,6 +97,7 @@ def test_kills_at_every_named_point_lose_and_double_nothing(lake):
     del lake.env["ALLUVIUM_KILL_POINT"]
     lake.start()
     settle(lake, ledger, errors_expected=True)
+    pipeline.sound(lake, pipeline.TABLE)
     print(f"reached {len(reached)} times, {len(set(reached))} points; not reached: {missed}")
     print(f"{len(ledger.acknowledged)} records acknowledged of {ledger.sent}")
     never = set(points) - set(reached)

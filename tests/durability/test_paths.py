@@ -91,7 +91,7 @@ class Load(threading.Thread):
 
 @pytest.fixture
 def lake(tmp_path):
-    server = Server(tmp_path / "data", "--table-commit-interval-ms", "0")
+    server = Server(tmp_path / "data", *pipeline.FLAGS)
     yield server
     server.kill()
 
@@ -260,6 +260,7 @@ def settle(server, ledger, keys):
 
     keys.agree(wait_until(by_key, timeout_s=300, what="the last row of every key"))
     assert pipeline.errors(server) == {}
+    pipeline.sound(server, pipeline.TABLE, KEYED, *ROUTES)
     return totals
 
 
@@ -310,7 +311,7 @@ def test_power_cuts_keep_every_way_exact_and_in_order(disks):
     print(f"seed {SEED}, {CUTS} cuts")
     chance, ledger, keys = random.Random(SEED), Ledger(), Keys()
     disk = disks("paths-0").create().attach()
-    server = Server(disk.mount / "data", "--table-commit-interval-ms", "0", log=disk.image.with_suffix(".log"))
+    server = Server(disk.mount / "data", *pipeline.FLAGS, log=disk.image.with_suffix(".log"))
     try:
         server.start()
         create(server)

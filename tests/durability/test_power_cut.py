@@ -29,7 +29,7 @@ def test_what_was_acknowledged_survives_power_cuts(disks):
     chance = random.Random(SEED)
     ledger = Ledger()
     disk = disks("disk-0").create().attach()
-    server = Server(disk.mount / "data", "--table-commit-interval-ms", "0", log=disk.image.with_suffix(".log"))
+    server = Server(disk.mount / "data", *pipeline.FLAGS, log=disk.image.with_suffix(".log"))
     try:
         server.start()
         pipeline.create(server)
@@ -56,6 +56,7 @@ def test_what_was_acknowledged_survives_power_cuts(disks):
             server = Server(disk.mount / "data", *server.args, log=server.log_path)
             server.start()
         pipeline.settled(server, ledger)
+        pipeline.sound(server, pipeline.TABLE)
         assert pipeline.errors(server) == {}
     finally:
         server.kill()

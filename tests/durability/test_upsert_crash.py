@@ -26,7 +26,7 @@ POINTS = [
 
 @pytest.fixture
 def lake(tmp_path):
-    server = Server(tmp_path / "data", "--table-commit-interval-ms", "0")
+    server = Server(tmp_path / "data", *pipeline.FLAGS)
     yield server
     server.kill()
 
@@ -132,4 +132,5 @@ def test_kills_between_the_steps_of_a_commit_leave_the_last_word_on_each_key(lak
             lake.start()
             settled(lake, writer)
     assert set(killed) == set(POINTS)
+    pipeline.sound(lake, "keyed")
     assert lake.stop() == 0

@@ -4,7 +4,7 @@
 //!
 //! `ALLUVIUM_MODEL_CASES` runs more interleavings than the few that are run by default.
 
-use crate::steps::{Changes, Step, Work, step};
+use crate::steps::{Between, Changes, Step, Work, step};
 use crate::world::foreign::Foreign;
 use crate::world::life::{Life, Place, StoreCall};
 use crate::world::rows::{Row, row};
@@ -301,6 +301,15 @@ impl Run {
             }
             Step::Begin(layout) => self.begin(layout).await,
             Step::GoOn => self.go_on().await,
+            Step::Within(layout, between) => {
+                self.begin(layout).await;
+                match between {
+                    Between::Change(changes) => self.act(Work::Change(changes)).await,
+                    Between::Foreign(foreign) => self.other(&foreign, None).await,
+                }
+                self.world.remember().await;
+                self.go_on().await;
+            }
             Step::Burst(changes) => {
                 for change in changes {
                     self.world.clock.advance(1);

@@ -27,6 +27,13 @@ pub(crate) enum Work {
     },
 }
 
+/// What is committed while files are rewritten.
+#[derive(Debug, Clone)]
+pub(crate) enum Between {
+    Change(Changes),
+    Foreign(Foreign),
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Do(Work),
@@ -34,6 +41,8 @@ pub(crate) enum Step {
     /// A compaction begins, and stays before its first file until it is let go on.
     Begin(Layout),
     GoOn,
+    /// A compaction begins, others change what it read, and it goes on.
+    Within(Layout, Between),
     /// Changes of one row each, so that there are many small files.
     Burst(Changes),
     /// Another engine changes rows; a compaction may come between its reading and its commit.
@@ -93,6 +102,10 @@ fn foreign() -> impl Strategy<Value = Foreign> {
     ]
 }
 
+fn between() -> impl Strategy<Value = Between> {
+    prop_oneof![changes().prop_map(Between::Change), foreign().prop_map(Between::Foreign)]
+}
+
 /// Updates of few keys, so that most delete a row.
 fn burst() -> impl Strategy<Value = Changes> {
     let updates = (0..4i64, 0..100i32).prop_map(|(id, value)| (RowOperation::Update, id, value));
@@ -110,6 +123,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => (work(), place()).prop_map(|(work, place)| Step::Kill(work, place)),
         2 => layout().prop_map(Step::Begin),
         2 => Just(Step::GoOn),
+        4 => (layout(), between()).prop_map(|(layout, between)| Step::Within(layout, between)),
         1 => burst().prop_map(Step::Burst),
         3 => (foreign(), proptest::option::of(layout())).prop_map(|(f, race)| Step::Foreign(f, race)),
         1 => Just(Step::BeginReading),
