@@ -217,6 +217,31 @@ def test_a_running_server_replays_what_failed_once(replayed):
     assert ids(server, place, "later") == [1, 3] and ids(server, place, "now") == [2]
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_what_failed_before_an_update_of_the_error_prefix_is_replayed_too(replayed, running):
+    server, place = replayed
+    firehose = server.client("firehose")
+    server.client("s3").create_bucket(Bucket="moved-errors")
+    described = firehose.describe_delivery_stream(DeliveryStreamName="s")["DeliveryStreamDescription"]
+    role = described["Destinations"][0]["IcebergDestinationDescription"]["RoleARN"]
+    moved = {"RoleARN": role, "BucketARN": "arn:aws:s3:::moved-errors", "ErrorOutputPrefix": "elsewhere/"}
+    firehose.update_destination(
+        DeliveryStreamName="s", CurrentDeliveryStreamVersionId="1", DestinationId="destinationId-000000000001",
+        IcebergDestinationUpdate={"S3Configuration": moved},
+    )
+    put(server, "s", b'{"id":4,"kind":"later"}')
+    wait_until(lambda: len(errors(server, "moved-errors")) == 1, what="an error line at the new place")
+    table(server, place, "later")
+    if not running:
+        assert server.stop() == 0
+    assert table_of(replay(server))["all"] == [3, 0, 0, 0]
+    if not running:
+        server.start()
+    wait_until(lambda: len(ids(server, place, "later")) == 3, what="three rows")
+    assert table_of(replay(server))["all"] == [0, 3, 0, 0]
+    assert ids(server, place, "later") == [1, 3, 4]
+
+
 def test_a_stopped_server_replays_at_its_next_start_also_after_a_kill(replayed):
     server, place = replayed
     table(server, place, "later")

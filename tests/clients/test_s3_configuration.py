@@ -181,6 +181,8 @@ def test_a_policy_is_kept_and_one_that_denies_is_refused(s3, bucket):  # noqa: F
     assert (code, status) == ("NotImplemented", 501) and "Deny" in message
     assert refused(put, Bucket=bucket, Policy="{")[0] == "MalformedPolicy"
     assert refused(put, Bucket=bucket, Policy=policy("another-" + bucket))[0] == "MalformedPolicy"
+    code, _, message = refused(put, Bucket=bucket, Policy=policy(bucket).replace("s3:GetObject", "sqs:SendMessage"))
+    assert code == "MalformedPolicy" and "action" in message
     assert refused(put, Bucket=bucket, Policy=policy(bucket, principal="*"))[:2] == ("AccessDenied", 403)
     s3.delete_public_access_block(Bucket=bucket)
     s3.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, principal="*"))

@@ -84,6 +84,27 @@ fn is_public(policy: &str) -> bool {
     })
 }
 
+/// Whether a value is a text that fits, or some of them.
+fn all_texts(value: &Value, fits: fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => fits(text),
+        Value::Array(values) => {
+            !values.is_empty() && values.iter().all(|value| value.as_str().is_some_and(fits))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+    }
+}
+
+/// An action of S3, with wildcards or whole.
+fn is_action(text: &str) -> bool {
+    if text == "*" {
+        return true;
+    }
+    let Some((service, name)) = text.split_once(':') else { return false };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'?');
+    service.eq_ignore_ascii_case("s3") && !name.is_empty() && name.bytes().all(plain)
+}
+
 /// Every resource of a bucket's policy is the bucket or in it, every statement has a principal.
 fn check_statements(bucket: &str, policy: &str) -> S3Result<()> {
     let policy: Value = serde_json::from_str(policy).map_err(|_| {
@@ -99,6 +120,16 @@ fn check_statements(bucket: &str, policy: &str) -> S3Result<()> {
     for statement in statements(&policy) {
         if statement.get("Principal").is_none() && statement.get("NotPrincipal").is_none() {
             return Err(malformed_policy("Missing required field Principal"));
+        }
+        let actions = statement.get("Action").or_else(|| statement.get("NotAction"));
+        match actions {
+            None => return Err(malformed_policy("Missing required field Action")),
+            Some(actions) if !all_texts(actions, is_action) => {
+                return Err(malformed_policy(
+                    "Policy has invalid action: actions of a bucket's policy are as s3:GetObject",
+                ));
+            }
+            Some(_) => {}
         }
         let named = match statement.get("Resource").or_else(|| statement.get("NotResource")) {
             Some(Value::String(one)) => vec![one.as_str()],
@@ -198,5 +229,16 @@ mod tests {
         assert!(
             check_statements("b", r#"{"Statement":{"Effect":"Allow","Resource":"*"}}"#).is_err()
         );
+        for action in [r#""S3:Get*""#, r#""*""#, r#"["s3:ListBucket","s3:?etObject"]"#] {
+            let policy = good.replace(r#""s3:GetObject""#, action);
+            assert!(check_statements("b", &policy).is_ok(), "{action}");
+        }
+        for action in
+            [r#""foo""#, r#""s3:""#, r#""sqs:SendMessage""#, "[]", "1", r#""s3:Get Object""#]
+        {
+            let policy = good.replace(r#""s3:GetObject""#, action);
+            assert!(check_statements("b", &policy).is_err(), "{action}");
+        }
+        assert!(check_statements("b", &good.replace("Action", "Actions")).is_err());
     }
 }
