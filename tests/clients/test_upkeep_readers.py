@@ -212,3 +212,20 @@ def test_readers_see_the_same_rows_while_upkeep_runs_in_the_background(busy):
     assert all(reader.read_on() for reader in reading)
     for reader in reading:
         reader.stop()
+
+
+def test_rows_that_duckdb_deleted_after_a_change_of_the_partitions_stay_deleted(by_hand):
+    """DuckDB lists such deletes under the spec of now, to which the files do not belong."""
+    loaded = pyiceberg_table(by_hand, by_hand.bucket, "ns.t")
+    with loaded.update_spec() as update:
+        update.remove_field("region")
+    gone = range(0, ROWS, 5)
+    with duckdb_lake(by_hand, by_hand.bucket) as connection:
+        connection.execute(f"DELETE FROM lake.ns.t WHERE id IN ({', '.join(map(str, gone))})")
+    left = [[str(number)] for number in sorted(set(range(ROWS)) - set(gone))]
+    assert run(by_hand, "SELECT id FROM ns.t ORDER BY id") == left
+    run(by_hand, "OPTIMIZE ns.t REWRITE DATA USING BIN_PACK")
+    assert files(by_hand) == 1
+    assert run(by_hand, "SELECT id FROM ns.t ORDER BY id") == left
+    rows = pyiceberg_table(by_hand, by_hand.bucket, "ns.t").scan().to_arrow()["id"].to_pylist()
+    assert [[str(number)] for number in sorted(rows)] == left

@@ -5,26 +5,19 @@
 //! Either way each record is sent once (`alluvium_delivery::replay`).
 
 use crate::cli::Reach;
-use crate::engines;
 use crate::environment::Target;
-use crate::stopped::StoppedServer;
-use alluvium_base::{Clock, OsRandom, Random, Region, SystemClock};
+use crate::stopped::{OpenedDirectory, StoppedServer};
+use alluvium_base::Region;
 use alluvium_delivery::Engine;
 use alluvium_delivery::failed_batches::failed;
 use alluvium_delivery::replay::{self, Report, Window};
 use alluvium_delivery::streams::Streams;
-use alluvium_lake::catalog::Catalog;
-use alluvium_lake::{Lake, LakeOptions};
-use alluvium_store::objects::local::LocalObjects;
-use alluvium_store::records::Records;
-use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
 use alluvium_wire::client::{ClientError, Connection, refusal};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fmt::Write;
-use std::sync::Arc;
 
 /// Where a running server is asked.
 pub(crate) const PATH: &str = "/_alluvium/replay";
@@ -139,29 +132,23 @@ fn no_stream(stream: &str, region: &Region) -> String {
 }
 
 async fn stopped(options: &ReplayOptions) -> Result<Report, String> {
-    let configuration = options.server.configuration()?;
-    let directory = engines::own(&configuration)?;
-    let opening = SqliteOptions { epoch_floor: directory.epoch(), ..SqliteOptions::default() };
-    let sqlite = SqliteRecords::open(&configuration.records_path, opening).await;
-    let sqlite = Arc::new(sqlite.map_err(|error| error.to_string())?);
-    let records: Arc<dyn Records> = sqlite.clone();
-    let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) =
-        (Arc::new(SystemClock), Arc::new(OsRandom));
-    let (root, shared) = (&configuration.objects_dir, records.clone());
-    let objects = LocalObjects::open_unswept(root, shared, clock.clone(), random.clone()).await;
-    let objects = Arc::new(objects.map_err(|error| error.to_string())?);
-    let account = alluvium_access::fixed_account(&configuration.data_dir, None)
-        .map_err(|error| error.to_string())?;
-    let opened =
+    let opened = OpenedDirectory::open(&options.server).await?;
+    let done = recorded(&opened, options).await;
+    opened.close().await;
+    done
+}
+
+/// Writes into a stopped server's documents what its next start is to send.
+async fn recorded(opened: &OpenedDirectory, options: &ReplayOptions) -> Result<Report, String> {
+    let OpenedDirectory { clock, random, account, records, objects, lake, .. } = opened;
+    let streams =
         Streams::open(records.clone(), clock.clone(), random.clone(), account.clone()).await;
-    let streams = opened.map_err(|error| error.to_string())?;
+    let streams = streams.map_err(|error| error.to_string())?;
     let stream = streams
         .get(&options.region, &options.stream)
         .ok_or_else(|| no_stream(&options.stream, &options.region))?;
     let window = Window { since_ms: options.since, until_ms: options.until };
     let now_ms = clock.now_ms();
-    let catalog = Catalog::new(records.clone(), objects.clone(), clock, random, account);
-    let lake = Lake::new(catalog, LakeOptions::default());
     let document = stream.document();
     let done = async {
         let plan = replay::plan(objects.as_ref(), records.as_ref(), &document, window).await?;
@@ -170,13 +157,10 @@ async fn stopped(options: &ReplayOptions) -> Result<Report, String> {
         }
         let mut report = plan.report;
         let parts = failed(records.as_ref(), stream.incarnation).await?;
-        replay::commit_files(&lake, &parts, window, options.dry_run, &mut report).await;
+        replay::commit_files(lake, &parts, window, options.dry_run, &mut report).await;
         Ok::<_, replay::ReplayError>(report)
     };
-    let done = done.await.map_err(|error| error.to_string());
-    sqlite.close().await;
-    drop(directory);
-    done
+    done.await.map_err(|error| error.to_string())
 }
 
 /// The table of counts by error code.

@@ -4,16 +4,10 @@
 //! directory is opened. Nothing is changed either way.
 
 use crate::cli::Reach;
-use crate::engines;
 use crate::environment::Target;
-use crate::stopped::StoppedServer;
-use alluvium_base::{Clock, ErrorKind, OsRandom, Random, Region, SystemClock};
-use alluvium_lake::catalog::Catalog;
-use alluvium_lake::{Lake, LakeOptions};
+use crate::stopped::{OpenedDirectory, StoppedServer};
+use alluvium_base::{ErrorKind, Region};
 use alluvium_query::Directory;
-use alluvium_store::objects::local::LocalObjects;
-use alluvium_store::records::Records;
-use alluvium_store::records::sqlite::{SqliteOptions, SqliteRecords};
 use alluvium_upkeep::Upkeep;
 use alluvium_upkeep::check::CheckReport;
 use alluvium_upkeep::inspect::InspectReport;
@@ -23,7 +17,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Duration;
 
 mod text;
@@ -171,26 +164,12 @@ pub(crate) async fn answer(upkeep: &Upkeep, body: &Bytes) -> (StatusCode, Value)
 }
 
 async fn stopped(server: &StoppedServer, request: &Request) -> Result<Value, String> {
-    let configuration = server.configuration()?;
-    let directory = engines::own(&configuration)?;
-    let opening = SqliteOptions { epoch_floor: directory.epoch(), ..SqliteOptions::default() };
-    let sqlite = SqliteRecords::open(&configuration.records_path, opening).await;
-    let sqlite = Arc::new(sqlite.map_err(|error| error.to_string())?);
-    let records: Arc<dyn Records> = sqlite.clone();
-    let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) =
-        (Arc::new(SystemClock), Arc::new(OsRandom));
-    let (root, shared) = (&configuration.objects_dir, records.clone());
-    let objects = LocalObjects::open_unswept(root, shared, clock.clone(), random.clone()).await;
-    let objects = Arc::new(objects.map_err(|error| error.to_string())?);
-    let account = alluvium_access::fixed_account(&configuration.data_dir, None)
-        .map_err(|error| error.to_string())?;
-    let catalog = Catalog::new(records, objects, clock, random, account);
-    let lake = Lake::new(catalog, LakeOptions::default());
-    let made = match crate::upkeep::open(&configuration, &lake, Arrivals::default()) {
+    let opened = OpenedDirectory::open(server).await?;
+    let (configuration, lake) = (&opened.configuration, &opened.lake);
+    let made = match crate::upkeep::open(configuration, lake, Arrivals::default()) {
         Ok(upkeep) => make(&upkeep, request).await.map_err(|(_, message)| message),
         Err(error) => Err(error),
     };
-    sqlite.close().await;
-    drop(directory);
+    opened.close().await;
     made
 }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 /// Reserved field ids (Iceberg specification, "Reserved Field IDs").
 const PATH_ID: i32 = 2_147_483_546;
 const POSITION_ID: i32 = 2_147_483_545;
+/// The metadata column `_file`, whose id DuckDB 1.5 gives the bounds of paths.
+const FILE_ID: i32 = 2_147_483_646;
 
 /// Rows that are written at a time.
 const ROWS_AT_ONCE: usize = 64 << 10;
@@ -121,7 +123,7 @@ pub fn only_target(delete: &iceberg::spec::DataFile) -> Option<String> {
 
 fn path_bounds(delete: &iceberg::spec::DataFile) -> (Option<&str>, Option<&str>) {
     fn text(bounds: &HashMap<i32, Datum>) -> Option<&str> {
-        match bounds.get(&PATH_ID)?.literal() {
+        match bounds.get(&PATH_ID).or_else(|| bounds.get(&FILE_ID))?.literal() {
             iceberg::spec::PrimitiveLiteral::String(text) => Some(text),
             _ => None,
         }
@@ -154,6 +156,19 @@ mod tests {
         assert_eq!(only_target(&one), one.referenced_data_file());
         assert!(may_name(&one, "s3://b/data/a-long-common-beginning-of-a-path-1"));
         assert!(!may_name(&one, "s3://b/data/a-long-common-beginning-of-a-path-2"));
+        let path = "s3://b/data/of-duckdb";
+        let of_duckdb = DataFileBuilder::default()
+            .content(DataContentType::PositionDeletes)
+            .file_path("s3://b/data/deletes".into())
+            .file_format(DataFileFormat::Parquet)
+            .partition(Struct::empty())
+            .record_count(1)
+            .file_size_in_bytes(1)
+            .lower_bounds(HashMap::from([(FILE_ID, Datum::string(path))]))
+            .upper_bounds(HashMap::from([(FILE_ID, Datum::string(path))]))
+            .build()
+            .unwrap();
+        assert_eq!(only_target(&of_duckdb).as_deref(), Some(path));
         let long = "s3://b/data/a-long-common-beginning-of-a-path";
         let two = file(&[&format!("{long}-2"), &format!("{long}-5")]).data_file;
         assert_eq!((two.record_count(), two.referenced_data_file()), (4, None));

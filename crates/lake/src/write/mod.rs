@@ -42,7 +42,7 @@ mod transform;
 mod tests;
 
 pub use file::PendingFile;
-pub use order_keys::OrderKeys;
+pub use order_keys::{OrderKeys, PartitionKeys};
 pub(crate) use properties::data_location;
 pub use publish::{Pace, PublishError, publish, publish_paced};
 pub use spool::Spooled;

@@ -7,12 +7,14 @@
 //! weigh less than those of a narrow one.
 
 use super::WriteError;
+use super::partition::{Assignment, Partitioner};
 use super::sort::Sorter;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, RecordBatch};
 use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type};
 use arrow_schema::DataType;
 use iceberg::spec::TableMetadata;
+use parking_lot::Mutex;
 
 /// Columns of a Z-curve; with more, each has next to no influence.
 const CURVE_COLUMNS_MAX: usize = 8;
@@ -71,6 +73,52 @@ impl OrderKeys {
             keys.append_value(&key);
         }
         Ok(keys.finish())
+    }
+}
+
+/// Makes keys by which the rows of each of a table's partitions lie together, in the order in which
+/// partitions first appear: so a writer of many partitions has each file open once.
+#[derive(Debug)]
+pub struct PartitionKeys(Mutex<Partitioner>);
+
+impl PartitionKeys {
+    /// Keys by the table's default partition spec; `None` if that has no partitions.
+    pub fn of_table(metadata: &TableMetadata) -> Result<Option<Self>, WriteError> {
+        let spec = metadata.default_partition_spec();
+        if spec.is_unpartitioned() {
+            return Ok(None);
+        }
+        let schema = iceberg::arrow::schema_to_arrow_schema(metadata.current_schema())
+            .map_err(|error| WriteError::Unsupported(error.to_string()))?;
+        let partitioner = Partitioner::new(spec, metadata.current_schema(), &schema)?;
+        Ok(Some(Self(Mutex::new(partitioner))))
+    }
+
+    /// The keys of a batch whose columns are the table's, in its order, each followed by `keys`'.
+    pub fn before(
+        &self,
+        batch: &RecordBatch,
+        keys: Option<&BinaryArray>,
+    ) -> Result<BinaryArray, WriteError> {
+        let mut partitions = vec![0u32; batch.num_rows()];
+        let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        match self.0.lock().assign(batch)? {
+            Assignment::One(partition) => partitions.fill(number(partition)),
+            Assignment::Many(groups) => {
+                for (partition, rows) in groups {
+                    rows.iter().for_each(|row| partitions[*row as usize] = number(partition));
+                }
+            }
+        }
+        let mut builder = BinaryBuilder::with_capacity(batch.num_rows(), batch.num_rows() * 8);
+        let mut key = Vec::new();
+        for (at, partition) in partitions.iter().enumerate() {
+            key.clear();
+            key.extend(partition.to_be_bytes());
+            key.extend(keys.map_or(&[][..], |keys| keys.value(at)));
+            builder.append_value(&key);
+        }
+        Ok(builder.finish())
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::contents::Contents;
 use super::request::Layout;
-use super::sorting::sorted;
+use super::sorting::{SortedBy, sorted};
 use crate::{Upkeep, UpkeepError};
 use alluvium_base::kill_point;
 use alluvium_lake::commit::{Moved, Origin};
 use alluvium_lake::write::{
-    FileOrder, Pace, PendingFile, TableWriter, WriteOptions, publish_paced,
+    FileOrder, Pace, PartitionKeys, PendingFile, TableWriter, WriteOptions, publish_paced,
 };
 use alluvium_query::{QueryError, ScanPlan, TableScan};
 use arrow::array::{AsArray as _, RecordBatch};
@@ -54,15 +54,20 @@ impl Copying<'_> {
     ) -> Result<Copied, UpkeepError> {
         let metadata = &self.contents.table.metadata;
         let expected: u64 = part.files.iter().map(|file| file.data().record_count()).sum();
+        // Rows of an older spec may go to more partitions than a writer has files open.
+        let spec = metadata.default_partition_spec_id();
+        let spreads = part.files.iter().any(|file| file.spec_id != spec);
+        let partitions = if spreads { PartitionKeys::of_table(metadata)? } else { None };
+        let clusters = partitions.is_some();
         let sorts = !matches!(**self.layout, Layout::AsCame);
-        let tracked = !sorts || expected <= TRACKED_ROWS_MAX;
+        let tracked = !clusters && (!sorts || expected <= TRACKED_ROWS_MAX);
         // One reads in order; where that is of no use, several read side by side.
-        let partitions = if tracked { 1 } else { self.upkeep.options().threads.max(1) };
-        let scan = self.upkeep.scanner().scan(metadata, part, partitions).await?;
+        let readers = if tracked { 1 } else { self.upkeep.options().threads.max(1) };
+        let scan = self.upkeep.scanner().scan(metadata, part, readers).await?;
         let mut writer = TableWriter::new(metadata, self.options(part, first_part).await?)?;
         let expected = rows_left(part, &scan);
         let columns: Vec<usize> = (0..scan.plan.schema().fields().len()).collect();
-        let mut batches = self.read(&scan)?;
+        let mut batches = self.read(&scan, partitions)?;
         let mut order = (sorts && tracked).then(|| Order::new(expected));
         let (mut files, mut count, mut read_bytes) = (Vec::new(), 0u64, 0u64);
         while let Some(batch) = batches.recv().await {
@@ -125,11 +130,13 @@ impl Copying<'_> {
     fn read(
         &self,
         scan: &TableScan,
+        partitions: Option<PartitionKeys>,
     ) -> Result<mpsc::Receiver<Result<RecordBatch, UpkeepError>>, UpkeepError> {
-        let plan = match **self.layout {
-            Layout::AsCame => Arc::clone(&scan.plan),
-            Layout::Sorted(_) | Layout::Curve(_) => {
-                sorted(Arc::clone(&scan.plan), Arc::clone(self.layout))?
+        let plan = match (&**self.layout, &partitions) {
+            (Layout::AsCame, None) => Arc::clone(&scan.plan),
+            _ => {
+                let by = SortedBy { layout: Arc::clone(self.layout), partitions };
+                sorted(Arc::clone(&scan.plan), by)?
             }
         };
         let stream = execute_stream(plan, Arc::clone(&scan.context));

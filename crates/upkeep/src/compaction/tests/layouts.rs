@@ -179,6 +179,34 @@ async fn files_of_an_older_spec_move_to_the_partitions_of_now() {
 }
 
 #[tokio::test]
+async fn each_of_more_partitions_than_files_are_open_gets_one_file() {
+    for order in [vec![], vec![3]] {
+        let mut bench = Bench::new(Shape { order, ..Shape::default() }).await;
+        for at in 0..3 {
+            let rows: Vec<_> = (0..150)
+                .map(|n| {
+                    let row = json!({"id": n, "Region": format!("r{n}"), "value": 3 - at});
+                    (RowOperation::Insert, row)
+                })
+                .collect();
+            bench.apply(&rows).await;
+        }
+        let spec = UnboundPartitionSpec::builder();
+        let spec = spec.add_partition_field(2, "region", Transform::Identity).unwrap().build();
+        let updates = vec![
+            iceberg::TableUpdate::AddSpec { spec },
+            iceberg::TableUpdate::SetDefaultSpec { spec_id: -1 },
+        ];
+        let change = TableChange::update(Vec::new(), updates);
+        bench.lake.commit(bench.table.id, change).await.unwrap();
+        let rows = bench.rows().await;
+        let report = bench.compact(&Compaction::default()).await;
+        assert_eq!((report.files_before, report.files_after, report.rows), (3, 150, 450));
+        assert_eq!(bench.rows().await, rows);
+    }
+}
+
+#[tokio::test]
 async fn many_delete_files_become_one_and_data_files_stay() {
     let mut bench = Bench::new(Shape::default()).await;
     bench.insert(0..1000).await;
