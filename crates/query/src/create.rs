@@ -4,8 +4,11 @@
 //! into a table that is only staged; then the table appears with them, or not at all (I5).
 
 use crate::QueryError;
+use crate::alter::alter_table;
 use crate::column_types::{self, Ids};
-use crate::dialect::{CreateTable, Name, PartitionTerm, TableProperty, parse_partition_terms};
+use crate::dialect::{
+    CreateTable, Name, PartitionTerm, Statement, TableProperty, parse_partition_terms,
+};
 use crate::engine::Session;
 use crate::insert::{self, Written};
 use crate::names::{CatalogName, Database, catalog_error};
@@ -269,6 +272,21 @@ pub(crate) async fn create_database(
         Ok(_) => Ok(()),
         Err(alluvium_lake::catalog::CatalogError::Exists { .. }) if if_not_exists => Ok(()),
         Err(error) => Err(catalog_error(error)),
+    }
+}
+
+/// Statements that change what is there and give nothing back.
+pub(crate) async fn define(session: &Session, statement: Statement) -> Result<(), QueryError> {
+    match statement {
+        Statement::AlterTable(change) => alter_table(session, change).await,
+        Statement::CreateDatabase { name, if_not_exists } => {
+            create_database(session, &name, if_not_exists).await
+        }
+        Statement::DropDatabase { name, if_exists } => {
+            drop_database(session, &name, if_exists).await
+        }
+        Statement::DropTable { name, if_exists } => drop_table(session, &name, if_exists).await,
+        other => Err(QueryError::Internal(format!("{other:?} defines nothing"))),
     }
 }
 

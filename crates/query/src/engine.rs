@@ -15,7 +15,7 @@ use crate::request::{EngineOptions, QueryRequest};
 use crate::table::{FileReaders, STORE_URL};
 use crate::unnest::UnnestPlanner;
 use crate::upkeep::{ByHand, TableUpkeep};
-use crate::{QueryError, alter, create, functions, insert, meaning, show};
+use crate::{QueryError, create, functions, insert, meaning, show};
 use alluvium_base::{Clock, Random, Region};
 use alluvium_lake::Lake;
 use arrow::record_batch::RecordBatch;
@@ -348,23 +348,11 @@ impl Work {
                 answer(if ctas { output.with_written(written) } else { output });
                 Ok(())
             }
-            Statement::AlterTable(change) => {
-                alter::alter_table(&session, change).await?;
-                answer(QueryOutput::new(kind, Vec::new(), None, scanned));
-                Ok(())
-            }
-            Statement::CreateDatabase { name, if_not_exists } => {
-                create::create_database(&session, &name, if_not_exists).await?;
-                answer(QueryOutput::new(kind, Vec::new(), None, scanned));
-                Ok(())
-            }
-            Statement::DropDatabase { name, if_exists } => {
-                create::drop_database(&session, &name, if_exists).await?;
-                answer(QueryOutput::new(kind, Vec::new(), None, scanned));
-                Ok(())
-            }
-            Statement::DropTable { name, if_exists } => {
-                create::drop_table(&session, &name, if_exists).await?;
+            definition @ (Statement::AlterTable(_)
+            | Statement::CreateDatabase { .. }
+            | Statement::DropDatabase { .. }
+            | Statement::DropTable { .. }) => {
+                create::define(&session, definition).await?;
                 answer(QueryOutput::new(kind, Vec::new(), None, scanned));
                 Ok(())
             }

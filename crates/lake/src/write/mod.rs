@@ -28,6 +28,7 @@
 mod file;
 pub(crate) mod nested;
 mod order_keys;
+mod pace;
 mod parquet_schema;
 mod partition;
 mod path;
@@ -43,8 +44,9 @@ mod tests;
 
 pub use file::PendingFile;
 pub use order_keys::{OrderKeys, PartitionKeys};
+pub use pace::Pace;
 pub(crate) use properties::data_location;
-pub use publish::{Pace, PublishError, publish, publish_paced};
+pub use publish::{PublishError, publish, publish_paced};
 pub use spool::Spooled;
 
 use alluvium_base::ErrorKind;

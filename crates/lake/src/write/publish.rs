@@ -1,11 +1,11 @@
 //! Data files into the object store: put if absent, where "exists with our hash" is success.
 
 use super::PendingFile;
+use super::pace::{Pace, paced};
 use alluvium_base::ErrorKind;
-use alluvium_store::objects::{Body, Objects, ObjectsError, PutCondition, PutOptions};
+use alluvium_store::objects::{Objects, ObjectsError, PutCondition, PutOptions};
 use futures::{StreamExt as _, TryStreamExt as _};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Why files could not be published. Those that were stay: their names make a retry find them.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,14 +56,6 @@ impl PublishError {
     }
 }
 
-/// How fast files are put by those who must not disturb others.
-pub trait Pace: Send + Sync + std::fmt::Debug {
-    /// How long to rest after so many bytes were moved.
-    fn rest(&self, bytes: u64) -> Duration;
-    /// After how many bytes a file is written to the disk.
-    fn sync_bytes(&self) -> u64;
-}
-
 /// Puts files, `parallel` at a time. `Ok` means that every one is durable under its name.
 pub async fn publish(
     objects: &dyn Objects,
@@ -92,22 +84,6 @@ async fn put_all(
     // Collected first: a stream over the closure itself is not `Send` for every lifetime.
     let puts: Vec<_> = files.iter().map(|file| publish_one(objects, file, pace)).collect();
     futures::stream::iter(puts).buffer_unordered(parallel.max(1)).try_collect().await
-}
-
-/// A body whose pieces come at a pace.
-fn paced(body: Body, pace: Option<&Arc<dyn Pace>>) -> Body {
-    let Some(pace) = pace.map(Arc::clone) else { return body };
-    let rested = body.then(move |piece| {
-        let pace = Arc::clone(&pace);
-        async move {
-            let rest = piece.as_ref().map_or(Duration::ZERO, |piece| pace.rest(piece.len() as u64));
-            if !rest.is_zero() {
-                tokio::time::sleep(rest).await;
-            }
-            piece
-        }
-    });
-    rested.boxed()
 }
 
 async fn publish_one(
