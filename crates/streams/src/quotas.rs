@@ -4,8 +4,11 @@
 //! Writes: 1 MiB and 1,000 records a second. Within one call the first record of a shard that does
 //! not fit is refused with all later ones of the shard, so what is accepted is in order. Reads:
 //! five calls and 2 MiB a second; a call that returned 10 MiB is followed by five seconds of
-//! refusals. An allowance is what one second gives; a record or an answer that is larger than that
-//! needs a full one and leaves a debt.
+//! refusals. A second is any second, not one of the clock's: what was taken counts for one second
+//! from then on. A record or an answer that is larger than a second's worth needs a second in which
+//! nothing else was taken, and counts for as long as it would take at the quota's rate.
+
+use std::collections::VecDeque;
 
 /// Bytes a second into a shard, keys included.
 pub(crate) const WRITE_BYTES: i64 = 1 << 20;
@@ -20,36 +23,49 @@ pub(crate) const READ_BYTES_MAX: i64 = 10 << 20;
 /// ... a shard cannot be read for this long.
 const READ_PAUSE_MS: i64 = 5000;
 
-/// What one second gives, used up and given again as time goes by. In thousandths, so that every
-/// millisecond counts.
-#[derive(Debug, Clone, Copy)]
+const SECOND_MS: i64 = 1000;
+
+/// What may be taken in any one second, and what was. At most one entry a millisecond.
+#[derive(Debug)]
 struct Allowance {
     a_second: i64,
-    left_thousandths: i64,
+    /// Until when amounts count, and the amounts.
+    taken: VecDeque<(i64, i64)>,
+    sum: i64,
     at_ms: i64,
 }
 
 impl Allowance {
     fn new(a_second: i64, now_ms: i64) -> Self {
-        Self { a_second, left_thousandths: a_second * 1000, at_ms: now_ms }
+        Self { a_second, taken: VecDeque::new(), sum: 0, at_ms: now_ms }
     }
 
     fn go_on(&mut self, now_ms: i64) {
         // A clock that stepped back gives nothing until it has caught up.
-        let passed_ms = now_ms.saturating_sub(self.at_ms).max(0);
-        let gained = passed_ms.saturating_mul(self.a_second);
-        let full = self.a_second * 1000;
-        self.left_thousandths = self.left_thousandths.saturating_add(gained).min(full);
         self.at_ms = self.at_ms.max(now_ms);
+        while let Some((until_ms, amount)) = self.taken.front()
+            && *until_ms <= self.at_ms
+        {
+            self.sum -= amount;
+            self.taken.pop_front();
+        }
     }
 
-    /// Whether `amount` may be taken; what is larger than a second's worth needs a full one.
+    /// Whether `amount` may be taken; what is larger than a second's worth needs all of it.
     fn has(&self, amount: i64) -> bool {
-        self.left_thousandths >= amount.min(self.a_second) * 1000
+        self.sum + amount.min(self.a_second) <= self.a_second
     }
 
     fn take(&mut self, amount: i64) {
-        self.left_thousandths -= amount * 1000;
+        let worth_ms = (amount.saturating_mul(SECOND_MS) + self.a_second - 1) / self.a_second;
+        // In order of their ends: an earlier debt also holds what came after it.
+        let least = self.taken.back().map_or(i64::MIN, |(until_ms, _)| *until_ms);
+        let until_ms = self.at_ms.saturating_add(worth_ms.max(SECOND_MS)).max(least);
+        self.sum += amount;
+        match self.taken.back_mut() {
+            Some((until, sum)) if *until == until_ms => *sum += amount,
+            _ => self.taken.push_back((until_ms, amount)),
+        }
     }
 }
 
@@ -116,7 +132,10 @@ mod tests {
     fn a_second_gives_a_thousand_records_and_a_mebibyte() {
         let mut quotas = ShardQuotas::new(0);
         assert_eq!((0..2000).filter(|_| quotas.write(10, 0)).count(), 1000);
-        assert_eq!((0..2000).filter(|_| quotas.write(10, 500)).count(), 500);
+        assert_eq!((0..2000).filter(|_| quotas.write(10, 999)).count(), 0);
+        assert_eq!((0..300).filter(|_| quotas.write(10, 1000)).count(), 300);
+        assert_eq!((0..2000).filter(|_| quotas.write(10, 1999)).count(), 700);
+        assert_eq!((0..2000).filter(|_| quotas.write(10, 2000)).count(), 300);
         let mut quotas = ShardQuotas::new(0);
         assert!(quotas.write(1 << 20, 0));
         assert!(!quotas.write(1, 0));
@@ -128,18 +147,19 @@ mod tests {
     fn a_record_over_a_second_is_taken_whole_and_paid_for() {
         let mut quotas = ShardQuotas::new(0);
         assert!(quotas.write(10 << 20, 0));
-        assert!(!quotas.write(1, 9000));
-        assert!(quotas.write(1, 9001));
+        assert!(!quotas.write(1, 9999));
+        assert!(quotas.write(1, 10_000));
     }
 
     #[test]
     fn five_reads_a_second_and_a_pause_after_a_full_answer() {
         let mut quotas = ShardQuotas::new(0);
         assert_eq!((0..9).filter(|_| quotas.begin_read(0)).count(), 5);
-        assert!(quotas.begin_read(200));
-        quotas.end_read(10 << 20, 200);
-        assert!(!quotas.begin_read(5199));
-        assert!(quotas.begin_read(5200));
+        assert!(!quotas.begin_read(999));
+        assert!(quotas.begin_read(1000));
+        quotas.end_read(10 << 20, 1000);
+        assert!(!quotas.begin_read(5999));
+        assert!(quotas.begin_read(6000));
     }
 
     #[test]

@@ -267,12 +267,17 @@ async fn quotas_are_kept_to_the_record_when_they_are_enforced() {
     }
     let again = streams.put(&stream, &entries, Some(call(3))).await.unwrap();
     assert_eq!((again.repeated, again.throttled()), (true, 200));
-    world.clock.advance(100);
+    world.clock.advance(999);
+    assert_eq!(streams.put(&stream, &entries[..1], None).await.unwrap().throttled(), 1);
+    world.clock.advance(1);
+    streams.put(&stream, &entries, None).await.unwrap();
+    streams.put(&stream, &entries, None).await.unwrap();
+    world.clock.advance(500);
     let more = streams.put(&stream, &entries, None).await.unwrap();
-    assert_eq!(more.throttled(), 300);
+    assert_eq!(more.throttled(), 200);
     let results: Vec<_> = more.results().collect();
-    assert!(matches!(&results[99], PutResult::Done { .. }));
-    let PutResult::Throttled { message, .. } = &results[100] else { panic!("throttled") };
+    assert!(matches!(&results[199], PutResult::Done { .. }));
+    let PutResult::Throttled { message, .. } = &results[200] else { panic!("throttled") };
     assert_eq!(
         *message,
         "Rate exceeded for shard shardId-000000000000 in stream s under account 123456789012."
@@ -284,8 +289,8 @@ async fn quotas_are_kept_to_the_record_when_they_are_enforced() {
     }
     let refused = streams.get_records(&region(), &iterator, None, None).await.unwrap_err();
     assert_eq!(refused.code(), "ProvisionedThroughputExceededException");
-    world.clock.advance(200);
-    assert_eq!(page(&streams, &iterator, 10_000).await.records.len(), 1100);
+    world.clock.advance(1000);
+    assert_eq!(page(&streams, &iterator, 10_000).await.records.len(), 2000);
 }
 
 #[tokio::test]
