@@ -8,8 +8,8 @@ mod rig;
 use alluvium_base::Clock;
 use alluvium_delivery::batch::{BATCHES, PARTS, PROGRESS};
 use alluvium_log::device::memory::MemoryDevice;
-use alluvium_store::objects::ObjectsError;
 use alluvium_store::objects::faulty::{Call, Fault as ObjectFault};
+use alluvium_store::objects::{ListRequest, Objects, ObjectsError};
 use alluvium_store::records::Outcome;
 use alluvium_store::records::faulty::{Fault, Release};
 use rig::{AT_ONCE, Run, World, record};
@@ -180,6 +180,29 @@ async fn a_cut_that_cannot_be_read_back_at_once_is_taken_up_as_it_was_recorded()
     assert_eq!(run.ids(table).await, vec![1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(run.error_lines().await.len(), 1);
     assert_eq!(run.documents(BATCHES).await, 0);
+    run.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_cannot_get_their_names_with_prepared_are_written_again() {
+    let mut world = World::new();
+    let (run, stream, table) = world.begin(AT_ONCE).await;
+    let (cut, prepared) = (Release::new(), Release::new());
+    run.records.arm(Some(PROGRESS), Fault::Late(cut.clone()), 1);
+    run.records.arm(Some(BATCHES), Fault::Stall(prepared.clone()), 1);
+    run.put(&stream, 1..4).await;
+    stalled(&cut).await;
+    cut.release();
+    stalled(&prepared).await;
+    // The files are there without names; now their bucket changes.
+    let bucket = run.lake.load(table).await.unwrap().record.warehouse_bucket.clone();
+    run.objects.set_versioning(&bucket, true).await.unwrap();
+    prepared.release();
+    run.settle().await;
+    assert_eq!(run.ids(table).await, vec![1, 2, 3]);
+    let request = ListRequest { limit: 1000, ..ListRequest::default() };
+    let listed = run.objects.list(&bucket, request).await.unwrap().objects;
+    assert_eq!(listed.iter().filter(|file| file.key.ends_with(".parquet")).count(), 1);
     run.crash().await;
 }
 

@@ -11,6 +11,7 @@ pub mod local;
 pub mod memory;
 pub mod versions;
 
+use crate::records::{Operation, Outcome, Precondition, Records};
 use alluvium_base::ErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use versions::{Removal, Removed, VersionMeta, Versioning, VersionsPage, VersionsRequest};
 
 /// What S3 keeps beside an object's bytes.
@@ -99,6 +101,61 @@ pub struct NewObject {
     pub key: String,
     /// Its bytes.
     pub bytes: Bytes,
+    /// Of a kind that there are many of, for long: it is a file however small.
+    pub lasting: bool,
+}
+
+/// Objects that a transaction of the caller's is to put: their bytes are on stable storage, or are
+/// among the operations. Dropped without an outcome, as when the caller goes away, it leaves files
+/// that may be named.
+pub struct Staged {
+    /// What must hold; beside what the caller asks for.
+    pub preconditions: Vec<Precondition>,
+    /// What puts the objects.
+    pub operations: Vec<Operation>,
+    ended: Box<dyn FnOnce(Fate<'_>) + Send>,
+}
+
+/// What became of staged objects.
+#[derive(Debug, Clone, Copy)]
+pub enum Fate<'a> {
+    /// They are put, or may be.
+    Put,
+    /// They are certainly not put; which precondition did not hold, if that was it.
+    Lost(Option<&'a Precondition>),
+}
+
+impl<'a> Fate<'a> {
+    /// What an outcome of the transaction means for them.
+    pub fn of(outcome: &'a Outcome) -> Self {
+        match outcome {
+            Outcome::Committed { .. } | Outcome::Unknown(_) => Self::Put,
+            Outcome::Conflict(precondition) => Self::Lost(Some(precondition)),
+            Outcome::Fenced | Outcome::Unavailable(_) => Self::Lost(None),
+        }
+    }
+}
+
+impl Staged {
+    /// Of a backend, which learns by `ended` what became of the transaction.
+    pub fn new(
+        preconditions: Vec<Precondition>,
+        operations: Vec<Operation>,
+        ended: impl FnOnce(Fate<'_>) + Send + 'static,
+    ) -> Self {
+        Self { preconditions, operations, ended: Box::new(ended) }
+    }
+
+    /// To be called with what became of them.
+    pub fn ended(self, fate: Fate<'_>) {
+        (self.ended)(fate);
+    }
+}
+
+impl std::fmt::Debug for Staged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Staged").field("operations", &self.operations.len()).finish_non_exhaustive()
+    }
 }
 
 /// Why an object operation failed. Nothing was changed, except where the variant says so.
@@ -258,11 +315,22 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     /// durable when it answers; after an error any of them may be there.
     async fn put_all(&self, bucket: &str, objects: Vec<NewObject>) -> Result<(), ObjectsError> {
         let options = PutOptions { condition: PutCondition::IfAbsent, ..PutOptions::default() };
-        let puts = objects.into_iter().map(|NewObject { key, bytes }| {
+        let puts = objects.into_iter().map(|NewObject { key, bytes, .. }| {
             let options = options.clone();
             async move { self.put_bytes(bucket, &key, bytes, options).await.map(drop) }
         });
         futures::future::try_join_all(puts).await.map(drop)
+    }
+    /// As [`Self::put_all`], but the objects are put by a transaction that the caller makes on
+    /// `records`, together with whatever names them: one transaction less. None where that cannot
+    /// be, because the index is elsewhere or the bucket keeps versions: then they are put first.
+    async fn stage_all(
+        &self,
+        _records: &Arc<dyn Records>,
+        _bucket: &str,
+        _objects: &[NewObject],
+    ) -> Result<Option<Staged>, ObjectsError> {
+        Ok(None)
     }
     /// What is known of an object.
     async fn head(&self, bucket: &str, key: &str) -> Result<ObjectMeta, ObjectsError>;

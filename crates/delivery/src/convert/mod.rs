@@ -2,33 +2,36 @@
 //! the rest to error objects.
 //!
 //! `work` is what happens to records, on the CPU; `tables` the tables that they name; `growth` tables
-//! and columns that are made for them.
+//! and columns that are made for them; `error` why it cannot be done.
 //!
 //! The range is read in chunks and files are published as they fill, so a batch needs the memory of
 //! a chunk and of its open files, not of its range (I8). CPU work runs on blocking threads, never on
-//! those that answer requests. Nothing here is seen by a reader until the batch is committed, so
-//! any failure leaves nothing behind but files that a next try finds or that upkeep removes.
+//! those that answer requests. The last few files of a first try get their names only with
+//! *prepared*, in one transaction ([`Converter::stage`]). Nothing here is seen by a reader until the
+//! batch is committed, so any failure leaves nothing behind but files that a next try finds or that upkeep removes.
 
+mod error;
 mod growth;
 mod tables;
 mod work;
 
 use crate::batch::{BatchDocument, Counts, LaneRange, PartDocument};
-use crate::data_files::BadDataFile;
 use crate::error_groups::ErrorWriters;
-use crate::error_object::{ErrorOutputError, Failure};
+use crate::error_object::Failure;
 use crate::figures::{ObjectFigures, Written};
-use crate::lane_log::{LaneLog, LaneReadError};
+use crate::lane_log::LaneLog;
 use crate::processing::{Pipeline, Purpose};
 use crate::replay;
 use crate::s3::{self, BatchIdentity, S3Counts, S3Plan, S3Writer, SpoolDir};
 use crate::stream::{Destination, StreamDocument, TableName};
-use alluvium_base::{ErrorKind, SequenceNumber, StreamIncarnation, kill_point};
+use alluvium_base::{SequenceNumber, StreamIncarnation, kill_point};
 use alluvium_lake::Lake;
-use alluvium_lake::catalog::CatalogError;
-use alluvium_lake::lake::LoadError;
-use alluvium_lake::write::{PublishError, publish};
+use alluvium_lake::write::{PendingFile, publish, stage};
 use alluvium_log::LaneBlock;
+use alluvium_store::objects::{Fate, Staged};
+use alluvium_store::records::Records;
+use error::held;
+pub(crate) use error::{ConvertError, NO_TABLE};
 use iceberg::spec::DataFile;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -42,6 +45,10 @@ const CHUNK_BYTES: u64 = 8 << 20;
 /// Files published side by side.
 const PUBLISH_PARALLEL: usize = 4;
 
+/// Files that get their names with *prepared*, at most: what a small batch has. More are published
+/// as they are finished.
+const STAGED_FILES_MAX: usize = 16;
+
 /// A batch whose files are durable.
 #[derive(Debug)]
 pub(crate) struct Converted {
@@ -52,6 +59,8 @@ pub(crate) struct Converted {
     pub(crate) errors: BTreeMap<String, u64>,
     /// What a bucket got; none of batches for tables.
     pub(crate) objects: Option<ObjectFigures>,
+    /// Files that are durable and get their names with *prepared*.
+    pub(crate) staged: Vec<Staged>,
 }
 
 /// What one table gets.
@@ -61,90 +70,11 @@ pub(crate) struct ConvertedPart {
     pub(crate) files: Vec<DataFile>,
 }
 
-/// Why a batch was not converted.
-#[derive(Debug, Clone)]
-pub(crate) enum ConvertError {
-    /// The table is not there or cannot be written: tried until `RetryOptions` ends, then the
-    /// records go to the error bucket with this code.
-    Table { code: &'static str, message: String },
-    /// A store or the log does not work: the batch is held and tried until it does.
-    Held(String),
-    /// Files of an earlier try, which saw another schema, have our names.
-    NamesTaken,
-    /// Tables were made or their schemas grown for the batch's records: it is begun again. These
-    /// tables could not be made, and why.
-    Again(Vec<(TableName, String)>),
-}
-
-impl From<LaneReadError> for ConvertError {
-    fn from(error: LaneReadError) -> Self {
-        Self::Held(error.to_string())
-    }
-}
-
-impl From<ErrorOutputError> for ConvertError {
-    fn from(error: ErrorOutputError) -> Self {
-        Self::Held(error.to_string())
-    }
-}
-
-impl From<BadDataFile> for ConvertError {
-    fn from(error: BadDataFile) -> Self {
-        Self::Held(error.to_string())
-    }
-}
-
-impl From<PublishError> for ConvertError {
-    fn from(error: PublishError) -> Self {
-        match &error {
-            PublishError::Different { .. } => Self::NamesTaken,
-            // The warehouse goes with its table.
-            PublishError::Objects { .. } if error.kind() == ErrorKind::NotFound => {
-                Self::Table { code: NO_TABLE, message: error.to_string() }
-            }
-            PublishError::Objects { .. } => Self::Held(error.to_string()),
-        }
-    }
-}
-
-/// AWS's code for a table that is not there or is of a version that is not written.
-pub(crate) const NO_TABLE: &str = "Iceberg.NoSuchTable";
-/// Ours, for a table whose schema or properties cannot be written.
-const UNSUPPORTED: &str = "Iceberg.UnsupportedTable";
-
-fn of_catalog(error: &CatalogError) -> ConvertError {
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::Invalid => {
-            ConvertError::Table { code: NO_TABLE, message: error.to_string() }
-        }
-        ErrorKind::Conflict
-        | ErrorKind::Denied
-        | ErrorKind::Unsupported
-        | ErrorKind::Unavailable
-        | ErrorKind::Unknown
-        | ErrorKind::Fenced
-        | ErrorKind::Corrupt
-        | ErrorKind::Internal => ConvertError::Held(error.to_string()),
-    }
-}
-
-fn of_load(error: &LoadError) -> ConvertError {
-    match error {
-        LoadError::Catalog(error) => of_catalog(error),
-        LoadError::NoMetadata(_) | LoadError::Corrupt(_) => {
-            ConvertError::Table { code: NO_TABLE, message: error.to_string() }
-        }
-        LoadError::Unavailable(_) => ConvertError::Held(error.to_string()),
-    }
-}
-
-fn unsupported(error: impl std::fmt::Display) -> ConvertError {
-    ConvertError::Table { code: UNSUPPORTED, message: error.to_string() }
-}
-
 /// What conversions share.
 #[derive(Debug, Clone)]
 pub(crate) struct Converter {
+    /// Where *prepared* is recorded.
+    pub(crate) records: Arc<dyn Records>,
     pub(crate) log: Arc<dyn LaneLog>,
     pub(crate) lake: Lake,
     /// One permit a conversion step on the CPU.
@@ -263,28 +193,52 @@ impl Converter {
             Some(plan) => Some(self.s3_writer(plan, batch, attempt)?),
             None => None,
         };
-        let mut work = Box::new(Work::new(batch, framing, pipeline, copies, sink));
+        let work = Box::new(Work::new(batch, framing, pipeline, copies, sink));
         let mut out = Output {
             errors: ErrorWriters::new(batch, &attempt.stream.name),
             backup,
             in_objects: 0,
+            // Names that an earlier try may have taken are put with care.
+            stages: !attempt.again && attempt.salt == 0,
+            staged: Vec::new(),
+            staged_files: 0,
         };
-        for range in &batch.ranges {
+        match self.write(batch, framing, attempt, work, &mut out).await {
+            Ok(converted) => Ok(Converted { staged: out.staged, ..converted }),
+            Err(error) => {
+                out.staged.into_iter().for_each(|staged| staged.ended(Fate::Lost(None)));
+                Err(error)
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        batch: &BatchDocument,
+        framing: Framing,
+        attempt: Try<'_>,
+        mut work: Box<Work>,
+        out: &mut Output,
+    ) -> Result<Converted, ConvertError> {
+        let mut done = false;
+        for (at, range) in batch.ranges.iter().enumerate() {
+            let last_range = at + 1 == batch.ranges.len() && batch.replay.is_none();
             let mut after = range.after;
             while let Some(blocks) = self.blocks(batch, framing, range, after).await? {
                 after = blocks.last().map_or(range.to, |block| block.last);
-                work = self.on_cpu(work, move |work| work.take(&blocks)).await?.0;
-                self.put(batch, &mut work, &mut out).await?;
+                let ends = last_range && after >= range.to;
+                let step = move |work: &mut Work| {
+                    work.take(&blocks)?;
+                    if ends { work.finish() } else { Ok(false) }
+                };
+                (work, done) = self.on_cpu(work, step).await?;
+                self.put(batch, &mut work, out, done).await?;
             }
         }
-        work = self.replay(batch, work, &mut out).await?;
-        loop {
-            let (ended, done) = self.on_cpu(work, Work::finish).await?;
-            work = ended;
-            self.put(batch, &mut work, &mut out).await?;
-            if done {
-                break;
-            }
+        work = self.replay(batch, work, out).await?;
+        while !done {
+            (work, done) = self.on_cpu(work, Work::finish).await?;
+            self.put(batch, &mut work, out, done).await?;
         }
         self.grow(&mut work).await?;
         kill_point("delivery-files-written");
@@ -322,7 +276,7 @@ impl Converter {
                 continue;
             };
             work = self.on_cpu(work, move |work| work.take_replayed(&records)).await?.0;
-            self.put(batch, &mut work, out).await?;
+            self.put(batch, &mut work, out, false).await?;
         }
         Ok(work)
     }
@@ -377,11 +331,14 @@ impl Converter {
         batch: &BatchDocument,
         work: &mut Work,
         out: &mut Output,
+        last: bool,
     ) -> Result<(), ConvertError> {
         let objects = self.lake.objects().as_ref();
         let Finished { files, objects: whole, copies } = work.take_finished();
         for (place, finished) in files {
-            publish(objects, &finished, PUBLISH_PARALLEL).await?;
+            if !(last && self.stage(&finished, out).await?) {
+                publish(objects, &finished, PUBLISH_PARALLEL).await?;
+            }
             if let Sink::Tables(tables) = &mut work.body.sink {
                 tables.open[place].files.extend(finished.into_iter().map(|file| file.data_file));
             }
@@ -399,6 +356,25 @@ impl Converter {
             out.errors.write(objects, group, lines).await?;
         }
         Ok(())
+    }
+
+    /// Makes a batch's last files durable and leaves their names to *prepared*; false when they are
+    /// to be published. While they are not named nobody needs them: a try that ends before is begun
+    /// again from the log, and the next start sweeps them.
+    async fn stage(&self, files: &[PendingFile], out: &mut Output) -> Result<bool, ConvertError> {
+        let room = STAGED_FILES_MAX.saturating_sub(out.staged_files);
+        let in_memory = files.iter().all(|file| file.spooled.is_none());
+        if !out.stages || !in_memory || files.len() > room {
+            return Ok(false);
+        }
+        match stage(self.lake.objects().as_ref(), &self.records, files).await? {
+            Some(staged) => {
+                out.staged.extend(staged);
+                out.staged_files += files.len();
+                Ok(true)
+            }
+            None => Ok(false),
+        }
     }
 
     async fn on_cpu<T: Send + 'static>(
@@ -422,6 +398,10 @@ struct Output {
     backup: Option<S3Plan>,
     /// Records in published objects.
     in_objects: u64,
+    /// Whether files may get their names with *prepared*.
+    stages: bool,
+    staged: Vec<Staged>,
+    staged_files: usize,
 }
 
 /// The batch as it is prepared, if every sub-record is in exactly one place (I2): otherwise that is
@@ -455,11 +435,7 @@ fn accounted(
         }
         Sink::Refused(_) => {}
     }
-    Ok(Converted { parts, counts, errors: errors.into_counts(), objects })
-}
-
-fn held(error: impl std::fmt::Display) -> ConvertError {
-    ConvertError::Held(error.to_string())
+    Ok(Converted { parts, counts, errors: errors.into_counts(), objects, staged: Vec::new() })
 }
 
 /// The rest of a range is missing from the log and an operator accepted that (`alluvium log
@@ -485,8 +461,4 @@ fn expired(batch: &BatchDocument, range: &LaneRange, after: SequenceNumber) {
         "records after {after} up to {} went from their data stream before they were delivered",
         range.to
     );
-}
-
-fn broken(error: impl std::fmt::Display) -> ConvertError {
-    ConvertError::Held(format!("the log's records are damaged: {error}"))
 }

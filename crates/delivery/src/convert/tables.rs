@@ -8,8 +8,9 @@
 //!
 //! The file is long because a table's whole way in a batch is read together.
 
+use super::error::{of_catalog, of_load, unsupported};
 use super::growth::{Growth, Making};
-use super::{ConvertError, NO_TABLE, Try, of_catalog, of_load, unsupported};
+use super::{ConvertError, NO_TABLE, Try};
 use crate::batch::{BatchDocument, PartDocument};
 use crate::data_files;
 use crate::destination::{self, CatalogName};

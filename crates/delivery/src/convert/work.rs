@@ -3,8 +3,9 @@
 //! Synchronous, block by block, and a function of the blocks' records in their order (I3): chunks of
 //! the log may end anywhere. Every sub-record is counted in exactly one place (I2).
 
+use super::ConvertError;
+use super::error::broken;
 use super::tables::{Routed, Tables};
-use super::{ConvertError, broken};
 use crate::batch::{BatchDocument, Counts, EMPTY};
 use crate::error_groups::BatchErrors;
 use crate::error_object::{Failure, LineSequence, Origin, Stage};

@@ -8,6 +8,7 @@ use crate::error_object::Failure;
 use crate::stream::StreamDocument;
 use crate::streams::encode;
 use alluvium_base::{BatchNumber, LaneId, StreamIncarnation, kill_point};
+use alluvium_store::objects::Fate;
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -67,8 +68,15 @@ impl Inner {
             let Some(state) = states.get(&lane) else { return };
             state.stream.document()
         };
-        let converted = self.convert_until_done(lane, &batch, &stream, resumed).await;
-        self.prepare(lane, &batch, converted).await;
+        let mut again = resumed;
+        loop {
+            let converted = self.convert_until_done(lane, &batch, &stream, again).await;
+            if self.prepare(lane, &batch, converted).await {
+                break;
+            }
+            // A name was taken, or its bucket changed: this time files are put before.
+            again = true;
+        }
         self.pending.wake_for(lane);
         self.changed.notify_waiters();
         self.commit_next(lane);
@@ -165,22 +173,34 @@ impl Inner {
     }
 
     /// Records that the files are durable; from now on they are what the batch is, a part for each
-    /// table. Without parts the batch ends here.
-    async fn prepare(&self, lane: LaneId, batch: &BatchDocument, converted: Converted) {
-        let Converted { parts, counts, errors, objects } = converted;
+    /// table. Without parts the batch ends here. False when staged files could not get their names:
+    /// nothing was done.
+    async fn prepare(&self, lane: LaneId, batch: &BatchDocument, converted: Converted) -> bool {
+        let Converted { parts, counts, errors, objects, staged } = converted;
         assert!(counts.balance(), "conversion answers only with counts that balance (I2)");
         let key = batch_key(batch.incarnation, batch.number);
         let mut operations = vec![Operation::Delete(key.clone())];
         for part in &parts {
             operations.push(Operation::Put(part.document.key(), encode(&part.document)));
         }
-        let transaction =
-            Transaction { preconditions: vec![Precondition::Present(key)], operations };
-        self.transact_until_done(lane, Subject::Batch(batch), transaction).await;
+        // Judged first: when it does not hold, an earlier try was done, whatever else is so now.
+        let mut preconditions = vec![Precondition::Present(key)];
+        for staged in &staged {
+            preconditions.extend(staged.preconditions.iter().cloned());
+            operations.extend(staged.operations.iter().cloned());
+        }
+        let transaction = Transaction { preconditions, operations };
+        let taken = self.transact_judged(lane, Subject::Batch(batch), transaction).await.err();
+        let fate = taken.as_ref().map_or(Fate::Put, |taken| Fate::Lost(Some(taken)));
+        staged.into_iter().for_each(|staged| staged.ended(fate));
+        if let Some(taken) = taken {
+            tracing::info!(batch = batch.number.0, "prepared again: {taken:?} did not hold");
+            return false;
+        }
         kill_point("delivery-prepared");
         let released = {
             let mut states = self.states.lock();
-            let Some(state) = states.get_mut(&lane) else { return };
+            let Some(state) = states.get_mut(&lane) else { return true };
             state.stream.counters.set_aside(&errors, &counts.dropped);
             if let Some(objects) = objects {
                 let waited_ms = self.clock.now_ms() - batch.oldest_arrival_ms;
@@ -197,27 +217,44 @@ impl Inner {
         };
         self.log.release(lane, released);
         kill_point("delivery-released");
+        true
     }
 
-    /// Runs a transaction of a batch's or part's own document until it is done. Its precondition is
-    /// that the document is there, and only we change it: a conflict says that an earlier try,
-    /// whose answer was lost, was done (I9).
+    /// Runs a transaction whose only precondition is that its batch's or part's own document is
+    /// there, until it is done.
     pub(crate) async fn transact_until_done(
         &self,
         lane: LaneId,
         subject: Subject<'_>,
         transaction: Transaction,
     ) {
+        if let Err(other) = self.transact_judged(lane, subject, transaction).await {
+            tracing::error!("a transaction asked for more than its own document: {other:?}");
+        }
+    }
+
+    /// Runs a transaction of a batch's or part's own document until it is done. Its first
+    /// precondition is that the document is there, and only we change it: a conflict there says that
+    /// an earlier try, whose answer was lost, was done (I9). Any other that does not hold is told:
+    /// nothing was done then, by no try.
+    async fn transact_judged(
+        &self,
+        lane: LaneId,
+        subject: Subject<'_>,
+        transaction: Transaction,
+    ) -> Result<(), Precondition> {
+        let own = transaction.preconditions.first().cloned();
         let mut attempts = 0;
         loop {
             attempts += 1;
             let trouble = match self.records.transact(transaction.clone()).await {
-                Outcome::Committed { .. } | Outcome::Conflict(_) => return,
+                Outcome::Committed { .. } => return Ok(()),
+                Outcome::Conflict(failed) if own.as_ref() == Some(&failed) => return Ok(()),
+                Outcome::Conflict(failed) => return Err(failed),
                 Outcome::Fenced => {
                     self.lose();
                     // The task ends with the engine's token.
-                    std::future::pending::<()>().await;
-                    return;
+                    std::future::pending().await
                 }
                 Outcome::Unavailable(reason) | Outcome::Unknown(reason) => reason,
             };

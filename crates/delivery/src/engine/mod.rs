@@ -260,8 +260,14 @@ impl Engine {
 }
 
 impl Inner {
-    fn converter(log: &Arc<dyn LaneLog>, lake: &Lake, options: &EngineOptions) -> Converter {
+    fn converter(
+        records: &Arc<dyn Records>,
+        log: &Arc<dyn LaneLog>,
+        lake: &Lake,
+        options: &EngineOptions,
+    ) -> Converter {
         Converter {
+            records: records.clone(),
             log: log.clone(),
             lake: lake.clone(),
             cpu: Arc::new(Semaphore::new(options.conversion_threads.max(1))),

@@ -28,7 +28,7 @@ pub(crate) async fn start(parts: EngineParts) -> Result<Engine, EngineError> {
     let EngineParts { streams, log, pending, data_streams, lake, clock, options } = parts;
     let inner = Arc::new(Inner {
         records: streams.records().clone(),
-        converter: Inner::converter(&log, &lake, &options),
+        converter: Inner::converter(streams.records(), &log, &lake, &options),
         streams,
         log,
         lake,

@@ -93,15 +93,16 @@ impl World {
 
     /// Records and objects, as the next process opens them.
     pub(crate) async fn stores(&self) -> (Arc<FaultyRecords>, Arc<FaultyObjects>) {
+        // The same records for both, as in the server: transactions put objects.
+        let records = Arc::new(FaultyRecords::new(self.memory.clone()));
         let local = LocalObjects::open_unswept(
             &self.dir.path().join("objects"),
-            self.memory.clone(),
+            records.clone(),
             Arc::new(self.clock.clone()),
             Arc::new(OsRandom),
         )
         .await
         .unwrap();
-        let records = Arc::new(FaultyRecords::new(self.memory.clone()));
         (records, Arc::new(FaultyObjects::new(Arc::new(local))))
     }
 

@@ -4,7 +4,7 @@ use super::append::append;
 use super::change::Work;
 use super::checkpoints::{Moves, plan_moves};
 use super::expiry::expire;
-use super::files::{NewFile, put_all};
+use super::files::{NewFile, stage_all};
 use super::groups::{DeleteCounts, Memo, staged_keys};
 use super::properties::deletes_old_metadata;
 use super::rewrite::rewrite;
@@ -16,6 +16,7 @@ use crate::lake::{Lake, LoadError, LoadedTable};
 use crate::manifest_cache::Manifests;
 use crate::storage::split_location;
 use alluvium_base::{TableId, kill_point};
+use alluvium_store::objects::{Fate, Staged};
 use alluvium_store::records::{Operation, Outcome, Precondition, Transaction};
 use iceberg::spec::TableMetadataRef;
 use std::time::Instant;
@@ -135,10 +136,12 @@ impl Lake {
             if parts.iter().all(|part| part.already) {
                 return Ok(finish_all(self, parts));
             }
-            write_files(self, &mut parts).await?;
-            let transaction = joined(&mut parts);
+            let staged = write_files(self, &mut parts).await?;
+            let transaction = joined(&mut parts, &staged);
             kill_point("commit-before-swap");
-            match self.inner.catalog.records.transact(transaction).await {
+            let outcome = self.inner.catalog.records.transact(transaction).await;
+            staged.into_iter().for_each(|staged| staged.ended(Fate::of(&outcome)));
+            match outcome {
                 Outcome::Committed { .. } => {
                     kill_point("commit-after-swap");
                     metrics::counter!("alluvium_commits_total").increment(1);
@@ -350,23 +353,30 @@ fn is_own_metadata(location: &str, record: &TableRecord) -> bool {
     named && bucket == Some(record.warehouse_bucket.as_str())
 }
 
-/// Writes all files of an attempt at once. Their order among themselves is free, because nothing
-/// can see them before the pointer moves; that all are durable before it moves is what counts.
-async fn write_files(lake: &Lake, parts: &mut [Part]) -> Result<(), CommitError> {
+/// Writes all files of an attempt at once, or stages them for the transaction that moves the
+/// pointer. Their order among themselves is free, because nothing can see them before the pointer
+/// moves; that all are durable no later than it moves is what counts.
+async fn write_files(lake: &Lake, parts: &mut [Part]) -> Result<Vec<Staged>, CommitError> {
     let drafts = parts.iter_mut().filter_map(|part| part.draft.as_mut());
     let files = drafts.flat_map(|draft| std::mem::take(&mut draft.files));
     let (files, points): (Vec<_>, Vec<_>) = files.unzip();
-    put_all(&files, &lake.inner.objects).await?;
+    let staged = stage_all(&files, &lake.inner.objects, &lake.inner.catalog.records).await?;
     points.into_iter().for_each(kill_point);
-    Ok(())
+    Ok(staged)
 }
 
-fn joined(parts: &mut [Part]) -> Transaction {
+/// The transaction of an attempt. What the caller and the catalog ask for is judged first: a
+/// conflict is told by what it means to them.
+fn joined(parts: &mut [Part], staged: &[Staged]) -> Transaction {
     let mut all = Transaction::default();
     for part in parts.iter_mut().filter(|part| !part.already) {
         let transaction = std::mem::take(&mut part.transaction);
         all.preconditions.extend(transaction.preconditions);
         all.operations.extend(transaction.operations);
+    }
+    for staged in staged {
+        all.preconditions.extend(staged.preconditions.iter().cloned());
+        all.operations.extend(staged.operations.iter().cloned());
     }
     all
 }

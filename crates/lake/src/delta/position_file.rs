@@ -8,7 +8,6 @@ use bytes::Bytes;
 use iceberg::spec::{
     DataContentType, DataFileBuilder, DataFileFormat, Datum, Struct, TableMetadata,
 };
-use md5::{Digest, Md5};
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -94,8 +93,7 @@ pub(crate) fn write(
         .referenced_data_file((positions.len() == 1).then(|| first.clone()))
         .build()
         .map_err(WriteError::internal)?;
-    let md5 = Md5::digest(&bytes).into();
-    Ok(PendingFile { bucket, key, bytes: Bytes::from(bytes), spooled: None, md5, data_file })
+    Ok(PendingFile { bucket, key, bytes: Bytes::from(bytes), spooled: None, data_file })
 }
 
 /// Writes the positions of one partition's files as a delete file beside the table's data files.

@@ -6,7 +6,6 @@ use crate::write::{PendingFile, TableWriter, WriteError, WriteOptions};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Struct, TableMetadata};
-use md5::{Digest, Md5};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -159,7 +158,6 @@ impl Keyed {
             .equality_ids(Some(self.columns.ids()))
             .build()
             .map_err(WriteError::internal)?;
-        let md5 = Md5::digest(&bytes).into();
-        Ok(PendingFile { bucket, key, bytes: Bytes::from(bytes), spooled: None, md5, data_file })
+        Ok(PendingFile { bucket, key, bytes: Bytes::from(bytes), spooled: None, data_file })
     }
 }

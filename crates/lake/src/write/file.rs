@@ -10,6 +10,7 @@ use bytes::Bytes;
 use iceberg::spec::{
     DataContentType, DataFile, DataFileBuilder, DataFileFormat, SchemaRef as IcebergRef, Struct,
 };
+use md5::{Digest as _, Md5};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Type as PhysicalType;
@@ -102,8 +103,6 @@ pub struct PendingFile {
     pub bytes: Bytes,
     /// The whole file, if it waits on disk.
     pub spooled: Option<Arc<Spooled>>,
-    /// The MD5 of the bytes.
-    pub md5: [u8; 16],
     /// What a manifest says of it; its path is `s3://bucket/key`.
     pub data_file: DataFile,
 }
@@ -112,6 +111,14 @@ impl PendingFile {
     /// Its length.
     pub fn size_bytes(&self) -> u64 {
         self.spooled.as_ref().map_or(self.bytes.len() as u64, |spooled| spooled.size_bytes())
+    }
+
+    /// The MD5 of the bytes. Of those in memory it is reckoned when it is asked for, which is seldom.
+    pub fn md5(&self) -> [u8; 16] {
+        match &self.spooled {
+            Some(spooled) => spooled.md5(),
+            None => Md5::digest(&self.bytes).into(),
+        }
     }
 }
 
@@ -204,7 +211,7 @@ impl OpenFile {
         let footer = self.writer.finish().map_err(WriteError::internal)?;
         // `into_inner` would write the footer a second time; `finish` has flushed everything.
         let spool = std::mem::replace(self.writer.inner_mut(), Spool::Memory(Vec::new()));
-        let Whole { bytes, spooled, md5 } = spool.finish()?;
+        let Whole { bytes, spooled } = spool.finish()?;
         let size_bytes = spooled.as_ref().map_or(bytes.len() as u64, |file| file.size_bytes());
         let table = &self.settings.table;
         let metrics =
@@ -232,13 +239,6 @@ impl OpenFile {
             .sort_order_id(settings.order_id)
             .build()
             .map_err(WriteError::internal)?;
-        Ok(PendingFile {
-            bucket: table.bucket.clone(),
-            key: self.key,
-            bytes,
-            spooled,
-            md5,
-            data_file,
-        })
+        Ok(PendingFile { bucket: table.bucket.clone(), key: self.key, bytes, spooled, data_file })
     }
 }

@@ -46,7 +46,7 @@ pub use file::PendingFile;
 pub use order_keys::{OrderKeys, PartitionKeys};
 pub use pace::Pace;
 pub(crate) use properties::data_location;
-pub use publish::{PublishError, publish, publish_paced};
+pub use publish::{PublishError, publish, publish_paced, stage};
 pub use spool::Spooled;
 
 use alluvium_base::ErrorKind;

@@ -3,8 +3,12 @@
 use super::PendingFile;
 use super::pace::{Pace, paced};
 use alluvium_base::ErrorKind;
-use alluvium_store::objects::{Objects, ObjectsError, PutCondition, PutOptions};
+use alluvium_store::objects::{
+    Fate, NewObject, Objects, ObjectsError, PutCondition, PutOptions, Staged,
+};
+use alluvium_store::records::Records;
 use futures::{StreamExt as _, TryStreamExt as _};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Why files could not be published. Those that were stay: their names make a retry find them.
@@ -86,6 +90,43 @@ async fn put_all(
     futures::stream::iter(puts).buffer_unordered(parallel.max(1)).try_collect().await
 }
 
+/// Stages files, which are in memory, for a transaction on these records that says what they are for:
+/// `Ok` means that every one is durable, under no name yet. None where that cannot be; then they are
+/// published first. Only for files whose names nothing can have: the transaction meets a conflict
+/// otherwise.
+pub async fn stage(
+    objects: &dyn Objects,
+    records: &Arc<dyn Records>,
+    files: &[PendingFile],
+) -> Result<Option<Vec<Staged>>, PublishError> {
+    let mut buckets: BTreeMap<&str, Vec<&PendingFile>> = BTreeMap::new();
+    for file in files {
+        buckets.entry(&file.bucket).or_default().push(file);
+    }
+    let mut all = Vec::with_capacity(buckets.len());
+    for (bucket, files) in buckets {
+        let new = files.iter().map(|file| NewObject {
+            key: file.key.clone(),
+            bytes: file.bytes.clone(),
+            lasting: true,
+        });
+        let new: Vec<NewObject> = new.collect();
+        match objects.stage_all(records, bucket, &new).await {
+            Ok(Some(staged)) => all.push(staged),
+            Ok(None) => {
+                all.into_iter().for_each(|staged: Staged| staged.ended(Fate::Lost(None)));
+                return Ok(None);
+            }
+            Err(error) => {
+                all.into_iter().for_each(|staged: Staged| staged.ended(Fate::Lost(None)));
+                let [first, ..] = files.as_slice() else { return Ok(None) };
+                return Err(failed(first, error));
+            }
+        }
+    }
+    Ok(Some(all))
+}
+
 async fn publish_one(
     objects: &dyn Objects,
     file: &PendingFile,
@@ -94,7 +135,8 @@ async fn publish_one(
     let options = PutOptions {
         condition: PutCondition::IfAbsent,
         expected_size_bytes: Some(file.size_bytes()),
-        expected_md5: Some(file.md5),
+        // Bytes in memory are what they were; those on disk may have changed.
+        expected_md5: file.spooled.as_ref().map(|_| file.md5()),
         sync_every_bytes: pace.map(|pace| pace.sync_bytes()),
         ..PutOptions::default()
     };
@@ -120,7 +162,7 @@ async fn publish_one(
 
 async fn is_ours(objects: &dyn Objects, file: &PendingFile) -> Result<(), PublishError> {
     let meta = objects.head(&file.bucket, &file.key).await.map_err(|error| failed(file, error))?;
-    let etag = hex::encode(file.md5);
+    let etag = hex::encode(file.md5());
     if meta.etag == etag && meta.size_bytes == file.size_bytes() {
         return Ok(());
     }
@@ -173,14 +215,12 @@ mod tests {
         }
         publish(&objects, &ours, 4).await.unwrap();
         for (file, first) in ours.iter().zip(first) {
-            assert_eq!(first.etag, hex::encode(file.md5));
+            assert_eq!(first.etag, hex::encode(file.md5()));
             let again = objects.head(&file.bucket, &file.key).await.unwrap();
             assert_eq!(again.version, first.version);
         }
         let mut other = files(0..1);
         other[0].bytes = bytes::Bytes::from_static(b"other");
-        other[0].md5 =
-            md5::Digest::finalize(<md5::Md5 as md5::Digest>::new_with_prefix("other")).into();
         let error = publish(&objects, &other, 4).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
     }

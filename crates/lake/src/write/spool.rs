@@ -25,7 +25,6 @@ pub(super) struct Whole {
     /// Its bytes, unless it is spooled.
     pub(super) bytes: Bytes,
     pub(super) spooled: Option<Arc<Spooled>>,
-    pub(super) md5: [u8; 16],
 }
 
 impl Spool {
@@ -35,7 +34,7 @@ impl Spool {
         let path = directory.join(format!("{name}.spool"));
         let failed = |e: std::io::Error| WriteError::Spool(format!("{}: {e}", path.display()));
         let file = File::create_new(&path).map_err(failed)?;
-        let whole = Spooled { path: path.clone(), size_bytes: 0 };
+        let whole = Spooled { path: path.clone(), size_bytes: 0, md5: [0; 16] };
         Ok(Self::File { out: BufWriter::new(file), whole, md5: Md5::new() })
     }
 
@@ -50,16 +49,13 @@ impl Spool {
     /// The whole file.
     pub(super) fn finish(self) -> Result<Whole, WriteError> {
         match self {
-            Self::Memory(bytes) => {
-                let md5 = Md5::digest(&bytes).into();
-                Ok(Whole { bytes: Bytes::from(bytes), spooled: None, md5 })
-            }
-            Self::File { mut out, whole, md5 } => {
+            Self::Memory(bytes) => Ok(Whole { bytes: Bytes::from(bytes), spooled: None }),
+            Self::File { mut out, mut whole, md5 } => {
                 let failed =
                     |e: std::io::Error| WriteError::Spool(format!("{}: {e}", whole.path.display()));
                 out.flush().map_err(failed)?;
-                let (spooled, md5) = (Some(Arc::new(whole)), md5.finalize().into());
-                Ok(Whole { bytes: Bytes::new(), spooled, md5 })
+                whole.md5 = md5.finalize().into();
+                Ok(Whole { bytes: Bytes::new(), spooled: Some(Arc::new(whole)) })
             }
         }
     }
@@ -91,6 +87,7 @@ impl Write for Spool {
 pub struct Spooled {
     path: PathBuf,
     size_bytes: u64,
+    md5: [u8; 16],
 }
 
 impl Drop for Spooled {
@@ -104,6 +101,11 @@ impl Spooled {
     /// Its length.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// The MD5 of its bytes.
+    pub(super) fn md5(&self) -> [u8; 16] {
+        self.md5
     }
 
     /// Its bytes, a piece at a time.
@@ -152,7 +154,8 @@ mod tests {
         let mut spool = Spool::new(Some(directory.path()), "a.parquet").unwrap();
         spool.write_all(&bytes).unwrap();
         let whole = spool.finish().unwrap();
-        let (spooled, md5) = (whole.spooled.unwrap(), whole.md5);
+        let spooled = whole.spooled.unwrap();
+        let md5 = spooled.md5();
         assert!(whole.bytes.is_empty());
         assert_eq!((spooled.size_bytes(), md5), (bytes.len() as u64, Md5::digest(&bytes).into()));
         let pieces: Vec<Bytes> = spooled.body().try_collect().await.unwrap();

@@ -369,7 +369,7 @@ fn the_same_rows_make_the_same_names_and_bytes() {
         ],
     );
     let names =
-        |files: &[PendingFile]| files.iter().map(|f| (f.key.clone(), f.md5)).collect::<Vec<_>>();
+        |files: &[PendingFile]| files.iter().map(|f| (f.key.clone(), f.md5())).collect::<Vec<_>>();
     let once = names(&written(&metadata, std::slice::from_ref(&rows), options()));
     assert_eq!(once, names(&written(&metadata, &[rows], options())));
     assert_eq!(once.len(), 24);

@@ -242,7 +242,7 @@ async fn one_of_many_racers_puts(objects: Arc<dyn Objects>) {
 }
 
 fn new(key: &str, bytes: Bytes) -> NewObject {
-    NewObject { key: key.into(), bytes }
+    NewObject { key: key.into(), bytes, lasting: false }
 }
 
 async fn several_are_put_at_once(objects: &dyn Objects) {

@@ -2,9 +2,10 @@
 
 use super::versions::{Removal, Removed, VersionMeta, Versioning, VersionsPage, VersionsRequest};
 use super::{
-    Attributes, Body, FinishBody, ListPage, ListRequest, ObjectMeta, Objects, ObjectsError,
-    PartMeta, PutCondition, PutOptions, RangeOf, UploadMeta,
+    Attributes, Body, FinishBody, ListPage, ListRequest, NewObject, ObjectMeta, Objects,
+    ObjectsError, PartMeta, PutCondition, PutOptions, RangeOf, Staged, UploadMeta,
 };
+use crate::records::Records;
 use crate::records::faulty::{Ended, GONE, Release};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -98,14 +99,16 @@ impl FaultyObjects {
         self.calls.lock().clone()
     }
 
-    fn fault_of(&self, call: Call, key: &str) -> Option<Fault> {
-        {
-            let mut calls = self.calls.lock();
-            if calls.len() >= CALLS_KEPT {
-                calls.drain(..CALLS_KEPT / 2);
-            }
-            calls.push((call, key.to_string()));
+    fn note(&self, call: Call, key: &str) {
+        let mut calls = self.calls.lock();
+        if calls.len() >= CALLS_KEPT {
+            calls.drain(..CALLS_KEPT / 2);
         }
+        calls.push((call, key.to_string()));
+    }
+
+    fn fault_of(&self, call: Call, key: &str) -> Option<Fault> {
+        self.note(call, key);
         let mut armed = self.armed.lock();
         let hit = armed.iter().position(|a| a.call == call && key.contains(&a.key_contains))?;
         let fault = armed[hit].fault.clone();
@@ -186,6 +189,27 @@ impl Objects for FaultyObjects {
         options: PutOptions,
     ) -> Result<ObjectMeta, ObjectsError> {
         self.through(Call::Put, key, self.inner.put_bytes(bucket, key, bytes, options)).await
+    }
+
+    /// As the real objects do, except where a fault waits for one of the keys: then they are to be
+    /// put one by one.
+    async fn stage_all(
+        &self,
+        records: &Arc<dyn Records>,
+        bucket: &str,
+        objects: &[NewObject],
+    ) -> Result<Option<Staged>, ObjectsError> {
+        let waits = |armed: &Armed| {
+            armed.call == Call::Put
+                && objects.iter().any(|object| object.key.contains(&armed.key_contains))
+        };
+        if self.armed.lock().iter().any(waits) {
+            return Ok(None);
+        }
+        objects.iter().for_each(|object| self.note(Call::Put, &object.key));
+        let gone = || Err(ObjectsError::Unavailable(GONE.into()));
+        let staged = self.inner.stage_all(records, bucket, objects);
+        self.ended.until(staged).await.unwrap_or_else(gone)
     }
 
     async fn head(&self, bucket: &str, key: &str) -> Result<ObjectMeta, ObjectsError> {

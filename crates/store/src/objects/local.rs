@@ -37,7 +37,7 @@ mod versions;
 use super::versions::{Removal, Removed, VersionMeta, Versioning, VersionsPage, VersionsRequest};
 use super::{
     Attributes, Body, FinishBody, ListPage, ListRequest, NewObject, ObjectMeta, Objects,
-    ObjectsError, PartMeta, PutCondition, PutOptions, RangeOf, UploadMeta,
+    ObjectsError, PartMeta, PutCondition, PutOptions, RangeOf, Staged, UploadMeta,
 };
 use crate::records::{Key, Operation, Outcome, Records, Transaction};
 use crate::space::{Room, Space, SpaceLimits};
@@ -257,6 +257,19 @@ impl Objects for LocalObjects {
         self.check_room()?;
         let bucket = bucket.to_string();
         self.to_the_end(|shared| async move { shared.put_all(&bucket, objects).await }).await
+    }
+
+    async fn stage_all(
+        &self,
+        records: &Arc<dyn Records>,
+        bucket: &str,
+        objects: &[NewObject],
+    ) -> Result<Option<Staged>, ObjectsError> {
+        self.check_room()?;
+        if !Arc::ptr_eq(records, &self.shared.records) {
+            return Ok(None);
+        }
+        Shared::stage_all(&self.shared, bucket, objects).await
     }
 
     async fn head(&self, bucket: &str, key: &str) -> Result<ObjectMeta, ObjectsError> {

@@ -5,21 +5,26 @@
 //! its sync with those of other tables. They become visible, and durable, together with their
 //! entries: there is nothing to take back, and nothing for a sweep to find.
 //!
+//! Where the caller has a transaction to make that names the objects, such as the swap of a table's
+//! pointer, it can put them in that ([`Shared::stage_all`]): they become visible together with
+//! what names them, and an attempt that loses leaves nothing.
+//!
 //! Such a document is named by an id like a blob's, is written once, and goes in the transaction
 //! that takes its entry away.
 
 use super::Shared;
-use super::blob::{BlobId, BlobRef, NewBlob};
+use super::blob::{self, BlobId, BlobRef, NewBlob};
 use super::index::{self, Entry, SMALL};
 use super::receive::Received;
 use crate::objects::versions::Versioning;
-use crate::objects::{Attributes, NewObject, ObjectsError, PutCondition, PutOptions};
+use crate::objects::{Attributes, Fate, NewObject, ObjectsError, PutCondition, PutOptions, Staged};
 use crate::records::{Key, Operation, Outcome, Precondition, Transaction};
 use alluvium_base::kill_point;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use md5::{Digest, Md5};
 use metrics::counter;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Longer bytes are files: the records write what they take twice, first to their log, and a table
@@ -81,19 +86,63 @@ impl Shared {
         if self.versioning(bucket).await? != Versioning::Never {
             return self.put_each(bucket, objects).await;
         }
-        let (small, large): (Vec<_>, Vec<_>) =
-            objects.into_iter().partition(|object| object.bytes.len() <= SMALL_BYTES_MAX);
+        let (parts, blobs) = self.parts_of(bucket, objects).await?;
+        self.publish_all(bucket, &parts, blobs).await
+    }
+
+    /// What is to be published; bytes that are no documents are on stable storage.
+    async fn parts_of(
+        &self,
+        bucket: &str,
+        objects: Vec<NewObject>,
+    ) -> Result<(Vec<Part>, Vec<NewBlob>), ObjectsError> {
+        let (small, large): (Vec<_>, Vec<_>) = objects
+            .into_iter()
+            .partition(|object| object.bytes.len() <= SMALL_BYTES_MAX && !object.lasting);
         let received = large.into_iter().map(|object| self.large_part(bucket, object));
         let (mut parts, blobs): (Vec<Part>, Vec<_>) =
             try_join_all(received).await?.into_iter().unzip();
         for object in small {
             parts.push(self.small_part(bucket, object)?);
         }
-        self.publish_all(bucket, &parts, blobs.into_iter().flatten().collect()).await
+        Ok((parts, blobs.into_iter().flatten().collect()))
+    }
+
+    /// Objects that a transaction of the caller's puts where there are none; none if the bucket
+    /// keeps versions.
+    pub(super) async fn stage_all(
+        shared: &Arc<Self>,
+        bucket: &str,
+        objects: &[NewObject],
+    ) -> Result<Option<Staged>, ObjectsError> {
+        for object in objects {
+            shared.check_names(bucket, &object.key)?;
+        }
+        let bucket_key = index::bucket_key(bucket)?;
+        let found = shared.bucket(bucket).await?;
+        if found.1.versioning != Versioning::Never {
+            return Ok(None);
+        }
+        let (parts, blobs) = shared.parts_of(bucket, objects.to_vec()).await?;
+        let Transaction { preconditions, operations } = transaction(&bucket_key, found.0, &parts);
+        kill_point("object-before-index");
+        let objects: Vec<Key> = parts.into_iter().map(|part| part.object).collect();
+        // Unless it is known that nothing names them, files stay: a later start sweeps them.
+        let ids: Vec<BlobId> = blobs.iter().map(|blob| blob.id().clone()).collect();
+        blobs.into_iter().for_each(NewBlob::keep);
+        let shared = shared.clone();
+        Ok(Some(Staged::new(preconditions, operations, move |fate| {
+            objects.iter().for_each(|object| shared.cache.forget(object));
+            let Fate::Lost(failed) = fate else { return };
+            if failed.is_some_and(|failed| *failed.key() == bucket_key) {
+                shared.buckets.forget(&bucket_key);
+            }
+            ids.iter().for_each(|id| blob::remove(&shared.root, id));
+        })))
     }
 
     async fn put_each(&self, bucket: &str, objects: Vec<NewObject>) -> Result<(), ObjectsError> {
-        for NewObject { key, bytes } in objects {
+        for NewObject { key, bytes, .. } in objects {
             let received = self.receive_bytes(bytes, PutOptions::default()).await?;
             self.publish_received(bucket, &key, received, PutCondition::IfAbsent).await?;
         }
@@ -101,7 +150,7 @@ impl Shared {
     }
 
     fn small_part(&self, bucket: &str, object: NewObject) -> Result<Part, ObjectsError> {
-        let NewObject { key, bytes } = object;
+        let NewObject { key, bytes, .. } = object;
         let md5 = Md5::digest(&bytes).into();
         let mut entry = self.entry_of(Vec::new(), md5, Attributes::default());
         let mut write = None;
@@ -119,7 +168,7 @@ impl Shared {
         bucket: &str,
         object: NewObject,
     ) -> Result<(Part, Option<NewBlob>), ObjectsError> {
-        let NewObject { key, bytes } = object;
+        let NewObject { key, bytes, .. } = object;
         let received = self.receive_bytes(bytes, PutOptions::default()).await?;
         let Received { incoming, md5, attributes } = received;
         let entry = self.entry_of(incoming.blob_ref().into_iter().collect(), md5, attributes);

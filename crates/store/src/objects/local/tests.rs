@@ -1,11 +1,12 @@
 //! What local objects do beyond the common contract: files, sweeps, faults, damage.
 
 use super::*;
+use crate::objects::Fate;
 use crate::objects::{bucket_store::BucketStore, conformance};
-use crate::records::Scan;
 use crate::records::faulty::{Fault, FaultyRecords};
 use crate::records::memory::MemoryRecords;
 use crate::records::sqlite::{SqliteOptions, SqliteRecords};
+use crate::records::{Precondition, Scan};
 use alluvium_base::{ManualClock, OsRandom};
 use object_store::ObjectStoreExt;
 use tempfile::TempDir;
@@ -46,7 +47,8 @@ async fn put(objects: &LocalObjects, key: &str, bytes: &'static [u8]) -> ObjectM
 }
 
 async fn put_all(objects: &LocalObjects, key: &str, bytes: &[u8]) -> Result<(), ObjectsError> {
-    let object = |key: String| NewObject { key, bytes: Bytes::copy_from_slice(bytes) };
+    let object =
+        |key: String| NewObject { key, bytes: Bytes::copy_from_slice(bytes), lasting: false };
     let all = vec![object(key.to_string()), object(format!("{key}+"))];
     objects.put_all(BUCKET, all).await
 }
@@ -374,14 +376,15 @@ async fn take(objects: &dyn Objects, step: &Step) -> Result<(), String> {
         }
         Step::PutAll(key, n) => {
             let bytes = |n: u8| Bytes::from(vec![n; usize::from(n)]);
-            let second = NewObject { key: format!("{key}+"), bytes: bytes(n + 1) };
+            let new = |key: String, n| NewObject { key, bytes: bytes(n), lasting: false };
+            let second = new(format!("{key}+"), n + 1);
             // Which of several are put when one is there already, nobody promises.
             for key in [*key, &second.key] {
                 if objects.head(BUCKET, key).await.is_ok() {
                     return Ok(());
                 }
             }
-            let all = vec![NewObject { key: key.to_string(), bytes: bytes(*n) }, second];
+            let all = vec![new(key.to_string(), *n), second];
             objects.put_all(BUCKET, all).await.map_err(kind)?;
         }
         Step::Delete(key) => drop(objects.delete(BUCKET, key).await.map_err(kind)?),
@@ -621,4 +624,111 @@ async fn readers_of_small_objects_always_see_one_whole_version() {
         last = bytes[0];
     }
     writer.await.unwrap();
+}
+
+/// One that goes into the records and one that is a file.
+fn small_and_lasting(key: &str) -> Vec<NewObject> {
+    let new =
+        |key: String, lasting| NewObject { key, bytes: Bytes::from_static(b"bytes"), lasting };
+    vec![new(key.to_string(), false), new(format!("{key}.parquet"), true)]
+}
+
+async fn stage(
+    objects: &LocalObjects,
+    records: &Arc<dyn Records>,
+    key: &str,
+) -> (Staged, Transaction) {
+    let staged = objects.stage_all(records, BUCKET, &small_and_lasting(key)).await.unwrap();
+    let staged = staged.expect("the records are those of the index");
+    let (preconditions, operations) = (staged.preconditions.clone(), staged.operations.clone());
+    (staged, Transaction { preconditions, operations })
+}
+
+#[tokio::test]
+async fn staged_objects_are_put_by_the_callers_transaction() {
+    let directory = TempDir::new().unwrap();
+    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+    let objects = open(&directory, records.clone()).await;
+    let (staged, mut transaction) = stage(&objects, &records, "k").await;
+    assert!(objects.head(BUCKET, "k").await.is_err(), "nothing names it yet");
+    assert_eq!((files(&directory), small_documents(&*records).await), (1, 0));
+    let beside = Key::new("c", "beside");
+    transaction.operations.push(Operation::Put(beside.clone(), Bytes::new()));
+    let outcome = records.transact(transaction).await;
+    assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+    staged.ended(Fate::of(&outcome));
+    assert!(records.get(&beside).await.unwrap().is_some());
+    for key in ["k", "k.parquet"] {
+        assert_eq!(read(&objects, key).await.unwrap(), b"bytes".as_slice(), "{key}");
+        let meta = objects.head(BUCKET, key).await.unwrap();
+        assert_eq!(meta.etag, hex::encode(<md5::Md5 as md5::Digest>::digest(b"bytes")));
+    }
+    assert_eq!((files(&directory), small_documents(&*records).await), (1, 1));
+    assert_eq!(objects.sweep().await.unwrap(), 0);
+    assert!(objects.delete(BUCKET, "k.parquet").await.unwrap());
+    files_become(&directory, 0).await;
+}
+
+#[tokio::test]
+async fn staged_objects_that_are_lost_leave_nothing_and_replace_nothing() {
+    let directory = TempDir::new().unwrap();
+    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+    let objects = open(&directory, records.clone()).await;
+    put(&objects, "k.parquet", b"first").await;
+    let (staged, transaction) = stage(&objects, &records, "k").await;
+    assert_eq!(files(&directory), 2);
+    let outcome = records.transact(transaction).await;
+    assert!(matches!(outcome, Outcome::Conflict(Precondition::Absent(_))), "{outcome:?}");
+    staged.ended(Fate::of(&outcome));
+    assert_eq!((files(&directory), small_documents(&*records).await), (1, 0));
+    assert_eq!(read(&objects, "k.parquet").await.unwrap(), b"first".as_slice());
+    // A bucket that changed in between is a conflict that the next try sees.
+    let (staged, transaction) = stage(&objects, &records, "l").await;
+    let bucket = index::bucket_key(BUCKET).unwrap();
+    let found = records.get(&bucket).await.unwrap().unwrap();
+    let touch = vec![Operation::Put(bucket.clone(), found.body)];
+    let touched = Transaction { preconditions: vec![], operations: touch };
+    assert!(matches!(records.transact(touched).await, Outcome::Committed { .. }));
+    let outcome = records.transact(transaction).await;
+    assert!(matches!(&outcome, Outcome::Conflict(p) if *p.key() == bucket), "{outcome:?}");
+    staged.ended(Fate::of(&outcome));
+    let (staged, transaction) = stage(&objects, &records, "l").await;
+    let outcome = records.transact(transaction).await;
+    staged.ended(Fate::of(&outcome));
+    assert_eq!(read(&objects, "l").await.unwrap(), b"bytes".as_slice());
+}
+
+#[tokio::test]
+async fn staged_files_without_an_outcome_stay_until_a_later_start_finds_them_unnamed() {
+    let directory = TempDir::new().unwrap();
+    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+    let objects = open(&directory, records.clone()).await;
+    // The caller goes away; its transaction is done all the same.
+    let (staged, transaction) = stage(&objects, &records, "done").await;
+    drop(staged);
+    assert!(matches!(records.transact(transaction).await, Outcome::Committed { .. }));
+    let (staged, _) = stage(&objects, &records, "never").await;
+    drop(staged);
+    let (staged, _) = stage(&objects, &records, "unknown").await;
+    staged.ended(Fate::of(&Outcome::Unknown("lost".into())));
+    assert_eq!(files(&directory), 3);
+    let objects = open(&directory, records.clone()).await;
+    assert_eq!(objects.sweep().await.unwrap(), 2);
+    assert_eq!(read(&objects, "done.parquet").await.unwrap(), b"bytes".as_slice());
+    assert_eq!(read(&objects, "done").await.unwrap(), b"bytes".as_slice());
+}
+
+#[tokio::test]
+async fn nothing_is_staged_for_other_records_or_in_a_bucket_with_versions() {
+    let directory = TempDir::new().unwrap();
+    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+    let objects = open(&directory, records.clone()).await;
+    let others: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+    let all = small_and_lasting("k");
+    assert!(objects.stage_all(&others, BUCKET, &all).await.unwrap().is_none());
+    let absent = objects.stage_all(&records, "absent", &all).await;
+    assert!(matches!(absent, Err(ObjectsError::NoBucket(_))));
+    objects.set_versioning(BUCKET, true).await.unwrap();
+    assert!(objects.stage_all(&records, BUCKET, &all).await.unwrap().is_none());
+    assert_eq!(files(&directory), 0);
 }

@@ -1,8 +1,8 @@
 //! The SQL. Ids are blobs, so that their order is that of their bytes, whatever they contain.
 //!
-//! Statements over many documents come in limited widths, so that they stay in the connection's
-//! cache of prepared statements: any up to [`ANY_WIDTH`], for each statement costs two hops between
-//! threads, and powers of two above.
+//! A call to the connection costs two hops between threads, whatever it does: statements that follow
+//! each other go as one. Those over many documents come in powers of two, filled up with nothing,
+//! so that all of them stay in the connection's cache of prepared statements.
 
 /// Makes the tables; `user_version` is the format.
 pub(super) const CREATE: &str = "
@@ -36,9 +36,9 @@ pub(super) const FIRST_ID: &str =
     "SELECT id FROM document WHERE collection = ?1 AND id >= ?2 ORDER BY id LIMIT 1";
 
 /// Begins a group: locks out every other writer, takes as many versions as the group may need,
-/// then tells the epoch and the last version taken. One call, for each costs a thread hop.
-pub(super) const BEGIN: &str = "BEGIN IMMEDIATE; \
-     UPDATE counter SET value = value + ?1 WHERE name = 'version'; \
+/// then tells the epoch and the last version taken.
+const BEGIN: &str = "BEGIN IMMEDIATE; \
+     UPDATE counter SET value = value + ? WHERE name = 'version'; \
      SELECT value FROM counter WHERE name IN ('epoch', 'version') ORDER BY name;";
 
 /// A commit of our own that settles one that failed: it overwrites what was left of it.
@@ -50,26 +50,26 @@ pub(super) const EPOCH_AND_VERSION: &str =
     "SELECT value FROM counter WHERE name IN ('epoch', 'version') ORDER BY name";
 
 /// The most documents that one statement names: four values each is far below SQLite's 32,766.
-const WIDEST: usize = 256;
+pub(super) const WIDEST: usize = 256;
 
-/// Up to here one statement does for all: of the three kinds of statement over many documents there
-/// are 35 each, and the connection keeps 128.
-const ANY_WIDTH: usize = 32;
-
-/// The widest statement for `left` documents.
-pub(super) fn width(left: usize) -> usize {
-    if left <= ANY_WIDTH {
-        return left.max(1);
-    }
-    let floor = if left.is_power_of_two() { left } else { left.next_power_of_two() / 2 };
-    floor.clamp(1, WIDEST)
+/// The width of a statement for so many documents, of which there are at most [`WIDEST`].
+pub(super) fn width(documents: usize) -> usize {
+    documents.next_power_of_two().min(WIDEST)
 }
 
 fn repeated(values: &str, times: usize) -> String {
     vec![values; times].join(",")
 }
 
-/// The versions of `times` documents, as far as they exist.
+/// Begins a group and tells the versions of so many documents after the counters.
+pub(super) fn begin(documents: usize) -> String {
+    match documents {
+        0 => BEGIN.to_string(),
+        times => format!("{BEGIN} {}", versions(times)),
+    }
+}
+
+/// The versions of `times` documents, as far as they exist. One may be named twice.
 pub(super) fn versions(times: usize) -> String {
     let values = repeated("(?,?)", times);
     format!(
@@ -78,17 +78,23 @@ pub(super) fn versions(times: usize) -> String {
     )
 }
 
-/// Writes `times` documents.
-pub(super) fn upsert(times: usize) -> String {
-    let values = repeated("(?,?,?,?)", times);
-    format!(
-        "INSERT INTO document (collection, id, version, body) VALUES {values} \
-         ON CONFLICT (collection, id) DO UPDATE SET version = excluded.version, body = excluded.body"
-    )
-}
-
-/// Removes `times` documents.
-pub(super) fn delete(times: usize) -> String {
-    let values = repeated("(?,?)", times);
-    format!("DELETE FROM document WHERE (collection, id) IN (VALUES {values})")
+/// Writes `puts` documents and removes `deletes`. A document without a collection is none.
+pub(super) fn write(puts: usize, deletes: usize) -> String {
+    let mut sql = String::new();
+    if puts > 0 {
+        let values = repeated("(?,?,?,?)", puts);
+        sql = format!(
+            "INSERT INTO document (collection, id, version, body) \
+             SELECT column1, column2, column3, column4 FROM (VALUES {values}) \
+             WHERE column1 IS NOT NULL ON CONFLICT (collection, id) \
+             DO UPDATE SET version = excluded.version, body = excluded.body;"
+        );
+    }
+    if deletes > 0 {
+        let values = repeated("(?,?)", deletes);
+        sql.push_str("DELETE FROM document WHERE (collection, id) IN (VALUES ");
+        sql.push_str(&values);
+        sql.push_str(");");
+    }
+    sql
 }

@@ -9,6 +9,10 @@ async fn open(directory: &TempDir) -> SqliteRecords {
     SqliteRecords::open(&path, SqliteOptions::default()).await.unwrap()
 }
 
+fn everything() -> Scan {
+    Scan { collection: "c", prefix: String::new(), after: None, limit: usize::MAX }
+}
+
 fn put(id: &str, body: &str) -> Transaction {
     let body = Bytes::copy_from_slice(body.as_bytes());
     let operations = vec![Operation::Put(Key::new("c", id), body)];
@@ -138,7 +142,7 @@ async fn scans_and_lookups_use_the_primary_key() {
         statements::SCAN_AFTER.to_string(),
         statements::FIRST_ID.to_string(),
         statements::versions(8),
-        statements::delete(8),
+        statements::write(0, 8),
     ];
     for sql in all {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
@@ -148,4 +152,46 @@ async fn scans_and_lookups_use_the_primary_key() {
         assert!(plan.contains("USING PRIMARY KEY (collection=? AND id"), "{sql}: {plan}");
         assert!(!plan.contains("SCAN d") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_of_any_number_of_documents_is_judged_and_done_whole() {
+    let directory = TempDir::new().unwrap();
+    let records = open(&directory).await;
+    let keys = |from: usize, to: usize| {
+        (from..to).map(|n| Key::new("c", format!("{n:04}"))).collect::<Vec<_>>()
+    };
+    let widest = statements::WIDEST;
+    for many in [1, 2, 3, 5, 32, 33, widest - 1, widest, widest + 1, 3 * widest + 7] {
+        let (new, mut absent) = (keys(0, many), Transaction::default());
+        for key in &new {
+            absent.preconditions.push(Precondition::Absent(key.clone()));
+            absent.operations.push(Operation::Put(key.clone(), Bytes::from(key.id.clone())));
+        }
+        let outcome = records.transact(absent.clone()).await;
+        let Outcome::Committed { version } = outcome else { panic!("{many}: {outcome:?}") };
+        let again = records.transact(absent).await;
+        assert!(matches!(again, Outcome::Conflict(_)), "{many}: {again:?}");
+        let found = records.scan(everything()).await.unwrap();
+        assert_eq!(
+            found.iter().map(|d| &d.key).collect::<Vec<_>>(),
+            new.iter().collect::<Vec<_>>()
+        );
+        assert!(found.iter().all(|d| d.version == version && d.body == d.key.id.as_bytes()));
+        // The last one is at another version: nothing is removed, then everything is.
+        let mut end = Transaction::default();
+        for key in &new {
+            end.preconditions.push(Precondition::AtVersion(key.clone(), version));
+            end.operations.push(Operation::Delete(key.clone()));
+        }
+        let mut wrong = end.clone();
+        let last = new.last().cloned().unwrap();
+        wrong.preconditions.pop();
+        wrong.preconditions.push(Precondition::AtVersion(last.clone(), version + 1));
+        let refused = records.transact(wrong).await;
+        assert_eq!(refused, Outcome::Conflict(Precondition::AtVersion(last, version + 1)));
+        assert!(matches!(records.transact(end).await, Outcome::Committed { .. }), "{many}");
+        assert_eq!(records.scan(everything()).await.unwrap(), []);
+    }
+    records.close().await;
 }

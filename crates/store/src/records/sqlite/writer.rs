@@ -18,8 +18,8 @@ use super::statements;
 use crate::records::{Key, Operation, Outcome, Precondition, Transaction};
 use alluvium_base::{Epoch, kill_point};
 use bytes::Bytes;
-use futures::TryStreamExt;
 use metrics::{counter, gauge, histogram};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -287,18 +287,12 @@ async fn plan_and_write(
     group: &[Transaction],
 ) -> Result<Plan, Failure> {
     let wanted = i64::try_from(group.len()).unwrap_or(i64::MAX);
-    let counters = sqlx::query(statements::BEGIN)
-        .bind(wanted)
-        .fetch_all(&mut *connection)
-        .await
-        .and_then(|rows| rows.iter().map(|row| row.try_get::<i64, _>(0)).collect())
-        .map_err(Failure::Refused)?;
-    let [stored_epoch, version]: [i64; 2] = Vec::try_into(counters)
-        .map_err(|_| Failure::Refused(sqlx::Error::Protocol("counters are missing".into())))?;
+    let keys = named_keys(group);
+    let Begun { epoch: stored_epoch, version, named } =
+        begin(connection, wanted, &keys).await.map_err(Failure::Refused)?;
     if stored_epoch.unsigned_abs() != epoch.0 {
         return Err(Failure::Fenced);
     }
-    let named = versions_of(connection, group).await.map_err(Failure::Refused)?;
     let mut plan = Plan { taken: version.unsigned_abs(), ..Plan::default() };
     plan.last_version = (version - wanted).unsigned_abs();
     for transaction in group {
@@ -310,13 +304,8 @@ async fn plan_and_write(
     Ok(plan)
 }
 
-type Versions = HashMap<(String, String), u64>;
-
-/// The versions of all documents that preconditions of the group name.
-async fn versions_of(
-    connection: &mut SqliteConnection,
-    group: &[Transaction],
-) -> Result<HashMap<Key, u64>, sqlx::Error> {
+/// All documents that preconditions of the group name, in order.
+fn named_keys(group: &[Transaction]) -> Vec<&Key> {
     let mut keys: Vec<&Key> = group
         .iter()
         .flat_map(|transaction| &transaction.preconditions)
@@ -325,24 +314,75 @@ async fn versions_of(
         .collect();
     keys.sort_unstable();
     keys.dedup();
-    let mut found = Versions::new();
-    let mut rest = keys.as_slice();
-    while !rest.is_empty() {
-        let (part, others) = rest.split_at(statements::width(rest.len()));
-        rest = others;
-        let mut query = sqlx::query(AssertSqlSafe(statements::versions(part.len())));
-        for key in part {
-            query = query.bind(key.collection).bind(key.id.as_bytes());
-        }
-        let mut rows = query.fetch(&mut *connection);
-        while let Some(row) = rows.try_next().await? {
-            let id = String::from_utf8(row.try_get(1)?)
-                .map_err(|error| sqlx::Error::Decode(error.into()))?;
-            found.insert((row.try_get(0)?, id), row.try_get::<i64, _>(2)?.unsigned_abs());
-        }
+    keys
+}
+
+/// What the file says at the beginning of a group.
+struct Begun {
+    epoch: i64,
+    /// The last version, with those that the group took.
+    version: i64,
+    /// The versions of the documents that were asked for, as far as they exist.
+    named: HashMap<Key, u64>,
+}
+
+/// Begins a group, in one call unless it names very many documents.
+async fn begin(
+    connection: &mut SqliteConnection,
+    wanted: i64,
+    keys: &[&Key],
+) -> Result<Begun, sqlx::Error> {
+    let (first, rest) = keys.split_at(keys.len().min(statements::WIDEST));
+    let sql = match first.len() {
+        0 => statements::begin(0),
+        some => statements::begin(statements::width(some)),
+    };
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(wanted);
+    let rows = bind_keys(query, first).fetch_all(&mut *connection).await?;
+    let missing = || sqlx::Error::Protocol("counters are missing".into());
+    let (counters, versions) = rows.split_at_checked(2).ok_or_else(missing)?;
+    let [epoch, version] = counters else { return Err(missing()) };
+    let mut begun = Begun {
+        epoch: epoch.try_get(0)?,
+        version: version.try_get(0)?,
+        named: HashMap::with_capacity(keys.len()),
+    };
+    begun.add(keys, versions)?;
+    for part in rest.chunks(statements::WIDEST) {
+        let sql = statements::versions(statements::width(part.len()));
+        let query = sqlx::query(AssertSqlSafe(sql));
+        let rows = bind_keys(query, part).fetch_all(&mut *connection).await?;
+        begun.add(keys, &rows)?;
     }
-    let version = |key: &Key| found.get(&(key.collection.to_string(), key.id.clone())).copied();
-    Ok(keys.into_iter().filter_map(|key| Some((key.clone(), version(key)?))).collect())
+    Ok(begun)
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// Binds keys, the last again and again up to the statement's width.
+fn bind_keys<'q>(mut query: Query<'q>, keys: &[&'q Key]) -> Query<'q> {
+    let Some(last) = keys.last() else { return query };
+    let width = statements::width(keys.len());
+    let filled = keys.iter().chain(std::iter::repeat(last)).take(width);
+    for key in filled {
+        query = query.bind(key.collection).bind(key.id.as_bytes());
+    }
+    query
+}
+
+impl Begun {
+    /// Adds versions that were read of some of these keys, which are in order.
+    fn add(&mut self, keys: &[&Key], rows: &[SqliteRow]) -> Result<(), sqlx::Error> {
+        for row in rows {
+            let (collection, id): (&str, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+            let read = (collection, id);
+            let at = keys.binary_search_by(|key| (key.collection, key.id.as_bytes()).cmp(&read));
+            if let Some(key) = at.ok().and_then(|at| keys.get(at)) {
+                self.named.insert((*key).clone(), row.try_get::<i64, _>(2)?.unsigned_abs());
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Plan {
@@ -409,30 +449,27 @@ async fn write(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), sql
     changes.sort_unstable_by_key(|(key, _)| *key);
     let (puts, deletes): (Vec<_>, Vec<_>) =
         changes.into_iter().partition(|(_, change)| change.body.is_some());
-    let mut rest = puts.as_slice();
-    while !rest.is_empty() {
-        let (part, others) = rest.split_at(statements::width(rest.len()));
-        rest = others;
-        let mut query = sqlx::query(AssertSqlSafe(statements::upsert(part.len())));
-        for (key, change) in part {
-            let body = change.body.as_deref().unwrap_or_default();
+    let deletes: Vec<&Key> = deletes.into_iter().map(|(key, _)| key).collect();
+    let mut puts = puts.chunks(statements::WIDEST).peekable();
+    let mut deletes = deletes.chunks(statements::WIDEST).peekable();
+    while puts.peek().is_some() || deletes.peek().is_some() {
+        let puts = puts.next().unwrap_or_default();
+        let deletes = deletes.next().unwrap_or_default();
+        let width = |some: usize| if some == 0 { 0 } else { statements::width(some) };
+        let sql = statements::write(width(puts.len()), width(deletes.len()));
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (key, change) in puts {
             query = query
                 .bind(key.collection)
                 .bind(key.id.as_bytes())
                 .bind(i64::try_from(change.version).unwrap_or(i64::MAX))
-                .bind(body);
+                .bind(change.body.as_deref().unwrap_or_default());
         }
-        query.execute(&mut *connection).await?;
-    }
-    let mut rest = deletes.as_slice();
-    while !rest.is_empty() {
-        let (part, others) = rest.split_at(statements::width(rest.len()));
-        rest = others;
-        let mut query = sqlx::query(AssertSqlSafe(statements::delete(part.len())));
-        for (key, _) in part {
-            query = query.bind(key.collection).bind(key.id.as_bytes());
+        for _ in puts.len()..width(puts.len()) {
+            query = query.bind(None::<&str>).bind(None::<&[u8]>).bind(None::<i64>);
+            query = query.bind(None::<&[u8]>);
         }
-        query.execute(&mut *connection).await?;
+        bind_keys(query, deletes).execute(&mut *connection).await?;
     }
     Ok(())
 }
