@@ -7,6 +7,9 @@ import pyarrow
 import pytest
 from pyiceberg.manifest import FileFormat
 from pyiceberg.schema import Schema
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortField, SortOrder
+from pyiceberg.table.update import AddSortOrderUpdate, SetDefaultSortOrderUpdate
+from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, NestedField, StringType
 
 import other_engine
@@ -19,6 +22,7 @@ from test_upkeep_table import blob, report
 
 CATALOG = "s3tablescatalog/lake"
 SCHEMA = Schema(NestedField(1, "id", LongType()), NestedField(2, "region", StringType()))
+BY_ID = SortOrder(SortField(1, IdentityTransform()))
 COMPACTION, SNAPSHOTS, REMOVAL = "icebergCompaction", "icebergSnapshotManagement", "icebergUnreferencedFileRemoval"
 BEYOND = 2**31
 
@@ -39,9 +43,9 @@ def server(tmp_path_factory):
 def make(server, unique):
     """Makes a table of some files that is not compacted yet: PyIceberg's view of it."""
 
-    def made(files=6):
+    def made(files=6, order=UNSORTED_SORT_ORDER):
         name = unique("t").replace("-", "_")
-        table = signed_catalog(server, server.bucket).create_table(f"ns.{name}", SCHEMA)
+        table = signed_catalog(server, server.bucket).create_table(f"ns.{name}", SCHEMA, sort_order=order)
         put(server, table, COMPACTION, {"status": "disabled"})
         for number in range(files):
             append(table, number)
@@ -129,6 +133,14 @@ def test_kinds_of_settings_are_not_taken_for_each_other(server, make):
     ]:
         code, _, status = refused(call, **arguments, type=kind, value={"status": "enabled"})
         assert (code, status) == ("BadRequestException", 400)
+
+
+def test_a_strategy_whose_sort_order_went_fails_and_says_so(server, make):
+    table = make(order=BY_ID)
+    put(server, table, COMPACTION, {"status": "disabled", "settings": {COMPACTION: {"strategy": "sort"}}})
+    table._do_commit(updates=(AddSortOrderUpdate(sort_order=UNSORTED_SORT_ORDER),
+                              SetDefaultSortOrderUpdate(sort_order_id=0)), requirements=())
+    left_alone(server, table, "sort order")
 
 
 def manifests(table):

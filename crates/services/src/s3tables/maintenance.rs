@@ -100,8 +100,11 @@ pub(super) async fn put_table(request: &Request<'_>, table: &TableRecord, kind: 
     let changed = |found: &TableRecord| -> Result<Value, NotChanged> {
         let before = table_configuration(found).remove(kind).unwrap_or_default();
         let value = merged(kind, before, &input.value)?;
-        let strategy = value["settings"][kind]["strategy"].as_str();
-        if matches!(strategy, Some("sort" | "z-order")) && !sorted {
+        // One whose order went since can still be switched off; its job says what it misses.
+        let strategy =
+            input.value.settings.iter().flatten().find_map(|(_, set)| set.get("strategy"));
+        let ordered = matches!(strategy.and_then(Value::as_str), Some("sort" | "z-order"));
+        if ordered && !sorted {
             let reason = "strategy sort and z-order need a table with a sort order";
             return Err(bad_request(reason).into());
         }
