@@ -333,6 +333,7 @@ impl Inner {
         match &ended {
             Ended::Waits(why) => {
                 tracing::debug!(table = name, job = label, "upkeep waits: {why}");
+                count(kind, &ended);
                 return Ok(true);
             }
             Ended::Done { words, .. } => {

@@ -116,6 +116,8 @@ pub async fn expire(
     table: TableId,
     request: &Expiry,
 ) -> Result<ExpiryReport, UpkeepError> {
+    // Taken before the look, which judges it: a clock that jumps after the look is not asked again.
+    let until_ms = upkeep.clock().now_ms();
     let elapsed = look(upkeep).await?;
     let before = match upkeep.lake().load(table).await {
         Ok(loaded) => loaded,
@@ -137,6 +139,7 @@ pub async fn expire(
     }
     let (change, expired) = TableChange::expire(SnapshotPolicy {
         max_age_ms: request.max_age_ms,
+        until_ms,
         min_to_keep: request.min_to_keep,
         metadata_files_max: request.metadata_files_max,
         others: match request.by_hand {

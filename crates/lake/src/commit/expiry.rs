@@ -26,6 +26,9 @@ use std::sync::Arc;
 pub struct SnapshotPolicy {
     /// Older ones may go.
     pub max_age_ms: i64,
+    /// The age counts up to here at the most, wherever the clock is when the commit is made: it may
+    /// have jumped since the time was judged to be right.
+    pub until_ms: i64,
     /// So many of the newest stay, whatever their age; at least one does.
     pub min_to_keep: usize,
     /// So many old metadata files stay in the table's log; without a number, as many as the
@@ -76,7 +79,7 @@ pub(crate) async fn expire(
         return Err(CommitError::Unsupported(reason));
     }
     let now_ms = lake.catalog().clock.now_ms();
-    let plan = Plan::of(metadata, &refs, policy, now_ms);
+    let plan = Plan::of(metadata, &refs, policy, now_ms.min(policy.until_ms));
     let log_max = policy.metadata_files_max.unwrap_or(usize::MAX).max(1);
     // The new file's log holds the current one too.
     let log_is_long = metadata.metadata_log().len().saturating_add(1) > log_max;

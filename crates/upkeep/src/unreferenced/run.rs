@@ -67,8 +67,9 @@ async fn run(
     table: TableId,
     request: &Removal,
 ) -> Result<RemovalReport, UpkeepError> {
-    let elapsed = look(upkeep).await?;
+    // Taken before the look, which judges it: a clock that jumps after the look is not asked again.
     let now_ms = upkeep.clock().now_ms();
+    let elapsed = look(upkeep).await?;
     if let Some(reason) = elapsed.unsettled.filter(|_| !request.by_hand) {
         let waits = Some(reason);
         return Ok(RemovalReport { at_ms: now_ms, waits, ..RemovalReport::default() });

@@ -2,6 +2,7 @@
 
 use crate::commit::{CommitError, OtherRetention, SnapshotPolicy, TableChange, references};
 use crate::testing::{Bench, NOW_MS, data_file};
+use alluvium_base::Clock;
 use alluvium_store::records::faulty::Fault;
 use iceberg::TableUpdate;
 use iceberg::spec::*;
@@ -13,6 +14,7 @@ const HOUR_MS: i64 = 3_600_000;
 fn policy(hours: i64, min_to_keep: usize) -> SnapshotPolicy {
     SnapshotPolicy {
         max_age_ms: hours * HOUR_MS,
+        until_ms: i64::MAX,
         min_to_keep,
         metadata_files_max: None,
         others: OtherRetention::Refuse,
@@ -253,4 +255,15 @@ async fn a_table_that_is_ahead_of_the_clock_is_changed_all_the_same() {
     let files: Vec<i64> = metadata.metadata_log().iter().map(|entry| entry.timestamp_ms).collect();
     assert!(files.windows(2).all(|pair| pair[0] < pair[1]), "{files:?}");
     assert_eq!(files.last(), Some(&before.last_updated_ms()));
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_before_the_commit_makes_no_snapshot_older() {
+    let bench = Bench::new().await;
+    commits(&bench, 0..5).await;
+    let judged = SnapshotPolicy { until_ms: bench.clock.now_ms(), ..policy(3, 1) };
+    bench.clock.advance(1_000 * 24 * HOUR_MS);
+    assert_eq!(expire(&bench, judged).await.unwrap(), [1]);
+    assert_eq!(sequences(&bench).await, [2, 3, 4, 5]);
+    assert_eq!(expire(&bench, policy(3, 1)).await.unwrap(), [2, 3, 4]);
 }
