@@ -87,6 +87,13 @@ pub(crate) struct SegmentUse {
     pub(crate) calls: Vec<CallKey>,
 }
 
+impl SegmentUse {
+    /// Nobody needs it.
+    fn is_free(&self) -> bool {
+        self.sealed && self.live == 0 && !self.damaged
+    }
+}
+
 /// The index.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -155,8 +162,12 @@ impl Index {
     /// The oldest segment, if it can be given back.
     pub(crate) fn recyclable(&self) -> Option<(SegmentId, &SegmentUse)> {
         let (id, segment) = self.segments.first_key_value()?;
-        let free = segment.sealed && segment.live == 0 && !segment.damaged;
-        free.then_some((*id, segment))
+        segment.is_free().then_some((*id, segment))
+    }
+
+    /// The segments that stay: those before them are about to be given back.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (&SegmentId, &SegmentUse)> {
+        self.segments.iter().skip_while(|(_, segment)| segment.is_free())
     }
 
     /// The lane that keeps the oldest segment from being given back: the one with the most bytes

@@ -40,7 +40,7 @@ pub(crate) enum Pressure {
 impl Index {
     /// How full the journal is.
     pub(crate) fn pressure(&self, limits: &Limits) -> Pressure {
-        let used = self.segments.len() as u64 * limits.segment_bytes;
+        let used = self.held().count() as u64 * limits.segment_bytes;
         let full = used.saturating_sub(limits.segment_bytes);
         let (parts, most) = (self.parts, entries_max(limits.budget_bytes));
         if used * 8 >= limits.budget_bytes * 7 {
@@ -86,7 +86,7 @@ impl Index {
         limits: &Limits,
         wanted: impl Fn(&Lane) -> bool,
     ) -> Option<(LaneId, &Lane)> {
-        let (oldest, segment) = self.segments.first_key_value()?;
+        let (oldest, segment) = self.held().next()?;
         let full = segment.sealed || limits.move_above_bytes == 0;
         if !full || segment.damaged {
             return None;

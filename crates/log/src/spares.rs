@@ -219,6 +219,8 @@ impl Keeper {
             let segment = self.shared.index.lock().segments.remove(&id);
             let unread = segment.is_some_and(|segment| Arc::strong_count(&segment.file) == 1);
             self.rename_to_spare(id, unread)?;
+            // The mover looks at what keeps the oldest segment: that is another one now.
+            self.shared.moves.nudge();
         }
     }
 
