@@ -11,7 +11,8 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, NestedField, StringType
 
 import other_engine
-from alluvium_server import Server, wait_until
+from alluvium_server import wait_until
+from lake_server import lake_server
 from queries import athena, duckdb_lake, pyiceberg_table
 from test_iceberg_rest import signed_catalog
 from test_upkeep_readers import DuckDb, expected, readers, region
@@ -26,13 +27,8 @@ FILES, EACH = 8, 5
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A server whose upkeep looks at its tables all the time."""
-    directory = tmp_path_factory.mktemp("kinds")
-    server = Server(directory / "data", "--table-commit-interval-ms", "0", "--upkeep-interval-ms", "50").start()
-    s3tables = server.client("s3tables")
-    server.bucket = s3tables.create_table_bucket(name="lake")["arn"]
-    s3tables.create_namespace(tableBucketARN=server.bucket, namespace=["ns"])
-    yield server
-    server.kill()
+    with lake_server(tmp_path_factory.mktemp("kinds"), "--upkeep-interval-ms", "50") as server:
+        yield server
 
 
 @pytest.fixture

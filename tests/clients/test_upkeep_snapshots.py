@@ -4,7 +4,8 @@ import pyarrow
 import pytest
 from botocore.exceptions import ClientError
 
-from alluvium_server import Server, wait_until
+from alluvium_server import wait_until
+from lake_server import lake_server
 from queries import athena, pyiceberg_table
 from test_iceberg_rest import signed_catalog
 
@@ -13,13 +14,8 @@ CATALOG = "s3tablescatalog/lake"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("snapshots")
-    server = Server(directory / "data", "--table-commit-interval-ms", "0", "--upkeep", "off").start()
-    s3tables = server.client("s3tables")
-    server.bucket = s3tables.create_table_bucket(name="lake")["arn"]
-    s3tables.create_namespace(tableBucketARN=server.bucket, namespace=["ns"])
-    yield server
-    server.kill()
+    with lake_server(tmp_path_factory.mktemp("snapshots"), "--upkeep", "off") as server:
+        yield server
 
 
 @pytest.fixture

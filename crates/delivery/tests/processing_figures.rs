@@ -31,7 +31,7 @@ fn processor(kind: &str, parameters: &[(&str, &str)]) -> Processor {
 }
 
 #[test]
-#[ignore = "prints figures"]
+#[ignore = "prints how long a record takes and judges nothing: run it by hand, in release, with --nocapture"]
 fn time_that_a_record_takes() {
     for query in [
         r#"{destinationDatabaseName:"db",destinationTableName:.site,operation:"insert"}"#,
