@@ -30,7 +30,8 @@ mod upkeep;
 
 use std::process::ExitCode;
 
-/// Returns freed memory to the system soon, and allocates request bodies without a lock.
+/// Returns freed memory to the system soon, and allocates request bodies without a lock. Without huge
+/// pages (`no_thp`): an idle server had 18 MB of them for 4 MB of its own, and loads were no faster.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
